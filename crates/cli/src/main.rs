@@ -1,0 +1,3 @@
+//! `sandlot`: machines kept warm for agents.
+
+fn main() {}

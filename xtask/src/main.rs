@@ -1,3 +1,46 @@
 //! The project's own chores: generate, test, package.
 
-fn main() {}
+mod generate;
+mod test;
+mod tools;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Chores of the Sandlot repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+struct Args {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install and start what the tests need, run all of them, and sum up.
+    Test(test::Options),
+    /// Write the files that are made from the Rust types; `--check` only compares.
+    Generate(generate::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().chore {
+        Chore::Test(options) => test::run(&options),
+        Chore::Generate(options) => generate::run(&options),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The root of the checkout, wherever the chore is called from.
+fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map(PathBuf::from).unwrap_or(here)
+}

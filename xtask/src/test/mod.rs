@@ -1,0 +1,102 @@
+//! `cargo xtask test`: everything a change must pass, in the order in which it fails fastest.
+
+mod step;
+mod tally;
+
+use std::{path::Path, process::Command, time::Instant};
+
+use anyhow::Result;
+
+use crate::tools::Tools;
+use step::{Outcome, Step};
+use tally::Tally;
+
+/// Options of `test`.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Run only the steps whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Leave out the linters.
+    #[arg(long)]
+    no_lints: bool,
+}
+
+/// Runs all steps, also after one has failed; true when every one passed.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    let root = crate::root();
+    let started = Instant::now();
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for step in steps(&root, options) {
+        if options.only.as_ref().is_some_and(|text| !step.name.contains(text.as_str())) {
+            continue;
+        }
+        outcomes.push(step.run());
+    }
+    let wanted = |name: &str| options.only.as_ref().is_none_or(|text| name.contains(text.as_str()));
+    if wanted("end to end") {
+        outcomes.push(end_to_end(&root));
+    }
+    summary(&outcomes, started);
+    Ok(outcomes.iter().all(|outcome| outcome.passed))
+}
+
+fn steps(root: &Path, options: &Options) -> Vec<Step> {
+    let cargo = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO"));
+        command.args(args).current_dir(root);
+        command
+    };
+    let mut steps = Vec::new();
+    if !options.no_lints {
+        steps.push(Step::plain("formatting", cargo(&["fmt", "--all", "--check"])));
+        steps.push(Step::plain(
+            "lints",
+            cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
+        ));
+    }
+    steps.push(Step::counted(
+        "unit and property tests",
+        cargo(&["test", "--workspace", "--no-fail-fast"]),
+        Tally::of_cargo,
+    ));
+    steps.push(Step::plain("the binary", cargo(&["build", "--package", "sandlot"])));
+    steps
+}
+
+/// The real kubectl and the real Python client against a `sandlot up` of this build.
+fn end_to_end(root: &Path) -> Outcome {
+    let started = Instant::now();
+    eprintln!("── set up: kubectl and the Python client");
+    match Tools::install(root) {
+        Ok(tools) => {
+            let mut pytest = Command::new(&tools.python);
+            pytest
+                .args(["-m", "pytest", "-q", "--color=yes", "tests"])
+                .env("SANDLOT", step::target_folder(root).join("debug/sandlot"))
+                .env("KUBECTL", &tools.kubectl)
+                .current_dir(root);
+            Step::counted("end to end", pytest, Tally::of_pytest).run()
+        }
+        Err(error) => Outcome::broken("end to end", format!("{error:#}"), started.elapsed()),
+    }
+}
+
+fn summary(outcomes: &[Outcome], started: Instant) {
+    println!();
+    let mut total = Tally::default();
+    for outcome in outcomes {
+        let mark = if outcome.passed { "ok  " } else { "FAIL" };
+        let counts = outcome.tally.map(|t| format!("  {t}")).unwrap_or_default();
+        println!("{mark} {:<26} {:>7.1} s{counts}", outcome.name, outcome.took.as_secs_f64());
+        if let Some(tally) = outcome.tally {
+            total += tally;
+        }
+        if !outcome.passed && outcome.tally.is_none_or(|t| t.failed == 0) {
+            total.failed += 1;
+        }
+    }
+    println!("     {:<26} {:>7.1} s", "in all", started.elapsed().as_secs_f64());
+    println!();
+    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
+}

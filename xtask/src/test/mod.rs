@@ -28,12 +28,21 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let started = Instant::now();
     let mut outcomes: Vec<Outcome> = Vec::new();
     for step in steps(&root, options) {
-        if options.only.as_ref().is_some_and(|text| !step.name.contains(text.as_str())) {
+        if options
+            .only
+            .as_ref()
+            .is_some_and(|text| !step.name.contains(text.as_str()))
+        {
             continue;
         }
         outcomes.push(step.run());
     }
-    let wanted = |name: &str| options.only.as_ref().is_none_or(|text| name.contains(text.as_str()));
+    let wanted = |name: &str| {
+        options
+            .only
+            .as_ref()
+            .is_none_or(|text| name.contains(text.as_str()))
+    };
     if wanted("end to end") {
         outcomes.push(end_to_end(&root));
     }
@@ -49,10 +58,21 @@ fn steps(root: &Path, options: &Options) -> Vec<Step> {
     };
     let mut steps = Vec::new();
     if !options.no_lints {
-        steps.push(Step::plain("formatting", cargo(&["fmt", "--all", "--check"])));
+        steps.push(Step::plain(
+            "formatting",
+            cargo(&["fmt", "--all", "--check"]),
+        ));
         steps.push(Step::plain(
             "lints",
-            cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
+            cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--quiet",
+                "--",
+                "-D",
+                "warnings",
+            ]),
         ));
     }
     steps.push(Step::counted(
@@ -60,7 +80,10 @@ fn steps(root: &Path, options: &Options) -> Vec<Step> {
         cargo(&["test", "--workspace", "--no-fail-fast"]),
         Tally::of_cargo,
     ));
-    steps.push(Step::plain("the binary", cargo(&["build", "--package", "sandlot"])));
+    steps.push(Step::plain(
+        "the binary",
+        cargo(&["build", "--package", "sandlot"]),
+    ));
     steps
 }
 
@@ -88,7 +111,11 @@ fn summary(outcomes: &[Outcome], started: Instant) {
     for outcome in outcomes {
         let mark = if outcome.passed { "ok  " } else { "FAIL" };
         let counts = outcome.tally.map(|t| format!("  {t}")).unwrap_or_default();
-        println!("{mark} {:<26} {:>7.1} s{counts}", outcome.name, outcome.took.as_secs_f64());
+        println!(
+            "{mark} {:<26} {:>7.1} s{counts}",
+            outcome.name,
+            outcome.took.as_secs_f64()
+        );
         if let Some(tally) = outcome.tally {
             total += tally;
         }
@@ -96,7 +123,14 @@ fn summary(outcomes: &[Outcome], started: Instant) {
             total.failed += 1;
         }
     }
-    println!("     {:<26} {:>7.1} s", "in all", started.elapsed().as_secs_f64());
+    println!(
+        "     {:<26} {:>7.1} s",
+        "in all",
+        started.elapsed().as_secs_f64()
+    );
     println!();
-    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
+    println!(
+        "{} passed, {} failed, {} skipped",
+        total.passed, total.failed, total.skipped
+    );
 }

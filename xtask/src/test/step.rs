@@ -31,19 +31,32 @@ impl Outcome {
     /// A step that could not even begin.
     pub(super) fn broken(name: &'static str, why: String, took: Duration) -> Outcome {
         eprintln!("{name}: {why}");
-        Outcome { name, passed: false, tally: None, took }
+        Outcome {
+            name,
+            passed: false,
+            tally: None,
+            took,
+        }
     }
 }
 
 impl Step {
     /// A step judged by its exit code alone.
     pub(super) fn plain(name: &'static str, command: Command) -> Step {
-        Step { name, command, count: None }
+        Step {
+            name,
+            command,
+            count: None,
+        }
     }
 
     /// A step whose output says how many tests ran.
     pub(super) fn counted(name: &'static str, command: Command, count: Count) -> Step {
-        Step { name, command, count: Some(count) }
+        Step {
+            name,
+            command,
+            count: Some(count),
+        }
     }
 
     /// Runs it to its end.
@@ -55,7 +68,13 @@ impl Step {
         }
         let mut child = match self.command.spawn() {
             Ok(child) => child,
-            Err(error) => return Outcome::broken(self.name, format!("cannot run {:?}: {error}", self.command), started.elapsed()),
+            Err(error) => {
+                return Outcome::broken(
+                    self.name,
+                    format!("cannot run {:?}: {error}", self.command),
+                    started.elapsed(),
+                );
+            }
         };
         let mut tally = self.count.map(|_| Tally::default());
         if let (Some(count), Some(stdout)) = (self.count, child.stdout.take()) {
@@ -69,7 +88,12 @@ impl Step {
         let passed = child.wait().is_ok_and(|status| status.success());
         // A step that was to run tests and ran none has not shown anything.
         let passed = passed && tally.is_none_or(|t| t.passed > 0 && t.failed == 0);
-        Outcome { name: self.name, passed, tally, took: started.elapsed() }
+        Outcome {
+            name: self.name,
+            passed,
+            tally,
+            took: started.elapsed(),
+        }
     }
 }
 

@@ -80,7 +80,14 @@ mod tests {
     #[test]
     fn cargos_closing_line_is_counted() {
         let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s";
-        assert_eq!(Tally::of_cargo(line), Some(Tally { passed: 12, failed: 3, skipped: 1 }));
+        assert_eq!(
+            Tally::of_cargo(line),
+            Some(Tally {
+                passed: 12,
+                failed: 3,
+                skipped: 1
+            })
+        );
         assert_eq!(Tally::of_cargo("test tests::a_test ... ok"), None);
     }
 
@@ -88,8 +95,22 @@ mod tests {
     fn pytests_closing_line_is_counted_in_colours_or_not() {
         let plain = "=== 1 failed, 2 passed, 4 skipped in 0.12s ===";
         let coloured = "\u{1b}[32m\u{1b}[1m2 passed\u{1b}[0m, 1 error\u{1b}[32m in 0.01s\u{1b}[0m";
-        assert_eq!(Tally::of_pytest(plain), Some(Tally { passed: 2, failed: 1, skipped: 4 }));
-        assert_eq!(Tally::of_pytest(coloured), Some(Tally { passed: 2, failed: 1, skipped: 0 }));
+        assert_eq!(
+            Tally::of_pytest(plain),
+            Some(Tally {
+                passed: 2,
+                failed: 1,
+                skipped: 4
+            })
+        );
+        assert_eq!(
+            Tally::of_pytest(coloured),
+            Some(Tally {
+                passed: 2,
+                failed: 1,
+                skipped: 0
+            })
+        );
         assert_eq!(Tally::of_pytest("tests/test_kubectl.py .... [100%]"), None);
     }
 }

@@ -1,81 +1,64 @@
 //! A durable, revisioned, watchable store of records.
 //!
 //! Reads and watches are served from memory; a write is acknowledged, and seen by
-//! readers and watchers, only once it is on disk. It knows keys, bytes and revisions,
-//! and nothing of what the bytes mean.
+//! readers and watchers, only once it is on disk. The store knows keys, bytes and
+//! revisions, and nothing of what the bytes mean.
+//!
+//! ```
+//! # use sandlot_store::{Change, Config, Expect, Facts, Key, Range, Store};
+//! #[derive(Debug)]
+//! struct Length(usize);
+//!
+//! impl Facts for Length {
+//!     fn of(_: &Key, value: &[u8]) -> Self {
+//!         Length(value.len())
+//!     }
+//! }
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! let store = Store::<Length>::open(Config::in_memory()).unwrap();
+//! let (listing, mut watch) = store.list_and_watch(Range::all("greetings"));
+//! assert!(listing.records.is_empty());
+//!
+//! let key = Key::new("greetings", "default", "hello");
+//! let put = Change::put(|revision| format!("written at {revision}").into());
+//! let written = store.write(key.clone(), Expect::Absent, put).await.unwrap();
+//!
+//! assert_eq!(store.get(&key).unwrap().facts.0, "written at 1".len());
+//! assert_eq!(watch.next().await.unwrap().unwrap().revision, written.revision);
+//! store.close().await;
+//! # });
+//! ```
+//!
+//! # The way of a write
+//!
+//! 1. [`Store::write`] waits for room in the queue, checks what it expects against the
+//!    newest version accepted so far, gives the write the next revision and queues it.
+//! 2. One writer thread commits whatever is queued as one transaction, so that many
+//!    writes share the price of one fsync.
+//! 3. After the commit the batch is shown to readers and watchers, in revision order, and
+//!    then acknowledged. When the commit fails, the batch and everything accepted after it
+//!    fail, because later writes may have been decided upon having seen earlier ones.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+mod config;
+mod disk;
+mod error;
+mod history;
+mod intake;
+mod lock;
+mod page;
+mod record;
+mod state;
+mod stats;
+mod storage;
+mod store;
+mod watch;
+mod writer;
 
-use bytes::Bytes;
-
-/// Where a record lives. Keys order by kind, then namespace, then name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    /// What sort of record this is, for example `configmaps` or `apps/deployments`.
-    pub kind: Arc<str>,
-    /// The namespace; empty for records that belong to none.
-    pub namespace: Arc<str>,
-    /// The name, unique within kind and namespace.
-    pub name: Arc<str>,
-}
-
-/// What the owner of the store wants to know of a record without parsing it again.
-pub trait Facts: Send + Sync + 'static {
-    /// Reads the facts from a record's bytes, once, when it is written or loaded.
-    fn of(key: &Key, value: &[u8]) -> Self;
-}
-
-/// One version of one record.
-#[derive(Debug)]
-pub struct Record<F> {
-    /// Where it lives.
-    pub key: Key,
-    /// The revision of the write that made this version.
-    pub revision: u64,
-    /// The bytes as they were written.
-    pub value: Bytes,
-    /// What the owner wants to know without parsing.
-    pub facts: F,
-}
-
-/// What must hold for a write to happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expect {
-    /// Nothing lives at the key.
-    Absent,
-    /// Exactly this version lives at the key.
-    Revision(u64),
-}
-
-/// Makes the bytes of a version, given the revision that the write will have.
-pub type Render = Box<dyn FnOnce(u64) -> Bytes + Send>;
-
-/// What a write does.
-pub enum Change {
-    /// Creates or replaces the record.
-    Put(Render),
-    /// Removes the record; the bytes are its last state, for watchers.
-    Delete(Render),
-}
-
-/// Which records a list or watch is about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Range {
-    /// The kind.
-    pub kind: Arc<str>,
-    /// One namespace, or all of them.
-    pub namespace: Option<Arc<str>>,
-}
-
-/// How a store is opened.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The database file; `None` keeps everything in memory.
-    pub path: Option<PathBuf>,
-    /// At least so many past revisions can be watched from…
-    pub history_revisions: usize,
-    /// …and at least those of this last while.
-    pub history_age: Duration,
-    /// A watcher that falls further behind than this many events is closed.
-    pub watch_backlog: usize,
-}
+pub use config::Config;
+pub use error::{Lagged, OpenError, RevisionError, WriteError};
+pub use page::{Listing, Page};
+pub use record::{Change, Event, Expect, Facts, Key, Range, Record, Render};
+pub use stats::Stats;
+pub use store::Store;
+pub use watch::Watch;

@@ -1,0 +1,39 @@
+//! How a store is opened.
+
+use std::{path::PathBuf, time::Duration};
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The database file; `None` keeps everything in memory.
+    pub path: Option<PathBuf>,
+    /// At least so many past revisions can be watched from and read at…
+    pub history_revisions: usize,
+    /// …and at least those of this last while…
+    pub history_age: Duration,
+    /// …as long as the versions that only history still holds stay within this many bytes.
+    pub history_bytes: usize,
+    /// So many writes may be on their way to disk; further ones wait.
+    pub writes_in_flight: usize,
+}
+
+impl Config {
+    /// A store that lives in this file.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Config {
+            path: Some(path.into()),
+            ..Config::in_memory()
+        }
+    }
+
+    /// A store that ends with the process.
+    pub fn in_memory() -> Self {
+        Config {
+            path: None,
+            history_revisions: 10_000,
+            history_age: Duration::from_secs(5 * 60),
+            history_bytes: 64 << 20,
+            writes_in_flight: 1024,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What is stored: keys, records, and what a write says and does.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+
+/// Where a record lives. Keys order by kind, then namespace, then name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// What sort of record this is, for example `configmaps` or `apps/deployments`.
+    pub kind: Arc<str>,
+    /// The namespace; empty for records that belong to none.
+    pub namespace: Arc<str>,
+    /// The name, unique within kind and namespace.
+    pub name: Arc<str>,
+}
+
+impl Key {
+    /// The key of a record in a namespace, or, with an empty namespace, in none.
+    pub fn new(
+        kind: impl Into<Arc<str>>,
+        namespace: impl Into<Arc<str>>,
+        name: impl Into<Arc<str>>,
+    ) -> Self {
+        Key {
+            kind: kind.into(),
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.kind)?;
+        if !self.namespace.is_empty() {
+            write!(f, "{}/", self.namespace)?;
+        }
+        f.write_str(&self.name)
+    }
+}
+
+/// What the owner of the store wants to know of a record without parsing it again.
+pub trait Facts: fmt::Debug + Send + Sync + 'static {
+    /// Reads the facts from a record's bytes, once, when it is written or loaded.
+    fn of(key: &Key, value: &[u8]) -> Self;
+}
+
+/// For owners who want to know nothing.
+impl Facts for () {
+    fn of(_: &Key, _: &[u8]) -> Self {}
+}
+
+/// One version of one record.
+pub struct Record<F> {
+    /// Where it lives.
+    pub key: Key,
+    /// The revision of the write that made this version.
+    pub revision: u64,
+    /// The bytes as they were written.
+    pub value: Bytes,
+    /// What the owner wants to know without parsing.
+    pub facts: F,
+}
+
+/// Leaves the bytes out: they may be secret.
+impl<F> fmt::Debug for Record<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("key", &self.key)
+            .field("revision", &self.revision)
+            .field("bytes", &self.value.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What must hold for a write to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// Nothing lives at the key.
+    Absent,
+    /// Exactly this version lives at the key.
+    Revision(u64),
+}
+
+/// Makes the bytes of a version, given the revision that the write will have.
+///
+/// It runs while other writers wait, so it should do little more than print.
+pub type Render = Box<dyn FnOnce(u64) -> Bytes + Send>;
+
+/// What a write does.
+pub enum Change {
+    /// Creates or replaces the record.
+    Put(Render),
+    /// Removes the record; the bytes are its last state, for watchers.
+    Delete(Render),
+}
+
+impl Change {
+    /// Creates or replaces the record.
+    pub fn put(render: impl FnOnce(u64) -> Bytes + Send + 'static) -> Self {
+        Change::Put(Box::new(render))
+    }
+
+    /// Removes the record, whose last state `render` makes.
+    pub fn delete(render: impl FnOnce(u64) -> Bytes + Send + 'static) -> Self {
+        Change::Delete(Box::new(render))
+    }
+}
+
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Change::Put(_) => "Put",
+            Change::Delete(_) => "Delete",
+        })
+    }
+}
+
+/// Which records a list or watch is about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Range {
+    /// The kind.
+    pub kind: Arc<str>,
+    /// One namespace, or all of them.
+    pub namespace: Option<Arc<str>>,
+}
+
+impl Range {
+    /// Every record of a kind.
+    pub fn all(kind: impl Into<Arc<str>>) -> Self {
+        Range {
+            kind: kind.into(),
+            namespace: None,
+        }
+    }
+
+    /// The records of a kind in one namespace.
+    pub fn within(kind: impl Into<Arc<str>>, namespace: impl Into<Arc<str>>) -> Self {
+        Range {
+            kind: kind.into(),
+            namespace: Some(namespace.into()),
+        }
+    }
+
+    /// Whether a key lies in this range.
+    pub fn contains(&self, key: &Key) -> bool {
+        self.kind == key.kind
+            && self
+                .namespace
+                .as_ref()
+                .is_none_or(|own| *own == key.namespace)
+    }
+
+    /// The least key that could lie in this range.
+    pub(crate) fn first(&self) -> Key {
+        Key {
+            kind: self.kind.clone(),
+            namespace: self.namespace.clone().unwrap_or_default(),
+            name: Arc::default(),
+        }
+    }
+}
+
+/// One change, as watchers see it.
+#[derive(Debug)]
+pub struct Event<F> {
+    /// The revision of the change.
+    pub revision: u64,
+    /// The new version, or on a deletion the last state.
+    pub record: Arc<Record<F>>,
+    /// The version before; `None` when the record was created.
+    pub previous: Option<Arc<Record<F>>>,
+    /// The record is gone.
+    pub deleted: bool,
+}
+
+impl<F> Clone for Event<F> {
+    fn clone(&self) -> Self {
+        Event {
+            revision: self.revision,
+            record: self.record.clone(),
+            previous: self.previous.clone(),
+            deleted: self.deleted,
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! What is on disk, in memory: the records, their recent past, and who watches them.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    ops::Bound,
+    sync::Arc,
+    time::Instant,
+};
+
+use crate::{
+    config::Config,
+    error::RevisionError,
+    history::History,
+    page::{Listing, Page, in_key_order},
+    record::{Event, Key, Range, Record},
+    watch::Waiter,
+};
+
+/// Everything readers and watchers may see. It only ever changes by whole committed writes.
+pub(crate) struct State<F> {
+    kinds: HashMap<Arc<str>, Kind<F>>,
+    history: History,
+    /// The newest revision on disk.
+    revision: u64,
+    /// The revision at opening: nothing is known of what happened before.
+    opened: u64,
+    /// How many bytes the records have.
+    bytes: usize,
+    /// No further event will come.
+    ended: bool,
+    watches_begun: u64,
+}
+
+/// All of one kind: its records, its recent events and its watchers.
+struct Kind<F> {
+    records: BTreeMap<Key, Arc<Record<F>>>,
+    /// Ordered by revision, without gaps from `horizon` on.
+    events: VecDeque<Event<F>>,
+    /// Events up to this revision are forgotten.
+    horizon: u64,
+    waiters: HashMap<u64, Arc<Waiter>>,
+}
+
+/// What a watcher finds when it looks.
+pub(crate) enum Found<F> {
+    /// The event, and the revision of the watcher's next one, or 0.
+    Event(Event<F>, u64),
+    /// History has moved past the watcher.
+    Lagged,
+}
+
+impl<F> State<F> {
+    pub(crate) fn new(config: &Config, revision: u64) -> Self {
+        State {
+            kinds: HashMap::new(),
+            history: History::new(config),
+            revision,
+            opened: revision,
+            bytes: 0,
+            ended: false,
+            watches_begun: 0,
+        }
+    }
+
+    /// Takes in a record found on disk at opening.
+    pub(crate) fn load(&mut self, record: Record<F>) {
+        self.bytes += record.value.len();
+        let key = record.key.clone();
+        self.kind(&key.kind).records.insert(key, Arc::new(record));
+    }
+
+    fn kind(&mut self, name: &Arc<str>) -> &mut Kind<F> {
+        self.kinds.entry(name.clone()).or_insert_with(|| Kind {
+            records: BTreeMap::new(),
+            events: VecDeque::new(),
+            horizon: self.opened,
+            waiters: HashMap::new(),
+        })
+    }
+
+    /// Shows one committed write to readers and watchers; who is to be woken goes to `woken`.
+    pub(crate) fn publish(
+        &mut self,
+        record: Arc<Record<F>>,
+        deleted: bool,
+        now: Instant,
+        woken: &mut Vec<Arc<Waiter>>,
+    ) {
+        let revision = record.revision;
+        self.revision = revision;
+        let kind = self.kind(&record.key.kind);
+        let previous = if deleted {
+            kind.records.remove(&record.key)
+        } else {
+            kind.records.insert(record.key.clone(), record.clone())
+        };
+        for waiter in kind.waiters.values() {
+            if waiter.concerns(&record.key) && waiter.announce(revision) {
+                woken.push(waiter.clone());
+            }
+        }
+        let replaced = previous.as_ref().map_or(0, |previous| previous.value.len());
+        let arrived = record.value.len();
+        let name = record.key.kind.clone();
+        kind.events.push_back(Event {
+            revision,
+            record,
+            previous,
+            deleted,
+        });
+
+        self.bytes = self.bytes + if deleted { 0 } else { arrived } - replaced;
+        self.history
+            .remember(name, replaced + if deleted { arrived } else { 0 }, now);
+        while let Some(name) = self.history.forget(now) {
+            self.kind(&name).forget_oldest();
+        }
+    }
+
+    /// Ends all watches; who is to be told goes to `woken`.
+    pub(crate) fn end(&mut self, woken: &mut Vec<Arc<Waiter>>) {
+        self.ended = true;
+        woken.extend(
+            self.kinds
+                .values()
+                .flat_map(|kind| kind.waiters.values().cloned()),
+        );
+    }
+
+    pub(crate) fn ended(&self) -> bool {
+        self.ended
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Option<&Arc<Record<F>>> {
+        self.kinds.get(&key.kind)?.records.get(key)
+    }
+
+    pub(crate) fn list(&self, range: &Range) -> Listing<F> {
+        let kind = self.kinds.get(&range.kind);
+        let records = kind
+            .into_iter()
+            .flat_map(|kind| kind.select(range, None))
+            .cloned();
+        Listing {
+            revision: self.revision,
+            records: records.collect(),
+        }
+    }
+
+    /// A page of the records as they were at a revision.
+    pub(crate) fn page(
+        &self,
+        range: &Range,
+        after: Option<&Key>,
+        limit: usize,
+        at: u64,
+    ) -> Result<Page<F>, RevisionError> {
+        let mut page = Page {
+            revision: at,
+            records: Vec::new(),
+            more: false,
+            remaining: 0,
+        };
+        self.check_revision(range, at)?;
+        let Some(kind) = self.kinds.get(&range.kind) else {
+            return Ok(page);
+        };
+
+        let changed = kind.changed_since(at, range, after);
+        let unchanged = kind
+            .select(range, after)
+            .filter(|record| !changed.contains_key(&record.key));
+        let mut records = in_key_order(unchanged, changed.values().copied().flatten());
+        page.records.extend(records.by_ref().take(limit).cloned());
+        page.remaining = records.count();
+        page.more = page.remaining > 0;
+        Ok(page)
+    }
+
+    /// Registers a watcher of everything in the range after a revision.
+    pub(crate) fn watch(
+        &mut self,
+        range: &Range,
+        after: u64,
+    ) -> Result<(u64, Arc<Waiter>), RevisionError> {
+        self.check_revision(range, after)?;
+        let next = self.kind(&range.kind).next_revision(range, after);
+        Ok(self.register(range, next))
+    }
+
+    /// Registers a watcher of everything in the range that is still to come.
+    pub(crate) fn watch_from_now(&mut self, range: &Range) -> (u64, Arc<Waiter>) {
+        self.register(range, 0)
+    }
+
+    fn register(&mut self, range: &Range, next: u64) -> (u64, Arc<Waiter>) {
+        self.watches_begun += 1;
+        let id = self.watches_begun;
+        let waiter = Arc::new(Waiter::new(range, next));
+        self.kind(&range.kind).waiters.insert(id, waiter.clone());
+        (id, waiter)
+    }
+
+    pub(crate) fn unwatch(&mut self, range: &Range, id: u64) {
+        if let Some(kind) = self.kinds.get_mut(&range.kind) {
+            kind.waiters.remove(&id);
+        }
+    }
+
+    /// The event at a revision that was announced to a watcher, and what comes after it.
+    pub(crate) fn deliver(&self, range: &Range, announced: u64) -> Found<F> {
+        let found = self.kinds.get(&range.kind).and_then(|kind| {
+            let event = kind.events.get(kind.position(announced - 1))?;
+            let next = kind.next_revision(range, announced);
+            (event.revision == announced).then(|| Found::Event(event.clone(), next))
+        });
+        found.unwrap_or(Found::Lagged)
+    }
+
+    fn check_revision(&self, range: &Range, asked: u64) -> Result<(), RevisionError> {
+        let horizon = self
+            .kinds
+            .get(&range.kind)
+            .map_or(self.opened, |kind| kind.horizon);
+        if asked > self.revision {
+            return Err(RevisionError::Future {
+                asked,
+                newest: self.revision,
+            });
+        }
+        if asked < horizon {
+            return Err(RevisionError::Expired { asked, horizon });
+        }
+        Ok(())
+    }
+
+    /// How many records of each kind there are.
+    pub(crate) fn counts(&self) -> Vec<(Arc<str>, usize)> {
+        let kinds = self.kinds.iter();
+        kinds
+            .map(|(name, kind)| (name.clone(), kind.records.len()))
+            .collect()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn watchers(&self) -> usize {
+        self.kinds.values().map(|kind| kind.waiters.len()).sum()
+    }
+
+    pub(crate) fn history(&self) -> &History {
+        &self.history
+    }
+}
+
+impl<F> Kind<F> {
+    fn forget_oldest(&mut self) {
+        if let Some(event) = self.events.pop_front() {
+            self.horizon = event.revision;
+        }
+    }
+
+    /// Where the events after a revision begin.
+    fn position(&self, after: u64) -> usize {
+        self.events.partition_point(|event| event.revision <= after)
+    }
+
+    /// The revision of the first event in a range after a revision; 0 if there is none.
+    fn next_revision(&self, range: &Range, after: u64) -> u64 {
+        let mut later = self.events.range(self.position(after)..);
+        later
+            .find(|event| range.contains(&event.record.key))
+            .map_or(0, |event| event.revision)
+    }
+
+    /// The records of a range after a key, as they are now.
+    fn select<'a>(
+        &'a self,
+        range: &'a Range,
+        after: Option<&Key>,
+    ) -> impl Iterator<Item = &'a Arc<Record<F>>> {
+        let first = range.first();
+        let start = match after {
+            Some(after) if *after >= first => Bound::Excluded(after.clone()),
+            _ => Bound::Included(first),
+        };
+        let records = self
+            .records
+            .range((start, Bound::Unbounded))
+            .map(|(_, record)| record);
+        records.take_while(|record| range.contains(&record.key))
+    }
+
+    /// The records of a range after a key that have changed since a revision, as they were then.
+    fn changed_since<'a>(
+        &'a self,
+        at: u64,
+        range: &Range,
+        after: Option<&Key>,
+    ) -> BTreeMap<&'a Key, Option<&'a Arc<Record<F>>>> {
+        let mut then = BTreeMap::new();
+        for event in self.events.range(self.position(at)..) {
+            let key = &event.record.key;
+            if range.contains(key) && after.is_none_or(|after| key > after) {
+                // Only a record's first change since then knows what it was.
+                then.entry(key).or_insert(event.previous.as_ref());
+            }
+        }
+        then
+    }
+}

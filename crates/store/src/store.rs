@@ -1,0 +1,309 @@
+//! The store as its owners hold it.
+
+use std::{io, path::PathBuf, sync::Arc, thread};
+
+use parking_lot::{Condvar, Mutex, RwLock};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::{
+    config::Config,
+    disk::{Disk, Row},
+    error::{OpenError, RevisionError, WriteError},
+    intake::{Accepted, Intake, Newest, judge},
+    page::{Listing, Page},
+    record::{Change, Expect, Facts, Key, Range, Record},
+    state::State,
+    stats::{Stats, Tally},
+    storage::{Nowhere, Storage},
+    watch::Watch,
+    writer,
+};
+
+/// What readers, writers, watchers and the writer thread share.
+///
+/// Whoever holds both locks took `intake` first.
+pub(crate) struct Shared<F> {
+    pub(crate) state: RwLock<State<F>>,
+    pub(crate) intake: Mutex<Intake<F>>,
+    /// Signalled when a write is queued or the store is being closed.
+    pub(crate) arrived: Condvar,
+    /// Places in the queue.
+    pub(crate) room: Arc<Semaphore>,
+    /// How far the writer has come.
+    pub(crate) settled: watch::Sender<Settled>,
+    pub(crate) tally: Tally,
+}
+
+/// How far the writer has come.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Settled {
+    /// Every write up to this revision is on disk or has failed.
+    pub(crate) through: u64,
+    /// How many batches have failed.
+    pub(crate) failures: u64,
+}
+
+/// A durable, revisioned, watchable store. Clones share the same store; it is closed with
+/// [`Store::close`] or when the last one is dropped.
+pub struct Store<F> {
+    shared: Arc<Shared<F>>,
+    writer: Arc<Writer<F>>,
+}
+
+impl<F> Clone for Store<F> {
+    fn clone(&self) -> Self {
+        Store {
+            shared: self.shared.clone(),
+            writer: self.writer.clone(),
+        }
+    }
+}
+
+/// The writer thread, which ends with the last handle.
+struct Writer<F> {
+    shared: Arc<Shared<F>>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
+    path: Option<PathBuf>,
+}
+
+impl<F> Writer<F> {
+    /// Commits what was accepted, leaves the disk in order and waits until that is done.
+    fn finish(&self) {
+        self.shared.intake.lock().close();
+        self.shared.arrived.notify_all();
+        // Held while joining, so that everybody who closes returns only when it is closed.
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's writer thread panicked");
+        }
+    }
+}
+
+impl<F> Drop for Writer<F> {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl<F: Facts> Store<F> {
+    /// Opens a store and reads it into memory. A store can be open only once.
+    pub fn open(config: Config) -> Result<Self, OpenError> {
+        let Some(path) = config.path.clone() else {
+            return Self::start(&config, State::new(&config, 0), Box::new(Nowhere));
+        };
+        let disk = Disk::open(&path)?;
+        let unreadable = |source| OpenError::Unreadable {
+            path: path.clone(),
+            source,
+        };
+        let mut state = State::new(&config, disk.revision().map_err(unreadable)?);
+        disk.load(
+            |Row {
+                 key,
+                 revision,
+                 value,
+             }| {
+                let facts = F::of(&key, &value);
+                state.load(Record {
+                    key,
+                    revision,
+                    value,
+                    facts,
+                });
+            },
+        )
+        .map_err(unreadable)?;
+        Self::start(&config, state, Box::new(disk))
+    }
+
+    pub(crate) fn start(
+        config: &Config,
+        state: State<F>,
+        storage: Box<dyn Storage<F>>,
+    ) -> Result<Self, OpenError> {
+        let revision = state.revision();
+        let shared = Arc::new(Shared {
+            state: RwLock::new(state),
+            intake: Mutex::new(Intake::new(revision)),
+            arrived: Condvar::new(),
+            room: Arc::new(Semaphore::new(config.writes_in_flight)),
+            settled: watch::Sender::new(Settled {
+                through: revision,
+                failures: 0,
+            }),
+            tally: Tally::default(),
+        });
+        let thread = thread::Builder::new().name("store".into()).spawn({
+            let shared = shared.clone();
+            move || writer::run(&shared, storage)
+        });
+        let path = config.path.clone();
+        let thread = thread.map_err(|source: io::Error| OpenError::Io {
+            path: path.clone().unwrap_or_default(),
+            source,
+        })?;
+        let writer = Writer {
+            shared: shared.clone(),
+            thread: Mutex::new(Some(thread)),
+            path,
+        };
+        Ok(Store {
+            shared,
+            writer: Arc::new(writer),
+        })
+    }
+
+    /// The newest durable version of a record.
+    pub fn get(&self, key: &Key) -> Option<Arc<Record<F>>> {
+        self.shared.state.read().get(key).cloned()
+    }
+
+    /// The newest version of a record, counting writes that are still on their way to disk:
+    /// what to read before a write, so that it need not wait for the one before it.
+    pub fn latest(&self, key: &Key) -> Option<Arc<Record<F>>> {
+        let intake = self.shared.intake.lock();
+        match intake.newest(key) {
+            Newest::OnItsWay(_, record) => record.cloned(),
+            Newest::OnDisk => self.get(key),
+        }
+    }
+
+    /// Writes a record and returns when that is on disk: the new version, or on a deletion
+    /// the last state.
+    ///
+    /// When the caller stops waiting, the write may happen or not.
+    pub async fn write(
+        &self,
+        key: Key,
+        expect: Expect,
+        change: Change,
+    ) -> Result<Arc<Record<F>>, WriteError<F>> {
+        let room = self.shared.room.clone().acquire_owned().await;
+        let room = room.map_err(|_| WriteError::Closed)?;
+        let deleting = matches!(change, Change::Delete(_));
+        let mut settled = self.shared.settled.subscribe();
+        let answer = loop {
+            let (refused, by) = {
+                let mut intake = self.shared.intake.lock();
+                if intake.closed() {
+                    return Err(WriteError::Closed);
+                }
+                let (judgement, by) = match intake.newest(&key) {
+                    Newest::OnItsWay(by, current) => (judge(expect, deleting, current), by),
+                    Newest::OnDisk => (
+                        judge(expect, deleting, self.shared.state.read().get(&key)),
+                        0,
+                    ),
+                };
+                match judgement {
+                    Err(refused) => (refused, by),
+                    Ok(()) => {
+                        let (answer, answered) = oneshot::channel();
+                        let revision = intake.next_revision();
+                        let (Change::Put(render) | Change::Delete(render)) = change;
+                        let value = render(revision);
+                        let facts = F::of(&key, &value);
+                        let record = Arc::new(Record {
+                            key,
+                            revision,
+                            value,
+                            facts,
+                        });
+                        intake.accept(Accepted {
+                            record,
+                            deleted: deleting,
+                            answer,
+                            room,
+                        });
+                        break answered;
+                    }
+                }
+            };
+            // The answer must not speak of a version that nobody can read yet and that may
+            // come to nothing, so it waits for that version.
+            let failures = settled.borrow().failures;
+            let Ok(now) = settled.wait_for(|settled| settled.through >= by).await else {
+                return Err(WriteError::Closed);
+            };
+            if now.failures == failures {
+                return Err(refused);
+            }
+        };
+        self.shared.arrived.notify_one();
+        answer.await.unwrap_or(Err(WriteError::Closed))
+    }
+
+    /// Every record of a range, ordered by key.
+    pub fn list(&self, range: &Range) -> Listing<F> {
+        self.shared.state.read().list(range)
+    }
+
+    /// At most `limit` records of a range, ordered by key, from the one after `after` on, as
+    /// they were at revision `at`, or now.
+    pub fn page(
+        &self,
+        range: &Range,
+        after: Option<&Key>,
+        limit: usize,
+        at: Option<u64>,
+    ) -> Result<Page<F>, RevisionError> {
+        let state = self.shared.state.read();
+        state.page(range, after, limit, at.unwrap_or(state.revision()))
+    }
+
+    /// Every change in a range after a revision.
+    pub fn watch(&self, range: Range, after: u64) -> Result<Watch<F>, RevisionError> {
+        let (id, waiter) = self.shared.state.write().watch(&range, after)?;
+        Ok(Watch::new(self.shared.clone(), range, id, waiter))
+    }
+
+    /// Every record of a range, and every change after that.
+    pub fn list_and_watch(&self, range: Range) -> (Listing<F>, Watch<F>) {
+        let mut state = self.shared.state.write();
+        let listing = state.list(&range);
+        let (id, waiter) = state.watch_from_now(&range);
+        drop(state);
+        (listing, Watch::new(self.shared.clone(), range, id, waiter))
+    }
+
+    /// The newest durable revision.
+    pub fn revision(&self) -> u64 {
+        self.shared.state.read().revision()
+    }
+
+    /// How many records of each kind there are.
+    pub fn counts(&self) -> Vec<(Arc<str>, usize)> {
+        self.shared.state.read().counts()
+    }
+
+    /// A glance at the store, for metrics.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats {
+            writes_in_flight: self.shared.intake.lock().unsettled(),
+            disk_bytes: self.disk_bytes(),
+            ..Stats::default()
+        };
+        self.shared.tally.fill(&mut stats);
+        let state = self.shared.state.read();
+        stats.revision = state.revision();
+        stats.record_bytes = state.bytes();
+        stats.history_events = state.history().len();
+        stats.history_bytes = state.history().held();
+        stats.watchers = state.watchers();
+        stats
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        let path = self.writer.path.as_ref();
+        path.and_then(|path| path.metadata().ok())
+            .map_or(0, |file| file.len())
+    }
+
+    /// Refuses further writes, commits those accepted, ends all watches and lets go of the file.
+    pub async fn close(&self) {
+        let writer = self.writer.clone();
+        // The join blocks, if only for one commit. It cannot panic or be aborted half way.
+        let _ = tokio::task::spawn_blocking(move || writer.finish()).await;
+    }
+}

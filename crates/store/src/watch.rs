@@ -1,0 +1,141 @@
+//! Watching a range: every event once, in order, from a revision on.
+//!
+//! A watcher has no queue of its own. It knows the revision of its next event and reads the
+//! event from the history that all share, so a slow one costs nothing and delays nobody;
+//! when history moves past it, it is told so and ends.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures::{Stream, task::AtomicWaker};
+
+use crate::{
+    error::Lagged,
+    record::{Event, Key, Range},
+    state::Found,
+    store::Shared,
+};
+
+/// What the writer knows of a watcher.
+pub(crate) struct Waiter {
+    namespace: Option<Arc<str>>,
+    /// The revision of the next event to deliver; 0 when all have been.
+    ///
+    /// The writer changes it from 0 under the state's write lock, the watcher changes it
+    /// under the read lock, so they never do so at the same time.
+    next: AtomicU64,
+    waker: AtomicWaker,
+}
+
+impl Waiter {
+    pub(crate) fn new(range: &Range, next: u64) -> Self {
+        Waiter {
+            namespace: range.namespace.clone(),
+            next: AtomicU64::new(next),
+            waker: AtomicWaker::new(),
+        }
+    }
+
+    /// Whether a record of the watched kind lies in the watched range.
+    pub(crate) fn concerns(&self, key: &Key) -> bool {
+        self.namespace
+            .as_ref()
+            .is_none_or(|namespace| *namespace == key.namespace)
+    }
+
+    /// Notes an event, and says whether the watcher had nothing to deliver and must be woken.
+    pub(crate) fn announce(&self, revision: u64) -> bool {
+        self.next
+            .compare_exchange(0, revision, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    pub(crate) fn wake(&self) {
+        self.waker.wake();
+    }
+}
+
+/// A stream of the changes in a range, from one revision on.
+///
+/// It ends when the store is closed, or after it has said that it [`Lagged`].
+pub struct Watch<F> {
+    shared: Arc<Shared<F>>,
+    range: Range,
+    id: u64,
+    waiter: Arc<Waiter>,
+    ended: bool,
+}
+
+impl<F> Watch<F> {
+    pub(crate) fn new(shared: Arc<Shared<F>>, range: Range, id: u64, waiter: Arc<Waiter>) -> Self {
+        Watch {
+            shared,
+            range,
+            id,
+            waiter,
+            ended: false,
+        }
+    }
+
+    /// The next change; `None` once the watch has ended. Nothing is lost if this is cancelled.
+    pub async fn next(&mut self) -> Option<Result<Event<F>, Lagged>> {
+        poll_fn(|context| self.poll_change(context)).await
+    }
+
+    /// Every event up to this revision has been delivered, so a client that saw them all may
+    /// resume from here.
+    pub fn progress(&self) -> u64 {
+        let state = self.shared.state.read();
+        match self.waiter.next.load(Ordering::Acquire) {
+            0 => state.revision(),
+            next => next - 1,
+        }
+    }
+
+    fn poll_change(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Event<F>, Lagged>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        // Registered before looking, so that an event in between is not slept through.
+        self.waiter.waker.register(context.waker());
+        let state = self.shared.state.read();
+        match self.waiter.next.load(Ordering::Acquire) {
+            0 if state.ended() => {
+                self.ended = true;
+                Poll::Ready(None)
+            }
+            0 => Poll::Pending,
+            announced => Poll::Ready(Some(match state.deliver(&self.range, announced) {
+                Found::Event(event, next) => {
+                    self.waiter.next.store(next, Ordering::Release);
+                    Ok(event)
+                }
+                Found::Lagged => {
+                    self.ended = true;
+                    Err(Lagged)
+                }
+            })),
+        }
+    }
+}
+
+impl<F> Stream for Watch<F> {
+    type Item = Result<Event<F>, Lagged>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_change(context)
+    }
+}
+
+impl<F> Drop for Watch<F> {
+    fn drop(&mut self) {
+        self.shared.state.write().unwatch(&self.range, self.id);
+    }
+}

@@ -1,0 +1,104 @@
+//! The one thread that writes.
+
+use std::{sync::Arc, time::Instant};
+
+use crate::{
+    error::WriteError,
+    intake::Accepted,
+    storage::{Refusal, Storage},
+    store::Shared,
+};
+
+/// Commits what is accepted until the store is closed and all of it is settled.
+pub(crate) fn run<F>(shared: &Shared<F>, mut storage: Box<dyn Storage<F>>) {
+    let _ending = Ending(shared);
+    while let Some(batch) = next_batch(shared) {
+        let begun = Instant::now();
+        let outcome = storage.commit(&batch);
+        shared.tally.commit(begun.elapsed(), outcome.is_ok());
+        match outcome {
+            Ok(()) => publish(shared, batch),
+            Err(refusal) => fail(shared, batch, &refusal),
+        }
+    }
+}
+
+/// Waits for writes; `None` once the store is closed and none are left.
+fn next_batch<F>(shared: &Shared<F>) -> Option<Vec<Accepted<F>>> {
+    let mut intake = shared.intake.lock();
+    while intake.is_empty() {
+        if intake.closed() {
+            return None;
+        }
+        shared.arrived.wait(&mut intake);
+    }
+    Some(intake.take())
+}
+
+/// Shows a committed batch to everybody, and then tells those who wrote it.
+fn publish<F>(shared: &Shared<F>, batch: Vec<Accepted<F>>) {
+    let now = Instant::now();
+    let mut woken = Vec::new();
+    let mut state = shared.state.write();
+    for write in &batch {
+        state.publish(write.record.clone(), write.deleted, now, &mut woken);
+    }
+    let revision = state.revision();
+    drop(state);
+
+    let mut intake = shared.intake.lock();
+    for write in &batch {
+        intake.settle(&write.record);
+    }
+    drop(intake);
+    shared
+        .settled
+        .send_modify(|settled| settled.through = revision);
+
+    for waiter in woken {
+        waiter.wake();
+    }
+    for write in batch {
+        drop(write.room);
+        // Who no longer waits does not want to know.
+        let _ = write.answer.send(Ok(write.record));
+    }
+}
+
+/// Takes back a batch that could not be committed, and everything accepted after it.
+fn fail<F>(shared: &Shared<F>, batch: Vec<Accepted<F>>, refusal: &Refusal) {
+    let (later, revision) = shared.intake.lock().abandon();
+    tracing::error!(writes = batch.len() + later.len(), %refusal, "writes could not be stored");
+    shared.settled.send_modify(|settled| {
+        settled.through = revision;
+        settled.failures += 1;
+    });
+    for write in batch.into_iter().chain(later) {
+        drop(write.room);
+        let _ = write.answer.send(Err(WriteError::Storage(refusal.clone())));
+    }
+}
+
+/// However the thread ends, nobody is left waiting for it.
+struct Ending<'a, F>(&'a Shared<F>);
+
+impl<F> Drop for Ending<'_, F> {
+    fn drop(&mut self) {
+        let mut intake = self.0.intake.lock();
+        intake.close();
+        // Dropping them tells their writers that the store is closed.
+        let (unwritten, _) = intake.abandon();
+        drop(intake);
+        drop(unwritten);
+        self.0.room.close();
+
+        let mut woken: Vec<Arc<_>> = Vec::new();
+        self.0.state.write().end(&mut woken);
+        for waiter in woken {
+            waiter.wake();
+        }
+        self.0
+            .settled
+            .send_modify(|settled| settled.through = u64::MAX);
+    }
+}

@@ -129,7 +129,11 @@ pub trait Kubelet: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Exit, KubeletError>>;
 
     /// Joins the streams of a container's main process, until it ends or the future is dropped.
-    fn attach(&self, of: ContainerRef, streams: Streams) -> BoxFuture<'_, Result<Exit, KubeletError>>;
+    fn attach(
+        &self,
+        of: ContainerRef,
+        streams: Streams,
+    ) -> BoxFuture<'_, Result<Exit, KubeletError>>;
 
     /// Connects to a port inside a pod.
     fn connect(

@@ -3,4 +3,7 @@
 //!
 //! It knows nothing of sandboxes.
 
+pub mod access;
+pub mod admission;
 pub mod kubelet;
+pub mod lookup;

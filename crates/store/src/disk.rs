@@ -221,3 +221,6 @@ impl Words {
         word
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,3 +102,6 @@ impl<F> Drop for Ending<'_, F> {
             .send_modify(|settled| settled.through = u64::MAX);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,9 @@
+//! What users of a store would notice.
+
+mod crash;
+mod fixture;
+mod lists;
+mod opening;
+mod resuming;
+mod watches;
+mod writes;

@@ -3,9 +3,35 @@
 //! One type serves the built-in kinds and custom ones. Validation, pruning and
 //! defaulting read it; so do strategic merge, server-side apply and OpenAPI.
 
+mod cause;
+mod defaulting;
+mod format;
+mod json;
+pub(crate) mod lists;
+mod path;
+pub(crate) mod pattern;
+mod prune;
+mod strict;
+#[cfg(test)]
+mod tests;
+mod validate;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
+
+pub use self::{
+    cause::{Cause, Reason, quoted, summary},
+    defaulting::default,
+    format::{
+        duration as is_duration, go_duration, is_known as is_known_format,
+        matches as matches_format,
+    },
+    path::{Mark, Path},
+    prune::prune,
+    strict::{MAX_DEPTH, parse_strict},
+    validate::{type_name, validate, validate_at},
+};
 
 /// The JSON type that a value must have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -158,3 +184,13 @@ pub struct Schema {
 
 /// Named types, for shapes that refer to one another.
 pub type Types = BTreeMap<String, Arc<Schema>>;
+
+/// The shape itself, looked up where it is only a reference to a built-in type.
+pub fn resolve(schema: &Schema) -> &Schema {
+    match &schema.reference {
+        Some(name) => crate::builtin::types()
+            .get(name)
+            .map_or(schema, |named| named.as_ref()),
+        None => schema,
+    }
+}

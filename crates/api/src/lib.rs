@@ -1,7 +1,30 @@
 //! The resources and wire messages of Sandlot: one file per kind, one folder per group.
+//!
+//! These types are formats that leave the process, so they follow rules: no flattened and
+//! no untagged parts, every optional field may be absent or null, and unknown fields that a
+//! newer version wrote are not an error. What a field means stands in its doc line, which is
+//! also what `kubectl explain` shows.
 
 /// The agent's gRPC door, `arl.sidecar.AgentService`.
 #[allow(missing_docs)]
 pub mod agent {
     tonic::include_proto!("arl.sidecar");
+}
+
+#[cfg(feature = "resources")]
+pub mod arl;
+#[cfg(feature = "resources")]
+mod go_duration;
+
+#[cfg(feature = "resources")]
+pub use go_duration::{BadDuration, GoDuration};
+
+#[cfg(feature = "resources")]
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+
+/// Every custom resource that Sandlot brings, ready to be installed or written as YAML.
+#[cfg(feature = "resources")]
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    use kube::CustomResourceExt;
+    vec![arl::WarmPool::crd(), arl::Sandbox::crd(), arl::Task::crd()]
 }

@@ -1,1 +1,20 @@
-//! (being laid)
+//! What to do, given what is wanted, what is seen and what time it is.
+//!
+//! Nothing here waits, reads a clock or talks to anybody: every decision is a function from
+//! facts to actions, so that each can be tried against thousands of made-up worlds.
+//!
+//! - [`pool`]: how many pods to make, which to remove, which to replace and when.
+//! - [`shelf`]: which ready pod goes to which waiting claim.
+//! - [`sandbox`]: where a sandbox stands and when its time is over.
+//! - [`task`]: when a task may start, which step is next, what its end means.
+//! - [`expiry`]: when what is finished may be removed.
+
+pub mod backoff;
+pub mod expiry;
+pub mod pool;
+pub mod sandbox;
+mod seniority;
+pub mod shelf;
+pub mod task;
+
+pub use seniority::Seniority;

@@ -57,7 +57,10 @@ impl FromStr for GoDuration {
         let mut total: u128 = 0;
         while !rest.is_empty() {
             let (nanos, after) = term(rest).ok_or_else(bad)?;
-            total = total.checked_add(nanos).filter(|sum| *sum <= LONGEST).ok_or_else(bad)?;
+            total = total
+                .checked_add(nanos)
+                .filter(|sum| *sum <= LONGEST)
+                .ok_or_else(bad)?;
             rest = after;
         }
         Ok(Self(Duration::from_nanos(total as u64)))
@@ -75,7 +78,11 @@ fn term(text: &str) -> Option<(u128, &str)> {
         return None;
     }
     let (unit, nanos) = UNITS.iter().find(|(unit, _)| rest.starts_with(unit))?;
-    let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let whole: u128 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok()?
+    };
     let mut total = whole.checked_mul(*nanos)?;
     let mut place = *nanos;
     for digit in fraction.bytes() {
@@ -86,7 +93,9 @@ fn term(text: &str) -> Option<(u128, &str)> {
 }
 
 fn digits(text: &str) -> (&str, &str) {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     text.split_at(end)
 }
 
@@ -182,7 +191,19 @@ mod tests {
 
     #[test]
     fn what_is_no_duration_is_refused_with_an_example() {
-        for text in ["", "+", "30", "s", "-5s", "1 s", "1d", "5 minutes", ".s", "9999999999h", "1h-5m"] {
+        for text in [
+            "",
+            "+",
+            "30",
+            "s",
+            "-5s",
+            "1 s",
+            "1d",
+            "5 minutes",
+            ".s",
+            "9999999999h",
+            "1h-5m",
+        ] {
             let refused = text.parse::<GoDuration>().unwrap_err();
             assert!(refused.to_string().contains("1h30m"), "{refused}");
         }
@@ -202,7 +223,10 @@ mod tests {
         ] {
             let written = GoDuration(Duration::from_nanos(nanos)).to_string();
             assert_eq!(written, text);
-            assert_eq!(text.parse::<GoDuration>().unwrap().0.as_nanos(), u128::from(nanos));
+            assert_eq!(
+                text.parse::<GoDuration>().unwrap().0.as_nanos(),
+                u128::from(nanos)
+            );
         }
     }
 }

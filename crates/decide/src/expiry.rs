@@ -46,7 +46,10 @@ mod tests {
         let before = Timestamp::from_millisecond(due.as_millisecond() - 1).unwrap();
         assert_eq!(finished(Some(end), keep, before), Verdict::LookAt(due));
         assert_eq!(finished(Some(end), keep, due), Verdict::Remove);
-        assert_eq!(finished(Some(end), Some(Duration::ZERO), end), Verdict::Remove);
+        assert_eq!(
+            finished(Some(end), Some(Duration::ZERO), end),
+            Verdict::Remove
+        );
         assert_eq!(finished(Some(end), None, due), Verdict::Keep);
         assert_eq!(finished(None, keep, due), Verdict::Keep);
     }

@@ -104,7 +104,9 @@ impl<P: Clone + Ord + Hash, C: Clone + Ord + Hash> Shelf<P, C> {
 
     /// How many pods the waiting claims still want.
     pub fn wanted(&self) -> u32 {
-        self.waiting.values().fold(0, |sum, pods| sum.saturating_add(*pods))
+        self.waiting
+            .values()
+            .fold(0, |sum, pods| sum.saturating_add(*pods))
     }
 
     /// The place of a claimant in the line, counted in pods wanted by those before it.

@@ -28,8 +28,17 @@ use crate::GoDuration;
     printcolumn(name = "ExitCode", type_ = "integer", json_path = ".status.exitCode"),
     printcolumn(name = "Sandbox", type_ = "string", json_path = ".spec.sandboxRef"),
     printcolumn(name = "Duration", type_ = "string", json_path = ".status.duration"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.message", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.message",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct TaskSpec {

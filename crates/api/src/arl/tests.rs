@@ -22,8 +22,19 @@ fn names_are_those_that_clients_call() {
             let names = crd.spec.names;
             assert_eq!(crd.spec.group, names::GROUP);
             assert_eq!(crd.spec.scope, "Namespaced");
-            assert!(crd.spec.versions[0].subresources.as_ref().unwrap().status.is_some());
-            (names.plural, names.singular.unwrap(), names.short_names.unwrap().join(","))
+            assert!(
+                crd.spec.versions[0]
+                    .subresources
+                    .as_ref()
+                    .unwrap()
+                    .status
+                    .is_some()
+            );
+            (
+                names.plural,
+                names.singular.unwrap(),
+                names.short_names.unwrap().join(","),
+            )
         })
         .collect();
     let expected = [
@@ -63,15 +74,21 @@ fn null_means_absent_as_the_python_client_sends_it() {
     }))
     .unwrap();
     assert_eq!(sandbox.spec.idle_timeout_seconds, None);
-    for (kind, field) in [("Sandbox", "idleTimeoutSeconds"), ("Sandbox", "resources"), ("Task", "timeout")] {
-        let nullable = &schema_of(kind)["openAPIV3Schema"]["properties"]["spec"]["properties"][field]["nullable"];
+    for (kind, field) in [
+        ("Sandbox", "idleTimeoutSeconds"),
+        ("Sandbox", "resources"),
+        ("Task", "timeout"),
+    ] {
+        let nullable = &schema_of(kind)["openAPIV3Schema"]["properties"]["spec"]["properties"]
+            [field]["nullable"];
         assert_eq!(nullable, &json!(true), "{kind} {field}");
     }
 }
 
 #[test]
 fn a_field_from_the_future_is_no_error() {
-    let status: SandboxStatus = serde_json::from_value(json!({ "phase": "Ready", "mood": "good" })).unwrap();
+    let status: SandboxStatus =
+        serde_json::from_value(json!({ "phase": "Ready", "mood": "good" })).unwrap();
     assert_eq!(status.phase, Some(SandboxPhase::Ready));
 }
 
@@ -87,14 +104,21 @@ fn an_exit_code_of_zero_is_written() {
 #[test]
 fn pool_counts_are_written_under_both_names_even_when_zero() {
     let written = serde_json::to_value(WarmPoolStatus::default()).unwrap();
-    for field in ["ready", "readyReplicas", "allocated", "allocatedReplicas", "total"] {
+    for field in [
+        "ready",
+        "readyReplicas",
+        "allocated",
+        "allocatedReplicas",
+        "total",
+    ] {
         assert_eq!(written[field], json!(0), "{field}");
     }
 }
 
 #[test]
 fn a_template_keeps_what_no_type_here_knows() {
-    let template = json!({ "spec": { "containers": [{ "name": "executor", "novelty": { "a": 1 } }] } });
+    let template =
+        json!({ "spec": { "containers": [{ "name": "executor", "novelty": { "a": 1 } }] } });
     let read: PodTemplate = serde_json::from_value(template.clone()).unwrap();
     assert_eq!(read.container_names().collect::<Vec<_>>(), ["executor"]);
     assert_eq!(serde_json::to_value(read).unwrap(), template);

@@ -163,6 +163,9 @@ pub(super) fn conditions(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = generator.subschema_for::<Vec<Condition>>();
     schema.insert("nullable".into(), Value::Bool(true));
     schema.insert("x-kubernetes-list-type".into(), "map".into());
-    schema.insert("x-kubernetes-list-map-keys".into(), Value::from(vec!["type"]));
+    schema.insert(
+        "x-kubernetes-list-map-keys".into(),
+        Value::from(vec!["type"]),
+    );
     schema
 }

@@ -151,29 +151,33 @@ fn settle(pool: &Pool<'_>, idle: &[&Pod], now: Timestamp, plan: &mut Plan) {
     }
 }
 
-/// Removes failing pods whose time to be replaced has come; the others keep their place.
+/// Replaces failing pods, all together and each time later than the last; until then they keep
+/// their place, where somebody can look at them.
 fn replace_failing(pool: &Pool<'_>, idle: &mut Vec<&Pod>, now: Timestamp, plan: &mut Plan) {
-    let wait = pool.care.replace.after(plan.failures.count);
+    let troubles = idle.iter().filter_map(|pod| match &pod.health {
+        Health::Failing(trouble) => Some(trouble),
+        _ => None,
+    });
+    plan.trouble = troubles.min_by_key(|trouble| trouble.since).cloned();
+    if plan.trouble.is_none() && plan.failures.count > 0 {
+        plan.trouble = plan.failures.trouble.clone();
+    }
+    let due = plan.failures.last.map_or(now, |last| {
+        later(last, pool.care.replace.after(plan.failures.count))
+    });
     let mut replaced = None;
     idle.retain(|pod| {
         let Health::Failing(trouble) = &pod.health else {
             return true;
         };
-        if plan.trouble.as_ref().is_none_or(|worst| trouble.since < worst.since) {
-            plan.trouble = Some(trouble.clone());
-        }
         if !trouble.kind.is_replaced() {
             return true;
         }
-        let due = later(trouble.since, wait);
         if due > now {
             look_at(plan, due);
             return true;
         }
-        plan.remove.push(Removal {
-            pod: pod.name.clone(),
-            why: Why::Failing(trouble.clone()),
-        });
+        remove(plan, pod, Why::Failing(trouble.clone()));
         replaced = Some(trouble.clone());
         false
     });
@@ -183,9 +187,6 @@ fn replace_failing(pool: &Pool<'_>, idle: &mut Vec<&Pod>, now: Timestamp, plan: 
             last: Some(now),
             trouble: Some(trouble),
         };
-    }
-    if plan.trouble.is_none() && plan.failures.count > 0 {
-        plan.trouble = plan.failures.trouble.clone();
     }
 }
 
@@ -257,9 +258,16 @@ fn grow(pool: &Pool<'_>, idle: &[&Pod], now: Timestamp, plan: &mut Plan) {
             return;
         }
     }
-    let starting = idle.iter().filter(|pod| pod.health == Health::Starting).count() as u32;
+    let starting = idle
+        .iter()
+        .filter(|pod| pod.health == Health::Starting)
+        .count() as u32;
     let starting = starting.saturating_add(pool.creating);
-    let at_once = pool.care.starting.of(plan.counts.target).saturating_sub(starting);
+    let at_once = pool
+        .care
+        .starting
+        .of(plan.counts.target)
+        .saturating_sub(starting);
     plan.create = missing.min(at_once);
 }
 

@@ -39,7 +39,10 @@ impl Sizing {
                 } else {
                     ((u64::from(buffer_min) + u64::from(buffer_max)) / 2) as u32
                 };
-                let all = taken.saturating_add(wanted).saturating_add(buffer).max(pool_min);
+                let all = taken
+                    .saturating_add(wanted)
+                    .saturating_add(buffer)
+                    .max(pool_min);
                 // A pool over its maximum makes no more pods; it loses idle ones only when the
                 // buffer rule alone says so.
                 let room = pool_max.saturating_sub(taken);
@@ -64,7 +67,8 @@ impl Share {
         let share = match self {
             Self::Count(count) => count,
             Self::Percent(percent) => {
-                u32::try_from((u64::from(whole) * u64::from(percent)).div_ceil(100)).unwrap_or(u32::MAX)
+                u32::try_from((u64::from(whole) * u64::from(percent)).div_ceil(100))
+                    .unwrap_or(u32::MAX)
             }
         };
         share.max(1)

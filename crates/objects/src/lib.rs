@@ -1,6 +1,7 @@
 //! What Kubernetes objects mean: schemas, patches, apply, selectors, tables and the
 //! protobuf encoding, as pure functions over JSON. No I/O, no clock, no async.
 
+pub mod apply;
 pub mod builtin;
 pub mod patch;
 pub mod schema;

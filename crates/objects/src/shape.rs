@@ -4,15 +4,16 @@
 //! ends, the shape is unknown and callers deduce from the value: objects merge field by
 //! field and lists have one owner, as Kubernetes deduces for unschemed objects.
 
-use crate::schema::{Additional, ListType, Schema, Strategy, Types};
+use crate::{
+    builtin,
+    schema::{Additional, ListType, Schema, Strategy, Types},
+};
 
 /// The type whose fields every object has under `metadata`.
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// How many references may follow one another before the shape counts as unknown.
 const MAX_HOPS: usize = 8;
-
-static NO_TYPES: Types = Types::new();
 
 /// A place in a schema.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +33,7 @@ impl Shape<'static> {
         Self {
             site: None,
             body: None,
-            types: &NO_TYPES,
+            types: builtin::types(),
             whole: true,
         }
     }
@@ -44,16 +45,6 @@ impl<'a> Shape<'a> {
         Self {
             whole: true,
             ..Self::value(schema, types)
-        }
-    }
-
-    /// The shape of an object of which only the types of its surroundings are known.
-    pub fn deduced_with(types: &'a Types) -> Self {
-        Self {
-            site: None,
-            body: None,
-            types,
-            whole: true,
         }
     }
 

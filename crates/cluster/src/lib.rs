@@ -3,7 +3,36 @@
 //!
 //! It knows nothing of sandboxes.
 
+#![allow(dead_code)]
+
 pub mod access;
 pub mod admission;
+mod answer;
+mod api;
+mod bootstrap;
+mod call;
+mod cluster;
+mod discovery;
+mod following;
+mod front;
+mod intake;
+mod kinds;
 pub mod kubelet;
 pub mod lookup;
+mod metadata;
+mod negotiate;
+mod object;
+mod ownership;
+mod record;
+mod request;
+mod schemas;
+mod selection;
+mod status;
+mod strategy;
+mod subresources;
+mod tables;
+mod verbs;
+
+pub use cluster::{Cluster, Config, StartError};
+pub use request::Verb;
+pub use status::{ApiError, Cause, Details, Reason};

@@ -1,0 +1,129 @@
+//! What every request shares: the store, the kinds, admission and access.
+
+use std::sync::{Arc, OnceLock};
+
+use jiff::Timestamp;
+use sandlot_store::{Change, Expect, Key, Range, Store, WriteError};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::access::Authorizer;
+use crate::admission::Chain;
+use crate::kinds::{Kind, Registry};
+use crate::kubelet::Kubelet;
+use crate::record::{self, Facts, Record};
+use crate::status::ApiError;
+
+/// Where the time comes from.
+pub(crate) type Clock = fn() -> Timestamp;
+
+/// What every request shares.
+pub(crate) struct Api {
+    pub(crate) store: Store<Facts>,
+    pub(crate) registry: Registry,
+    pub(crate) admission: Chain,
+    pub(crate) authorizer: Arc<Authorizer>,
+    pub(crate) kubelet: OnceLock<Arc<dyn Kubelet>>,
+    /// Held while the names of definitions are given out.
+    pub(crate) settling: tokio::sync::Mutex<()>,
+    pub(crate) clock: Clock,
+    /// Cancelled when the server goes: watches end, new requests are turned away.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Why a write did not happen, as far as the caller can act on it.
+#[derive(Debug)]
+pub(crate) enum WriteFailure {
+    /// Something else is there than was expected; read again and decide anew.
+    Raced,
+    /// It cannot be done.
+    Failed(ApiError),
+}
+
+impl Api {
+    /// The present time.
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// Where an object of a kind lives in the store.
+    pub(crate) fn key(&self, kind: &Kind, namespace: &str, name: &str) -> Key {
+        let namespace = if kind.namespaced { namespace } else { "" };
+        Key::new(Arc::clone(&kind.stored_as), namespace, name)
+    }
+
+    /// Where the objects of a kind live: in one namespace or, with an empty one, in all.
+    pub(crate) fn range(&self, kind: &Kind, namespace: &str) -> Range {
+        let namespace = (kind.namespaced && !namespace.is_empty()).then(|| Arc::from(namespace));
+        Range {
+            kind: Arc::clone(&kind.stored_as),
+            namespace,
+        }
+    }
+
+    /// Stores an object at its key, or only says what would be stored.
+    pub(crate) async fn put(
+        &self,
+        key: Key,
+        expect: Expect,
+        object: Value,
+        dry_run: bool,
+    ) -> Result<bytes::Bytes, WriteFailure> {
+        if dry_run {
+            let revision = match expect {
+                Expect::Absent => 0,
+                Expect::Revision(revision) => revision,
+            };
+            return Ok(record::encode(object, revision));
+        }
+        let written = self
+            .store
+            .write(key, expect, Change::Put(record::render(object)))
+            .await;
+        written.map(|record| record.value.clone()).map_err(failure)
+    }
+
+    /// Removes an object, leaving its last state to those who watch.
+    pub(crate) async fn remove(
+        &self,
+        key: Key,
+        revision: u64,
+        last: Value,
+    ) -> Result<bytes::Bytes, WriteFailure> {
+        let change = Change::Delete(record::render(last));
+        let written = self
+            .store
+            .write(key, Expect::Revision(revision), change)
+            .await;
+        written.map(|record| record.value.clone()).map_err(failure)
+    }
+
+    /// An object as it is now on disk.
+    pub(crate) fn read(&self, key: &Key) -> Option<Value> {
+        self.store.get(key).and_then(|record| parse(&record).ok())
+    }
+}
+
+/// A stored object as JSON.
+pub(crate) fn parse(record: &Record) -> Result<Value, ApiError> {
+    serde_json::from_slice(&record.value).map_err(|error| {
+        ApiError::internal(format!("{} is damaged in the store: {error}", record.key))
+    })
+}
+
+fn failure(error: WriteError<Facts>) -> WriteFailure {
+    match error {
+        WriteError::Exists(_) | WriteError::Missing | WriteError::Conflict { .. } => {
+            WriteFailure::Raced
+        }
+        WriteError::Storage(why) => {
+            tracing::error!(%why, "a write could not be stored");
+            WriteFailure::Failed(ApiError::internal(format!(
+                "the write could not be stored: {why}"
+            )))
+        }
+        WriteError::Closed => {
+            WriteFailure::Failed(ApiError::unavailable("the server is shutting down"))
+        }
+    }
+}

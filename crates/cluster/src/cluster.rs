@@ -1,0 +1,167 @@
+//! The cluster as the program that embeds it holds it.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use axum::body::Body;
+use futures::future::BoxFuture;
+use http::{Method, Request, Response};
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use sandlot_store::{OpenError, Store};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::service_fn;
+
+use crate::access::{Authorizer, User};
+use crate::admission::Chain;
+use crate::api::Api;
+use crate::following::Stored;
+use crate::kinds::{Registry, definitions, removal};
+use crate::kubelet::Kubelet;
+use crate::status::{ApiError, Reason};
+use crate::{bootstrap, front, schemas};
+
+/// How a cluster is started.
+#[derive(Default)]
+pub struct Config {
+    /// The database file; `None` keeps everything in memory.
+    pub database: Option<PathBuf>,
+    /// What looks at writes in process, before webhooks do.
+    pub admission: Chain,
+}
+
+/// Why a cluster could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database could not be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// What every cluster has from the start could not be made.
+    #[error("the cluster's own objects could not be made: {0}")]
+    Bootstrap(ApiError),
+}
+
+/// A Kubernetes API. Clones are the same cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    api: Arc<Api>,
+    tasks: TaskTracker,
+}
+
+impl Cluster {
+    /// Opens the store and makes what every cluster has.
+    pub async fn start(config: Config) -> Result<Cluster, StartError> {
+        let store = match config.database {
+            Some(path) => Store::open(sandlot_store::Config::at(path))?,
+            None => Store::open(sandlot_store::Config::in_memory())?,
+        };
+        let api = Arc::new(Api {
+            authorizer: Arc::new(Authorizer::new(&Stored(store.clone()))),
+            registry: Registry::new(schemas::builtin),
+            admission: config.admission,
+            kubelet: OnceLock::new(),
+            settling: tokio::sync::Mutex::default(),
+            clock: Timestamp::now,
+            stop: CancellationToken::new(),
+            store,
+        });
+        definitions::settle(&api).await;
+        let cluster = Cluster {
+            api,
+            tasks: TaskTracker::new(),
+        };
+        bootstrap::fill(&cluster)
+            .await
+            .map_err(StartError::Bootstrap)?;
+        cluster.tasks.spawn(removal::run(
+            Arc::clone(&cluster.api),
+            cluster.tasks.clone(),
+        ));
+        Ok(cluster)
+    }
+
+    /// Tells the cluster who runs its pods. Only the first call counts.
+    pub fn set_kubelet(&self, kubelet: Arc<dyn Kubelet>) {
+        if self.api.kubelet.set(kubelet).is_err() {
+            tracing::warn!("the cluster already has a kubelet; the new one is not used");
+        }
+    }
+
+    /// Answers one HTTP request of a user who has proved who they are.
+    pub async fn handle(&self, user: User, request: Request<Body>) -> Response<Body> {
+        front::handle(Arc::clone(&self.api), user, request).await
+    }
+
+    /// A client in process that may do anything.
+    pub fn client(&self) -> kube::Client {
+        self.client_as(User::master("system:admin"))
+    }
+
+    /// A client in process that acts as somebody.
+    pub fn client_as(&self, user: User) -> kube::Client {
+        kube::Client::new(self.service(user), "default")
+    }
+
+    /// The API as a tower service for one user, without sockets.
+    pub fn service(
+        &self,
+        user: User,
+    ) -> impl tower::Service<
+        Request<kube::client::Body>,
+        Response = Response<Body>,
+        Error = Infallible,
+        Future = BoxFuture<'static, Result<Response<Body>, Infallible>>,
+    > + Clone
+    + Send
+    + 'static {
+        let cluster = self.clone();
+        service_fn(move |request: Request<kube::client::Body>| {
+            let (cluster, user) = (cluster.clone(), user.clone());
+            let answer = async move { Ok(cluster.handle(user, request.map(Body::new)).await) };
+            Box::pin(answer) as BoxFuture<'static, _>
+        })
+    }
+
+    /// Ends all watches, waits for what the cluster does in the background and closes the store.
+    pub async fn stop(&self) {
+        self.api.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.api.store.close().await;
+    }
+
+    /// Makes an object unless it is there already.
+    pub(crate) async fn ensure(&self, path: &str, object: &Value) -> Result<(), ApiError> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(path)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .header(http::header::USER_AGENT, "kube-apiserver")
+            .body(Body::from(object.to_string()))
+            .map_err(ApiError::internal)?;
+        let response = self.handle(User::master("system:apiserver"), request).await;
+        let code = response.status().as_u16();
+        if response.status().is_success() || code == 409 {
+            return Ok(());
+        }
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(ApiError::internal)?
+            .to_bytes();
+        let status: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let message = status["message"]
+            .as_str()
+            .unwrap_or("no reason was given")
+            .to_owned();
+        Err(ApiError::new(
+            code,
+            Reason::InternalError,
+            format!("{path}: {message}"),
+        ))
+    }
+}

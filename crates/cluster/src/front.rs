@@ -1,0 +1,208 @@
+//! The front of the server: an HTTP request comes in with the user who makes it, and an
+//! HTTP response goes out. Whatever goes wrong on the way is answered with a Status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderValue, Request as HttpRequest, Response};
+use http_body_util::{BodyExt, Limited};
+
+use crate::access::{Attributes, User};
+use crate::answer::{Answer, failed};
+use crate::api::Api;
+use crate::call::Call;
+use crate::discovery;
+use crate::negotiate::Accept;
+use crate::request::{self, Request, Target, Verb};
+use crate::status::ApiError;
+use crate::subresources;
+use crate::verbs::{self, Part};
+
+/// The biggest body that is read.
+pub(crate) const LARGEST_BODY: usize = 3 * 1024 * 1024;
+/// How long a client may take to send a body.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
+/// The longest path with query.
+const LONGEST_URI: usize = 256 * 1024;
+
+/// Answers a request of a user.
+pub(crate) async fn handle(
+    api: Arc<Api>,
+    user: User,
+    request: HttpRequest<Body>,
+) -> Response<Body> {
+    let mut warnings = Vec::new();
+    let mut response = match answer(api, user, request, &mut warnings).await {
+        Ok(response) => response,
+        Err(error) => failed(&error),
+    };
+    for warning in warnings {
+        response
+            .headers_mut()
+            .append(http::header::WARNING, warning_header(&warning));
+    }
+    response
+}
+
+async fn answer(
+    api: Arc<Api>,
+    user: User,
+    request: HttpRequest<Body>,
+    warnings: &mut Vec<String>,
+) -> Result<Response<Body>, ApiError> {
+    let (parts, body) = request.into_parts();
+    if parts
+        .uri
+        .path_and_query()
+        .is_some_and(|all| all.as_str().len() > LONGEST_URI)
+    {
+        return Err(ApiError::new(
+            414,
+            crate::status::Reason::BadRequest,
+            "the URI of the request is too long",
+        ));
+    }
+    let target = request::parse(&parts.method, &parts.uri)?;
+    authorize(&api, &user, &target, &parts.method)?;
+    let asked = match target {
+        Target::Resource(asked) => *asked,
+        other => return discovery::answer(&api, &parts, &other),
+    };
+    let kinds = api.registry.now();
+    let kind = kinds
+        .find(&asked.group, &asked.version, &asked.resource)
+        .ok_or_else(ApiError::no_such_path)?;
+    if !kind.namespaced && asked.namespace.is_some() && asked.resource != "namespaces" {
+        return Err(ApiError::no_such_path());
+    }
+    let accept = Accept::of(&parts.headers)?;
+    let body = match asked.verb {
+        Verb::Get | Verb::List | Verb::Watch => Bytes::new(),
+        _ => read(body).await?,
+    };
+    let mut call = Call {
+        api,
+        kinds,
+        kind,
+        request: asked,
+        user,
+        headers: parts.headers,
+        body,
+        accept,
+        warnings: Vec::new(),
+    };
+    let result = dispatch(&mut call).await;
+    warnings.append(&mut call.warnings);
+    result?.into_response(&call)
+}
+
+async fn dispatch(call: &mut Call) -> Result<Answer, ApiError> {
+    if !call.request.subresource.is_empty() {
+        return subresources::dispatch(call).await;
+    }
+    if !call.kind.is_stored() {
+        return subresources::question(call).await;
+    }
+    match call.request.verb {
+        Verb::Get => verbs::get(call),
+        Verb::List => verbs::list(call).await,
+        Verb::Watch => verbs::watch(call).await,
+        Verb::Create => verbs::create(call).await,
+        Verb::Update => verbs::update(call, Part::Main).await,
+        Verb::Patch => verbs::patch(call, Part::Main).await,
+        Verb::Delete => verbs::delete(call).await,
+        Verb::DeleteCollection => verbs::delete_collection(call).await,
+    }
+}
+
+/// Refuses what the user may not do.
+fn authorize(
+    api: &Api,
+    user: &User,
+    target: &Target,
+    method: &http::Method,
+) -> Result<(), ApiError> {
+    let attributes = match target {
+        Target::Resource(request) => attributes(request),
+        Target::CoreVersions => Attributes::path(&method.as_str().to_lowercase(), "/api"),
+        Target::Groups => Attributes::path(&method.as_str().to_lowercase(), "/apis"),
+        Target::Group(group) => {
+            Attributes::path(&method.as_str().to_lowercase(), &format!("/apis/{group}"))
+        }
+        Target::Resources(group, version) => {
+            let path = if group.is_empty() {
+                format!("/api/{version}")
+            } else {
+                format!("/apis/{group}/{version}")
+            };
+            Attributes::path(&method.as_str().to_lowercase(), &path)
+        }
+        Target::Path(path) => Attributes::path(&method.as_str().to_lowercase(), path),
+    };
+    let decision = api.authorizer.decide(user, &attributes);
+    if decision.allowed {
+        return Ok(());
+    }
+    let why = format!("User {:?} cannot {attributes}", user.name);
+    Err(match target {
+        Target::Resource(request) => {
+            ApiError::forbidden(&request.group, &request.resource, request.name(), &why)
+        }
+        _ => ApiError::new(
+            403,
+            crate::status::Reason::Forbidden,
+            format!("forbidden: {why}"),
+        ),
+    })
+}
+
+fn attributes(request: &Request) -> Attributes {
+    Attributes::resource(
+        request.verb.as_str(),
+        &request.group,
+        &request.version,
+        &request.resource,
+    )
+    .subresource(&request.subresource)
+    .in_namespace(request.namespace())
+    .named(request.name())
+}
+
+/// Reads a body, but neither for ever nor without end.
+async fn read(body: Body) -> Result<Bytes, ApiError> {
+    let limited = Limited::new(body, LARGEST_BODY);
+    match tokio::time::timeout(BODY_PATIENCE, limited.collect()).await {
+        Err(_) => Err(ApiError::new(
+            408,
+            crate::status::Reason::Timeout,
+            format!(
+                "the body of the request did not arrive within {} seconds",
+                BODY_PATIENCE.as_secs()
+            ),
+        )),
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(ApiError::too_large(LARGEST_BODY))
+        }
+        Ok(Err(error)) => Err(ApiError::bad_request(format!(
+            "the body of the request could not be read: {error}"
+        ))),
+    }
+}
+
+/// A warning as RFC 7234 has it; what cannot stand in a header is left out.
+fn warning_header(text: &str) -> HeaderValue {
+    let quoted: String = text
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(1024)
+        .flat_map(|c| match c {
+            '"' | '\\' => vec!['\\', c],
+            c => vec![c],
+        })
+        .collect();
+    HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes())
+        .unwrap_or_else(|_| HeaderValue::from_static("299 - \"warning\""))
+}

@@ -1,0 +1,229 @@
+//! The rules of metadata: what the server fills in, what may not change.
+
+use jiff::Timestamp;
+use rand::seq::IndexedRandom;
+use serde_json::Value;
+
+use crate::kinds::Kind;
+use crate::object::{self, metadata_mut, seconds};
+use crate::request::Request;
+use crate::status::{ApiError, Cause};
+
+/// Letters and digits that cannot be misread or spell words.
+const RANDOM: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+const RANDOM_LENGTH: usize = 5;
+const LONGEST_GENERATED: usize = 63;
+
+/// Brings the metadata of a new object into order: its place, uid, time and generation.
+pub(crate) fn begin(
+    kind: &Kind,
+    object: &mut Value,
+    namespace: &str,
+    now: Timestamp,
+) -> Result<(), ApiError> {
+    place(kind, object, namespace)?;
+    if !object::resource_version(object).is_empty() {
+        let why = "resourceVersion should not be set on objects to be created";
+        return Err(ApiError::new(500, crate::status::Reason::Unknown, why));
+    }
+    let counts = kind.builtin().is_none_or(|row| row.generation);
+    let metadata = metadata_mut(object);
+    for gone in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "resourceVersion",
+        "generation",
+    ] {
+        metadata.remove(gone);
+    }
+    if metadata
+        .get("name")
+        .and_then(Value::as_str)
+        .is_none_or(str::is_empty)
+    {
+        let prefix = metadata
+            .get("generateName")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        if !prefix.is_empty() {
+            let name = generate_name(prefix);
+            metadata.insert("name".into(), name.into());
+        }
+    }
+    metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
+    metadata.insert("creationTimestamp".into(), seconds(now).into());
+    if counts {
+        metadata.insert("generation".into(), 1.into());
+    }
+    Ok(())
+}
+
+/// What is wrong with the name of an object.
+pub(crate) fn name_refused(_kind: &Kind, object: &Value) -> Vec<Cause> {
+    match object::name(object) {
+        "" => vec![Cause::required(
+            "metadata.name",
+            "name or generateName is required",
+        )],
+        _ => Vec::new(),
+    }
+}
+
+/// Puts an object where the request says it is, or refuses when the object says otherwise.
+pub(crate) fn place(kind: &Kind, object: &mut Value, namespace: &str) -> Result<(), ApiError> {
+    let own = object::namespace(object);
+    if kind.namespaced && !own.is_empty() && own != namespace {
+        return Err(ApiError::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    let metadata = metadata_mut(object);
+    match kind.namespaced {
+        true => metadata.insert("namespace".into(), namespace.into()),
+        false => metadata.remove("namespace"),
+    };
+    Ok(())
+}
+
+/// A name that begins as asked and ends by chance.
+fn generate_name(prefix: &str) -> String {
+    let mut end = prefix.len().min(LONGEST_GENERATED - RANDOM_LENGTH);
+    while !prefix.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut name = prefix[..end].to_owned();
+    let mut rng = rand::rng();
+    for _ in 0..RANDOM_LENGTH {
+        name.push(
+            RANDOM
+                .choose(&mut rng)
+                .map_or('x', |byte| char::from(*byte)),
+        );
+    }
+    name
+}
+
+/// Refuses an update whose body is about another object than its path.
+pub(crate) fn same_object(kind: &Kind, object: &Value, request: &Request) -> Result<(), ApiError> {
+    let (asked, own) = (request.name(), object::name(object));
+    if own.is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({asked} based on URL) was undeterminable: name must be provided"
+        )));
+    }
+    if own != asked {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({own}) does not match the name on the URL ({asked})"
+        )));
+    }
+    let (asked, own) = (request.namespace(), object::namespace(object));
+    if kind.namespaced && !own.is_empty() && own != asked {
+        return Err(ApiError::bad_request(format!(
+            "the namespace of the object ({own}) does not match the namespace on the request ({asked})"
+        )));
+    }
+    Ok(())
+}
+
+/// Fields that an update may leave out, and which then stay as they are.
+const KEPT_WHEN_ABSENT: [&str; 6] = [
+    "name",
+    "namespace",
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+];
+
+/// Carries over what an update does not say, before anything compares old and new.
+pub(crate) fn carry_over(object: &mut Value, old: &Value) {
+    let old = object::metadata(old);
+    let metadata = metadata_mut(object);
+    metadata.remove("selfLink");
+    for key in KEPT_WHEN_ABSENT.into_iter().chain(["generateName"]) {
+        let absent = metadata
+            .get(key)
+            .is_none_or(|value| value.is_null() || value == "");
+        match old.and_then(|old| old.get(key)) {
+            Some(value) if absent => metadata.insert(key.into(), value.clone()),
+            None if absent => metadata.remove(key),
+            _ => None,
+        };
+    }
+    // The generation is the server's to count.
+    match old.and_then(|old| old.get("generation")) {
+        Some(value) => metadata.insert("generation".into(), value.clone()),
+        None => metadata.remove("generation"),
+    };
+}
+
+/// What an update may not change.
+pub(crate) fn changes_refused(object: &Value, old: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    for key in KEPT_WHEN_ABSENT {
+        let (new, was) = (&object["metadata"][key], &old["metadata"][key]);
+        if new != was {
+            causes.push(Cause::invalid(
+                format!("metadata.{key}"),
+                new,
+                "field is immutable",
+            ));
+        }
+    }
+    if object::is_deleting(old) {
+        let before = object::finalizers(old);
+        let added: Vec<&str> = object::finalizers(object)
+            .into_iter()
+            .filter(|one| !before.contains(one))
+            .collect();
+        if !added.is_empty() {
+            let list = added
+                .iter()
+                .map(|one| format!("{one:?}"))
+                .collect::<Vec<_>>()
+                .join(", ");
+            causes.push(Cause::forbidden(
+                "metadata.finalizers",
+                &format!(
+                    "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{list}}}"
+                ),
+            ));
+        }
+    }
+    causes
+}
+
+/// Counts one more generation when an update changes what is asked for.
+pub(crate) fn count_generation(kind: &Kind, object: &mut Value, old: &Value) {
+    let counts = kind.builtin().is_none_or(|row| row.generation);
+    if counts && asks_for_something_else(kind, object, old) {
+        let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+        metadata_mut(object).insert("generation".into(), generation.into());
+    }
+}
+
+fn asks_for_something_else(kind: &Kind, object: &Value, old: &Value) -> bool {
+    let wish = |value: &Value| {
+        let mut value = value.clone();
+        let map = object::as_map(&mut value);
+        map.remove("metadata");
+        if kind.has("status") {
+            map.remove("status");
+        }
+        value
+    };
+    wish(object) != wish(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generated_names_fit_in_a_label() {
+        let name = generate_name(&"é".repeat(100));
+        assert!(name.len() <= LONGEST_GENERATED, "{}", name.len());
+        assert_ne!(generate_name("a-"), generate_name("a-"));
+    }
+}

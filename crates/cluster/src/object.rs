@@ -1,0 +1,95 @@
+//! The metadata of an object in hand, read and written in one place.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+/// A text at a path of keys, or the empty string.
+pub(crate) fn text<'a>(object: &'a Value, path: &[&str]) -> &'a str {
+    at(object, path).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The value at a path of keys.
+pub(crate) fn at<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Value> {
+    path.iter().try_fold(object, |value, key| value.get(key))
+}
+
+/// The metadata, when there is some.
+pub(crate) fn metadata(object: &Value) -> Option<&Map<String, Value>> {
+    object.get("metadata").and_then(Value::as_object)
+}
+
+/// The metadata, made when missing. Anything that is not an object is replaced.
+pub(crate) fn metadata_mut(object: &mut Value) -> &mut Map<String, Value> {
+    child_mut(as_map(object), "metadata")
+}
+
+/// The object's own fields; anything that is not an object is replaced by an empty one.
+pub(crate) fn as_map(value: &mut Value) -> &mut Map<String, Value> {
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    match value {
+        Value::Object(map) => map,
+        _ => unreachable!("made an object just above"),
+    }
+}
+
+/// A field that is an object, made when missing.
+pub(crate) fn child_mut<'a>(
+    map: &'a mut Map<String, Value>,
+    key: &str,
+) -> &'a mut Map<String, Value> {
+    as_map(map.entry(key).or_insert_with(|| Value::Object(Map::new())))
+}
+
+pub(crate) fn name(object: &Value) -> &str {
+    text(object, &["metadata", "name"])
+}
+
+pub(crate) fn namespace(object: &Value) -> &str {
+    text(object, &["metadata", "namespace"])
+}
+
+pub(crate) fn uid(object: &Value) -> &str {
+    text(object, &["metadata", "uid"])
+}
+
+pub(crate) fn resource_version(object: &Value) -> &str {
+    text(object, &["metadata", "resourceVersion"])
+}
+
+/// Whether the object is on its way out.
+pub(crate) fn is_deleting(object: &Value) -> bool {
+    !text(object, &["metadata", "deletionTimestamp"]).is_empty()
+}
+
+/// Who must agree before the object goes.
+pub(crate) fn finalizers(object: &Value) -> Vec<&str> {
+    let list = at(object, &["metadata", "finalizers"]).and_then(Value::as_array);
+    list.into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
+}
+
+/// Replaces the finalizers; none at all leaves no field.
+pub(crate) fn set_finalizers(object: &mut Value, finalizers: &[String]) {
+    let metadata = metadata_mut(object);
+    match finalizers.is_empty() {
+        true => metadata.remove("finalizers"),
+        false => metadata.insert("finalizers".into(), finalizers.into()),
+    };
+}
+
+/// Copies a field from one object to another, absence too.
+pub(crate) fn copy_field(from: &Value, to: &mut Value, key: &str) {
+    match from.get(key) {
+        Some(value) => as_map(to).insert(key.to_owned(), value.clone()),
+        None => as_map(to).remove(key),
+    };
+}
+
+/// A time as Kubernetes writes it: whole seconds, UTC.
+pub(crate) fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

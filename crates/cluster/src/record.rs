@@ -1,0 +1,224 @@
+//! How an object lies in the store: JSON that begins with its version, kind and
+//! resource version, and a few facts that lists and watches ask for.
+//!
+//! The bytes are what a client gets. Lists and watches hand them out as they are, so
+//! reading ten thousand objects parses none of them.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use sandlot_store::{Key, Record as StoreRecord, Render};
+use serde_json::Value;
+
+use crate::kinds::builtin;
+
+/// A version of an object in the store.
+pub(crate) type Record = StoreRecord<Facts>;
+
+/// What lists, watches and housekeeping want to know without parsing.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// The object's uid.
+    pub(crate) uid: Box<str>,
+    /// Its labels, in order of their keys.
+    pub(crate) labels: Box<[(Box<str>, Box<str>)]>,
+    /// The values of the fields that a built-in kind can be selected by, in the order of its row.
+    pub(crate) fields: Box<[Box<str>]>,
+    /// The uids of its owners.
+    pub(crate) owners: Box<[Box<str>]>,
+    /// Whether it is on its way out.
+    pub(crate) deleting: bool,
+}
+
+impl sandlot_store::Facts for Facts {
+    fn of(key: &Key, value: &[u8]) -> Facts {
+        let Ok(object) = serde_json::from_slice::<Value>(value) else {
+            tracing::error!(kind = %key.kind, namespace = %key.namespace, name = %key.name, "a stored object is not JSON");
+            return Facts::default();
+        };
+        Facts::of_object(&key.kind, &object)
+    }
+}
+
+impl Facts {
+    fn of_object(kind: &str, object: &Value) -> Facts {
+        let metadata = crate::object::metadata(object);
+        let field = |name: &str| metadata.and_then(|m| m.get(name));
+        let labels = field("labels")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten();
+        let owners = field("ownerReferences")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        Facts {
+            uid: crate::object::uid(object).into(),
+            labels: labels
+                .filter_map(|(k, v)| Some((k.as_str().into(), v.as_str()?.into())))
+                .collect(),
+            fields: builtin::selectable(kind)
+                .iter()
+                .map(|path| field_text(object, path).into())
+                .collect(),
+            owners: owners
+                .filter_map(|owner| Some(owner.get("uid")?.as_str()?.into()))
+                .collect(),
+            deleting: crate::object::is_deleting(object),
+        }
+    }
+
+    /// The value of a label.
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        let found = self
+            .labels
+            .binary_search_by(|(k, _)| k.as_ref().cmp(key))
+            .ok()?;
+        Some(&self.labels[found].1)
+    }
+}
+
+/// The value that a field selector compares: texts as they are, anything else as JSON.
+pub(crate) fn field_text(object: &Value, path: &str) -> String {
+    let keys: Vec<&str> = path.trim_start_matches('.').split('.').collect();
+    match crate::object::at(object, &keys) {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// The beginning of every stored object, up to its resource version.
+const BEFORE_VERSION: &str = "{\"apiVersion\":";
+
+/// Prepares an object for the store. The store adds the revision as it assigns it.
+pub(crate) fn render(object: Value) -> Render {
+    let (head, tail) = halves(object);
+    Box::new(move |revision| joined(&head, revision, &tail))
+}
+
+/// The bytes of an object as they would be stored at a revision.
+pub(crate) fn encode(object: Value, revision: u64) -> Bytes {
+    let (head, tail) = halves(object);
+    joined(&head, revision, &tail)
+}
+
+fn joined(head: &[u8], revision: u64, tail: &[u8]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(head.len() + 20 + tail.len());
+    bytes.put_slice(head);
+    bytes.put_slice(revision.to_string().as_bytes());
+    bytes.put_slice(tail);
+    bytes.freeze()
+}
+
+/// What comes before and after the revision.
+fn halves(object: Value) -> (Vec<u8>, Vec<u8>) {
+    let Value::Object(mut map) = object else {
+        return (
+            b"{\"metadata\":{\"resourceVersion\":\"".to_vec(),
+            b"\"}}".to_vec(),
+        );
+    };
+    let mut take = |key: &str| map.remove(key).unwrap_or(Value::Null);
+    let (version, kind, metadata) = (take("apiVersion"), take("kind"), take("metadata"));
+    let head =
+        format!("{BEFORE_VERSION}{version},\"kind\":{kind},\"metadata\":{{\"resourceVersion\":\"");
+    let mut tail = b"\"".to_vec();
+    if let Value::Object(mut metadata) = metadata {
+        metadata.remove("resourceVersion");
+        push_fields(&mut tail, metadata);
+    }
+    tail.push(b'}');
+    push_fields(&mut tail, map);
+    tail.push(b'}');
+    (head.into_bytes(), tail)
+}
+
+fn push_fields(out: &mut Vec<u8>, fields: serde_json::Map<String, Value>) {
+    for (key, value) in fields {
+        out.extend_from_slice(b",");
+        out.extend_from_slice(Value::String(key).to_string().as_bytes());
+        out.extend_from_slice(b":");
+        out.extend_from_slice(value.to_string().as_bytes());
+    }
+}
+
+/// The same object under another version of its kind that shares its schema.
+pub(crate) fn with_api_version(bytes: &Bytes, api_version: &str) -> Bytes {
+    let Some(rest) = bytes.strip_prefix(BEFORE_VERSION.as_bytes()) else {
+        return bytes.clone();
+    };
+    let quoted = Value::from(api_version).to_string();
+    if rest.starts_with(quoted.as_bytes()) {
+        return bytes.clone();
+    }
+    // The version is a JSON text without escapes: group and version are DNS names.
+    let Some(end) = rest.iter().skip(1).position(|byte| *byte == b'"') else {
+        return bytes.clone();
+    };
+    let mut out = BytesMut::with_capacity(bytes.len() + quoted.len());
+    out.put_slice(BEFORE_VERSION.as_bytes());
+    out.put_slice(quoted.as_bytes());
+    out.put_slice(&rest[end + 2..]);
+    out.freeze()
+}
+
+/// The same object with another resource version: how a watch shows what left its selection.
+pub(crate) fn with_revision(bytes: &Bytes, revision: u64) -> Bytes {
+    const MARK: &[u8] = b"\"resourceVersion\":\"";
+    // The first one is the object's own: only version and kind come before it.
+    let Some(start) = bytes
+        .windows(MARK.len())
+        .position(|window| window == MARK)
+        .map(|at| at + MARK.len())
+    else {
+        return bytes.clone();
+    };
+    let digits = bytes[start..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    joined(&bytes[..start], revision, &bytes[start + digits..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_stored_object_carries_its_revision_and_nothing_is_lost() {
+        let object = json!({
+            "apiVersion": "x.io/v1", "kind": "Pool", "spec": {"a": [1, 2]},
+            "metadata": {"name": "p", "resourceVersion": "3", "labels": {"a\"b": "c"}},
+        });
+        let bytes = encode(object.clone(), 77);
+        let read: Value = serde_json::from_slice(&bytes).expect("JSON");
+        let mut expected = object;
+        expected["metadata"]["resourceVersion"] = "77".into();
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn another_revision_changes_only_the_revision() {
+        let bytes = encode(
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}),
+            5,
+        );
+        let expected = encode(
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}}),
+            123,
+        );
+        assert_eq!(with_revision(&bytes, 123), expected);
+    }
+
+    #[test]
+    fn another_version_changes_only_the_version() {
+        let bytes = encode(
+            json!({"apiVersion": "x.io/v1alpha1", "kind": "Pool", "metadata": {"name": "p"}}),
+            5,
+        );
+        let read: Value =
+            serde_json::from_slice(&with_api_version(&bytes, "x.io/v2")).expect("JSON");
+        assert_eq!(read["apiVersion"], "x.io/v2");
+        assert_eq!(read["metadata"]["name"], "p");
+    }
+}

@@ -1,0 +1,572 @@
+//! What went wrong, in the words and codes of the Kubernetes API.
+//!
+//! Clients branch on `reason` and `code` and people read `message`, so all three are
+//! made here and nowhere else.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use serde_json::{Map, Value, json};
+
+/// Why a request failed, as a client can branch on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The server has nothing more to say.
+    Unknown,
+    /// Nobody knows who is asking.
+    Unauthorized,
+    /// Whoever asks may not do this.
+    Forbidden,
+    /// There is no such object or path.
+    NotFound,
+    /// An object of that name exists.
+    AlreadyExists,
+    /// The object is not what the caller believed it to be.
+    Conflict,
+    /// The object breaks the rules of its kind.
+    Invalid,
+    /// The state that was asked for is no longer kept.
+    Expired,
+    /// The watch cannot go on from here.
+    Gone,
+    /// The server asks to try again later.
+    Timeout,
+    /// The client's own deadline passed, or the server is not able in time.
+    ServerTimeout,
+    /// Too much at once.
+    TooManyRequests,
+    /// The request makes no sense.
+    BadRequest,
+    /// The path exists, not this way of using it.
+    MethodNotAllowed,
+    /// None of the answers that the client accepts can be given.
+    NotAcceptable,
+    /// The body is bigger than anyone needs.
+    RequestEntityTooLarge,
+    /// The body is in a format that is not understood.
+    UnsupportedMediaType,
+    /// The server failed.
+    InternalError,
+    /// The server is not there yet, or about to go.
+    ServiceUnavailable,
+}
+
+impl Reason {
+    /// Every reason there is.
+    const ALL: [Reason; 19] = [
+        Reason::Unknown,
+        Reason::Unauthorized,
+        Reason::Forbidden,
+        Reason::NotFound,
+        Reason::AlreadyExists,
+        Reason::Conflict,
+        Reason::Invalid,
+        Reason::Expired,
+        Reason::Gone,
+        Reason::Timeout,
+        Reason::ServerTimeout,
+        Reason::TooManyRequests,
+        Reason::BadRequest,
+        Reason::MethodNotAllowed,
+        Reason::NotAcceptable,
+        Reason::RequestEntityTooLarge,
+        Reason::UnsupportedMediaType,
+        Reason::InternalError,
+        Reason::ServiceUnavailable,
+    ];
+
+    /// The reason as it stands in a Status; empty when unknown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Unknown => "",
+            Reason::Unauthorized => "Unauthorized",
+            Reason::Forbidden => "Forbidden",
+            Reason::NotFound => "NotFound",
+            Reason::AlreadyExists => "AlreadyExists",
+            Reason::Conflict => "Conflict",
+            Reason::Invalid => "Invalid",
+            Reason::Expired => "Expired",
+            Reason::Gone => "Gone",
+            Reason::Timeout => "Timeout",
+            Reason::ServerTimeout => "ServerTimeout",
+            Reason::TooManyRequests => "TooManyRequests",
+            Reason::BadRequest => "BadRequest",
+            Reason::MethodNotAllowed => "MethodNotAllowed",
+            Reason::NotAcceptable => "NotAcceptable",
+            Reason::RequestEntityTooLarge => "RequestEntityTooLarge",
+            Reason::UnsupportedMediaType => "UnsupportedMediaType",
+            Reason::InternalError => "InternalError",
+            Reason::ServiceUnavailable => "ServiceUnavailable",
+        }
+    }
+}
+
+/// One of several things wrong with an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cause {
+    /// What sort of thing is wrong, such as `FieldValueInvalid`.
+    pub reason: String,
+    /// What is wrong, for people; without the field.
+    pub message: String,
+    /// Where, such as `spec.replicas`; may be empty.
+    pub field: String,
+}
+
+impl Cause {
+    /// A cause about a field.
+    pub fn new(reason: &str, field: impl Into<String>, message: impl Into<String>) -> Cause {
+        Cause {
+            reason: reason.to_owned(),
+            message: message.into(),
+            field: field.into(),
+        }
+    }
+
+    /// A field has a value that it cannot have.
+    pub fn invalid(field: impl Into<String>, value: &Value, why: &str) -> Cause {
+        Cause::new(
+            "FieldValueInvalid",
+            field,
+            format!("Invalid value: {value}: {why}"),
+        )
+    }
+
+    /// A field must have a value.
+    pub fn required(field: impl Into<String>, why: &str) -> Cause {
+        let message = if why.is_empty() {
+            "Required value".to_owned()
+        } else {
+            format!("Required value: {why}")
+        };
+        Cause::new("FieldValueRequired", field, message)
+    }
+
+    /// A field may not be set.
+    pub fn forbidden(field: impl Into<String>, why: &str) -> Cause {
+        Cause::new("FieldValueForbidden", field, format!("Forbidden: {why}"))
+    }
+
+    /// A field must have one of a few values.
+    pub fn not_supported(field: impl Into<String>, value: &str, supported: &[&str]) -> Cause {
+        let list = supported
+            .iter()
+            .map(|s| format!("{s:?}"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let message = format!("Unsupported value: {value:?}: supported values: {list}");
+        Cause::new("FieldValueNotSupported", field, message)
+    }
+}
+
+/// What the failed request was about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// The object's name.
+    pub name: String,
+    /// The API group.
+    pub group: String,
+    /// The resource or, for invalid objects, the kind.
+    pub kind: String,
+    /// The object's uid.
+    pub uid: String,
+    /// Each thing wrong.
+    pub causes: Vec<Cause>,
+    /// When to try again, in seconds; 0 is not said.
+    pub retry_after: u32,
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{message}")]
+pub struct ApiError {
+    /// The HTTP code.
+    pub code: u16,
+    /// What a client branches on.
+    pub reason: Reason,
+    /// What a person reads.
+    pub message: String,
+    /// What it was about.
+    pub details: Option<Box<Details>>,
+}
+
+impl ApiError {
+    /// An error with no details.
+    pub fn new(code: u16, reason: Reason, message: impl Into<String>) -> ApiError {
+        ApiError {
+            code,
+            reason,
+            message: message.into(),
+            details: None,
+        }
+    }
+
+    fn about(mut self, details: Details) -> ApiError {
+        self.details = Some(Box::new(details));
+        self
+    }
+
+    /// The request makes no sense.
+    pub fn bad_request(message: impl Into<String>) -> ApiError {
+        ApiError::new(400, Reason::BadRequest, message)
+    }
+
+    /// Nobody knows who is asking.
+    pub fn unauthorized() -> ApiError {
+        ApiError::new(401, Reason::Unauthorized, "Unauthorized")
+    }
+
+    /// There is no such path.
+    pub fn no_such_path() -> ApiError {
+        ApiError::new(
+            404,
+            Reason::NotFound,
+            "the server could not find the requested resource",
+        )
+        .about(Details::default())
+    }
+
+    /// There is no such object. `resource` is `pods` or `warmpools.example.com`.
+    pub fn not_found(group: &str, resource: &str, name: &str) -> ApiError {
+        ApiError::new(
+            404,
+            Reason::NotFound,
+            format!("{} {name:?} not found", qualified(resource, group)),
+        )
+        .about(Details {
+            name: name.into(),
+            group: group.into(),
+            kind: resource.into(),
+            ..Details::default()
+        })
+    }
+
+    /// An object of that name exists.
+    pub fn already_exists(group: &str, resource: &str, name: &str) -> ApiError {
+        ApiError::new(
+            409,
+            Reason::AlreadyExists,
+            format!("{} {name:?} already exists", qualified(resource, group)),
+        )
+        .about(Details {
+            name: name.into(),
+            group: group.into(),
+            kind: resource.into(),
+            ..Details::default()
+        })
+    }
+
+    /// The write cannot be done on the object as it is now.
+    pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> ApiError {
+        let what = qualified(resource, group);
+        ApiError::new(
+            409,
+            Reason::Conflict,
+            format!("Operation cannot be fulfilled on {what} {name:?}: {why}"),
+        )
+        .about(Details {
+            name: name.into(),
+            group: group.into(),
+            kind: resource.into(),
+            ..Details::default()
+        })
+    }
+
+    /// Somebody else changed the object first.
+    pub fn modified(group: &str, resource: &str, name: &str) -> ApiError {
+        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        ApiError::conflict(group, resource, name, why)
+    }
+
+    /// Server-side apply found fields that belong to others.
+    pub fn apply_conflict(causes: Vec<Cause>) -> ApiError {
+        let lines: Vec<&str> = causes.iter().map(|cause| cause.message.as_str()).collect();
+        let message = match (lines.len(), lines.first()) {
+            (1, Some(line)) => format!("Apply failed with 1 conflict: {line}"),
+            (n, _) => format!("Apply failed with {n} conflicts: {}", lines.join(", ")),
+        };
+        ApiError::new(409, Reason::Conflict, message).about(Details {
+            causes,
+            ..Details::default()
+        })
+    }
+
+    /// The object breaks the rules of its kind.
+    pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> ApiError {
+        let lines: Vec<String> = causes.iter().map(in_one_line).collect();
+        let what = match lines.as_slice() {
+            [] => "<nil>".to_owned(),
+            [line] => line.clone(),
+            lines => format!("[{}]", lines.join(", ")),
+        };
+        ApiError::new(
+            422,
+            Reason::Invalid,
+            format!("{} {name:?} is invalid: {what}", qualified(kind, group)),
+        )
+        .about(Details {
+            name: name.into(),
+            group: group.into(),
+            kind: kind.into(),
+            causes,
+            ..Details::default()
+        })
+    }
+
+    /// Whoever asks may not do this.
+    pub fn forbidden(group: &str, resource: &str, name: &str, why: &str) -> ApiError {
+        let what = qualified(resource, group);
+        let message = match name {
+            "" => format!("{what} is forbidden: {why}"),
+            name => format!("{what} {name:?} is forbidden: {why}"),
+        };
+        ApiError::new(403, Reason::Forbidden, message).about(Details {
+            name: name.into(),
+            group: group.into(),
+            kind: resource.into(),
+            ..Details::default()
+        })
+    }
+
+    /// The state that was asked for is no longer kept.
+    pub fn expired(message: impl Into<String>) -> ApiError {
+        ApiError::new(410, Reason::Expired, message)
+    }
+
+    /// A revision was asked for that this server has not seen yet.
+    pub fn too_large_resource_version(asked: u64, current: u64) -> ApiError {
+        let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
+        let cause = Cause::new("ResourceVersionTooLarge", "", "Too large resource version");
+        ApiError::new(504, Reason::Timeout, message).about(Details {
+            causes: vec![cause],
+            retry_after: 1,
+            ..Details::default()
+        })
+    }
+
+    /// The path exists, not this way of using it.
+    pub fn method_not_allowed() -> ApiError {
+        ApiError::new(
+            405,
+            Reason::MethodNotAllowed,
+            "the server does not allow this method on the requested resource",
+        )
+        .about(Details::default())
+    }
+
+    /// None of the answers that the client accepts can be given.
+    pub fn not_acceptable(accepted: &[&str]) -> ApiError {
+        let list = accepted.join(", ");
+        ApiError::new(
+            406,
+            Reason::NotAcceptable,
+            format!("only the following media types are accepted: {list}"),
+        )
+    }
+
+    /// The body is in a format that is not understood.
+    pub fn unsupported_media_type(accepted: &[&str]) -> ApiError {
+        let list = accepted.join(", ");
+        ApiError::new(
+            415,
+            Reason::UnsupportedMediaType,
+            format!(
+                "the body of the request was in an unknown format - accepted media types include: {list}"
+            ),
+        )
+    }
+
+    /// The body is bigger than anyone needs.
+    pub fn too_large(limit: usize) -> ApiError {
+        let message = format!("Request entity too large: limit is {limit}");
+        ApiError::new(413, Reason::RequestEntityTooLarge, message)
+    }
+
+    /// The server failed.
+    pub fn internal(message: impl std::fmt::Display) -> ApiError {
+        let message = message.to_string();
+        let cause = Cause {
+            message: message.clone(),
+            ..Cause::default()
+        };
+        ApiError::new(
+            500,
+            Reason::InternalError,
+            format!("Internal error occurred: {message}"),
+        )
+        .about(Details {
+            causes: vec![cause],
+            ..Details::default()
+        })
+    }
+
+    /// The server is about to go, or not there yet.
+    pub fn unavailable(message: impl Into<String>) -> ApiError {
+        ApiError::new(503, Reason::ServiceUnavailable, message)
+    }
+
+    /// Too much at once; try again after some seconds.
+    pub fn too_many_requests(message: impl Into<String>, retry_after: u32) -> ApiError {
+        ApiError::new(429, Reason::TooManyRequests, message).about(Details {
+            retry_after,
+            ..Details::default()
+        })
+    }
+
+    /// Adds one more cause, with no field.
+    pub fn because(mut self, reason: &str, message: &str) -> ApiError {
+        let details = self.details.get_or_insert_default();
+        details.causes.push(Cause::new(reason, "", message));
+        self
+    }
+
+    /// The error as a `Status` object.
+    pub fn to_value(&self) -> Value {
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "code": self.code,
+        });
+        if self.reason != Reason::Unknown {
+            status["reason"] = self.reason.as_str().into();
+        }
+        if let Some(details) = &self.details {
+            status["details"] = details.to_value();
+        }
+        status
+    }
+}
+
+impl Details {
+    fn to_value(&self) -> Value {
+        let mut map = Map::new();
+        for (key, text) in [
+            ("name", &self.name),
+            ("group", &self.group),
+            ("kind", &self.kind),
+            ("uid", &self.uid),
+        ] {
+            if !text.is_empty() {
+                map.insert(key.into(), text.as_str().into());
+            }
+        }
+        if !self.causes.is_empty() {
+            map.insert(
+                "causes".into(),
+                self.causes.iter().map(cause_value).collect(),
+            );
+        }
+        if self.retry_after > 0 {
+            map.insert("retryAfterSeconds".into(), self.retry_after.into());
+        }
+        Value::Object(map)
+    }
+}
+
+/// The answer to a write that leaves no object behind.
+pub(crate) fn success(group: &str, resource: &str, name: &str, uid: &str) -> Value {
+    let details = Details {
+        name: name.into(),
+        group: group.into(),
+        kind: resource.into(),
+        uid: uid.into(),
+        ..Details::default()
+    };
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details.to_value()})
+}
+
+fn cause_value(cause: &Cause) -> Value {
+    let mut map = Map::new();
+    for (key, text) in [
+        ("reason", &cause.reason),
+        ("message", &cause.message),
+        ("field", &cause.field),
+    ] {
+        if !text.is_empty() {
+            map.insert(key.into(), text.as_str().into());
+        }
+    }
+    Value::Object(map)
+}
+
+fn in_one_line(cause: &Cause) -> String {
+    match cause.field.as_str() {
+        "" => cause.message.clone(),
+        field => format!("{field}: {}", cause.message),
+    }
+}
+
+/// `pods`, or `warmpools.example.com` for a resource of a named group.
+pub(crate) fn qualified(resource: &str, group: &str) -> String {
+    match group {
+        "" => resource.to_owned(),
+        group => format!("{resource}.{group}"),
+    }
+}
+
+/// An answer that somebody else made up, such as an admission webhook.
+impl From<Status> for ApiError {
+    fn from(status: Status) -> ApiError {
+        let reason = status.reason.unwrap_or_default();
+        let reason = Reason::ALL
+            .into_iter()
+            .find(|one| one.as_str() == reason)
+            .unwrap_or(Reason::Unknown);
+        let code = status
+            .code
+            .and_then(|code| u16::try_from(code).ok())
+            .filter(|code| (400..600).contains(code));
+        let details = status.details.map(|details| {
+            let causes = details
+                .causes
+                .unwrap_or_default()
+                .into_iter()
+                .map(|cause| Cause {
+                    reason: cause.reason.unwrap_or_default(),
+                    message: cause.message.unwrap_or_default(),
+                    field: cause.field.unwrap_or_default(),
+                });
+            Box::new(Details {
+                name: details.name.unwrap_or_default(),
+                group: details.group.unwrap_or_default(),
+                kind: details.kind.unwrap_or_default(),
+                uid: details.uid.unwrap_or_default(),
+                causes: causes.collect(),
+                retry_after: details
+                    .retry_after_seconds
+                    .and_then(|s| u32::try_from(s).ok())
+                    .unwrap_or(0),
+            })
+        });
+        let message = status.message.unwrap_or_default();
+        ApiError {
+            code: code.unwrap_or(500),
+            reason,
+            message,
+            details,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invalid_object_lists_every_cause_in_one_sentence() {
+        let causes = vec![
+            Cause::required("spec.a", ""),
+            Cause::forbidden("spec.b", "may not change"),
+        ];
+        let error = ApiError::invalid("x.io", "Pool", "p", causes);
+        assert_eq!(
+            error.message,
+            "Pool.x.io \"p\" is invalid: [spec.a: Required value, spec.b: Forbidden: may not change]"
+        );
+        let status = error.to_value();
+        assert_eq!(status["code"], 422);
+        assert_eq!(status["details"]["causes"][1]["field"], "spec.b");
+    }
+
+    #[test]
+    fn an_unknown_reason_is_not_said() {
+        let status = ApiError::new(500, Reason::Unknown, "odd").to_value();
+        assert!(status.get("reason").is_none());
+    }
+}

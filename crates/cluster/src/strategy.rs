@@ -1,0 +1,157 @@
+//! What is particular to single kinds as they are written: what the server fills in,
+//! and which part of an object each path may change.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::api::Api;
+use crate::kinds::{Kind, definitions};
+use crate::object::{as_map, at, child_mut, copy_field, metadata_mut};
+use crate::status::Cause;
+use crate::verbs::Part;
+
+/// Built-in kinds whose status may come with a new object: those who watch over them make them.
+const STATUS_COMES_ALONG: [&str; 3] = ["Node", "PersistentVolume", "CustomResourceDefinition"];
+
+/// Brings a new object of a kind into its first state.
+pub(crate) fn begin(kind: &Kind, object: &mut Value, now: Timestamp) {
+    let kept = kind.builtin().is_some() && STATUS_COMES_ALONG.contains(&kind.kind.as_str());
+    if kind.has("status") && !kept {
+        as_map(object).remove("status");
+    }
+    if kind.builtin().is_none() {
+        return;
+    }
+    match (kind.group.as_str(), kind.kind.as_str()) {
+        ("", "Pod") => {
+            let class = quality_of_service(object);
+            as_map(object).insert(
+                "status".into(),
+                json!({"phase": "Pending", "qosClass": class}),
+            );
+        }
+        ("", "Namespace") => begin_namespace(object),
+        ("", "PersistentVolumeClaim") => {
+            as_map(object).insert("status".into(), json!({"phase": "Pending"}));
+        }
+        ("", "Service") => {
+            as_map(object).insert("status".into(), json!({"loadBalancer": {}}));
+        }
+        ("apiextensions.k8s.io", _) => definitions::begin(object, now),
+        _ => {}
+    }
+}
+
+/// A namespace stays until its contents are gone, and can be selected by its own name.
+fn begin_namespace(object: &mut Value) {
+    let name = crate::object::name(object).to_owned();
+    let labels = child_mut(metadata_mut(object), "labels");
+    labels.insert("kubernetes.io/metadata.name".into(), name.into());
+    let map = as_map(object);
+    child_mut(map, "spec").insert("finalizers".into(), json!(["kubernetes"]));
+    map.insert("status".into(), json!({"phase": "Active"}));
+}
+
+/// Prepares an object for its deletion.
+pub(crate) fn before_delete(kind: &Kind, object: &mut Value, now: Timestamp) {
+    if kind.is("apiextensions.k8s.io", "CustomResourceDefinition") {
+        definitions::before_delete(object, now);
+    }
+}
+
+/// Brings a changed object into order before admission sees it.
+pub(crate) fn renew(kind: &Kind, part: Part, new: &mut Value, old: &Value) {
+    if kind.is("apiextensions.k8s.io", "CustomResourceDefinition") && part == Part::Main {
+        definitions::renew(new, old);
+    }
+}
+
+/// Leaves only those changes that the path may make.
+pub(crate) fn isolate(kind: &Kind, part: Part, new: &mut Value, old: &Value) {
+    match part {
+        Part::Main => {
+            if kind.has("status") {
+                copy_field(old, new, "status");
+            }
+            if kind.is("", "Namespace") {
+                let finalizers = at(old, &["spec", "finalizers"]).cloned();
+                let spec = child_mut(as_map(new), "spec");
+                match finalizers {
+                    Some(list) => spec.insert("finalizers".into(), list),
+                    None => spec.remove("finalizers"),
+                };
+            }
+        }
+        Part::Status => only_status(kind, new, old),
+        Part::Sub(_) => {}
+    }
+}
+
+fn only_status(kind: &Kind, new: &mut Value, old: &Value) {
+    let mut result = old.clone();
+    copy_field(new, &mut result, "status");
+    let metadata = new.get("metadata").cloned().unwrap_or_default();
+    if kind.builtin().is_some() {
+        // The status of a built-in kind may bring labels and annotations, but no owners.
+        let owners = at(old, &["metadata", "ownerReferences"]).cloned();
+        as_map(&mut result).insert("metadata".into(), metadata);
+        match owners {
+            Some(owners) => metadata_mut(&mut result).insert("ownerReferences".into(), owners),
+            None => metadata_mut(&mut result).remove("ownerReferences"),
+        };
+    } else {
+        copy_field(
+            &metadata,
+            result.get_mut("metadata").unwrap_or(&mut Value::Null),
+            "managedFields",
+        );
+    }
+    *new = result;
+}
+
+/// What the rules of single kinds say against an object.
+pub(crate) fn refused(api: &Api, kind: &Kind, object: &Value, _old: Option<&Value>) -> Vec<Cause> {
+    match kind.is("apiextensions.k8s.io", "CustomResourceDefinition") {
+        true => definitions::refused(api, object),
+        false => Vec::new(),
+    }
+}
+
+/// What follows from a write of a kind: what is served may have changed.
+pub(crate) async fn written(api: &Api, kind: &Kind) {
+    if kind.is("apiextensions.k8s.io", "CustomResourceDefinition") {
+        definitions::settle(api).await;
+    }
+}
+
+/// The class by which a node chooses whom to evict when memory runs out.
+fn quality_of_service(pod: &Value) -> &'static str {
+    let lists = ["initContainers", "containers"];
+    let containers: Vec<&Value> = lists
+        .iter()
+        .filter_map(|list| at(pod, &["spec", list])?.as_array())
+        .flatten()
+        .collect();
+    let amount = |container: &Value, of: &str, resource: &str| {
+        at(container, &["resources", of, resource])
+            .filter(|value| !value.is_null())
+            .cloned()
+    };
+    let kinds = ["cpu", "memory"];
+    let any = containers.iter().any(|c| {
+        kinds
+            .iter()
+            .any(|r| amount(c, "requests", r).is_some() || amount(c, "limits", r).is_some())
+    });
+    let all = containers.iter().all(|c| {
+        kinds.iter().all(|r| {
+            let limit = amount(c, "limits", r);
+            limit.is_some() && amount(c, "requests", r).is_none_or(|request| Some(request) == limit)
+        })
+    });
+    match (any, all) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}

@@ -1,0 +1,26 @@
+//! What lies below an object's path: its status, its scale, and what can be done with it
+//! beyond reading and writing.
+
+use crate::answer::Answer;
+use crate::call::Call;
+use crate::request::Verb;
+use crate::status::ApiError;
+use crate::verbs::{self, Part};
+
+/// Does what a request below an object asks for.
+pub(crate) async fn dispatch(call: &mut Call) -> Result<Answer, ApiError> {
+    if !call.kind.has(&call.request.subresource) {
+        return Err(ApiError::no_such_path());
+    }
+    match (call.request.subresource.as_str(), call.request.verb) {
+        ("status", Verb::Get) => verbs::get(call),
+        ("status", Verb::Update) => verbs::update(call, Part::Status).await,
+        ("status", Verb::Patch) => verbs::patch(call, Part::Status).await,
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+/// Answers a question: a review that is created and never stored.
+pub(crate) async fn question(_call: &mut Call) -> Result<Answer, ApiError> {
+    Err(ApiError::method_not_allowed())
+}

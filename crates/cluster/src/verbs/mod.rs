@@ -1,0 +1,21 @@
+//! What can be done with objects: one file per verb, and the way that all writes go.
+
+mod create;
+mod delete;
+mod deletion;
+mod get;
+mod list;
+mod patch;
+mod update;
+mod watch;
+mod write;
+
+pub(crate) use create::create;
+pub(crate) use delete::{delete, delete_collection};
+pub(crate) use deletion::{Fate, fate_of};
+pub(crate) use get::get;
+pub(crate) use list::list;
+pub(crate) use patch::patch;
+pub(crate) use update::update;
+pub(crate) use watch::watch;
+pub(crate) use write::Part;

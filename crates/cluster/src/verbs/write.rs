@@ -1,0 +1,344 @@
+//! The way that every write goes, from an object in hand to an object in the store.
+//!
+//! What comes from outside is brought into order, defaulted, shown to admission, judged
+//! and stored under the condition that nobody else was faster; if somebody was, and the
+//! client did not insist on a version, it is done again on what is there now.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sandlot_store::Expect;
+use serde_json::Value;
+
+use super::deletion;
+use crate::admission::{AdmissionRequest, Operation, Resource};
+use crate::api::{WriteFailure, parse};
+use crate::call::Call;
+use crate::object;
+use crate::record::with_api_version;
+use crate::status::{ApiError, Cause, Reason};
+use crate::{metadata, ownership, schemas, strategy};
+
+/// How often a write is done again because somebody else was faster.
+const ATTEMPTS: usize = 16;
+/// How often another name is tried when a generated one is taken.
+const NAMES_TRIED: usize = 8;
+
+/// Which part of an object a write is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All but the status.
+    Main,
+    /// The status alone.
+    Status,
+    /// What some other subresource is about; the rest is as it was.
+    Sub(&'static str),
+}
+
+impl Part {
+    /// The subresource, or the empty string.
+    pub(crate) fn subresource(self) -> &'static str {
+        match self {
+            Part::Main => "",
+            Part::Status => "status",
+            Part::Sub(name) => name,
+        }
+    }
+}
+
+/// What a change came to.
+pub(crate) struct Written {
+    /// The object, in the version asked for.
+    pub(crate) bytes: Bytes,
+}
+
+/// Stores a new object.
+pub(crate) async fn insert(call: &mut Call, object: Value) -> Result<Bytes, ApiError> {
+    check_place(call)?;
+    let generated = object::name(&object).is_empty();
+    for _ in 0..NAMES_TRIED {
+        match insert_once(call, object.clone()).await {
+            Err(error) if generated && error.reason == Reason::AlreadyExists => {}
+            done => return done,
+        }
+    }
+    Err(ApiError::new(
+        409,
+        Reason::AlreadyExists,
+        format!(
+            "no free name was found for generateName {:?} after {NAMES_TRIED} tries",
+            object["metadata"]["generateName"]
+        ),
+    ))
+}
+
+async fn insert_once(call: &mut Call, mut object: Value) -> Result<Bytes, ApiError> {
+    let (api, kind) = (Arc::clone(&call.api), Arc::clone(&call.kind));
+    let namespace = call.namespace().to_owned();
+    metadata::begin(&kind, &mut object, &namespace, api.now())?;
+    strategy::begin(&kind, &mut object, api.now());
+    schemas::default(&kind, &mut object);
+
+    let mut request = admission_request(call, Operation::Create, Part::Main, None);
+    request.name = object::name(&object).to_owned();
+    request.object = Some(object);
+    let mut object = mutated(call, &mut request).await?;
+    // What admission made of it is held to the same rules.
+    metadata::place(&kind, &mut object, &namespace)?;
+    schemas::default(&kind, &mut object);
+
+    let mut causes = metadata::name_refused(&kind, &object);
+    causes.extend(schemas::validate(&kind, &object, None));
+    causes.extend(strategy::refused(&api, &kind, &object, None));
+    refuse(call, object::name(&object), causes)?;
+
+    request.object = Some(object);
+    let object = validated(call, request).await?;
+    let mut object = ownership::created(call, object)?;
+    to_stored_version(call, &mut object);
+
+    let name = object::name(&object).to_owned();
+    let key = api.key(&kind, &namespace, &name);
+    let dry_run = call.request.options.write.dry_run;
+    if dry_run && api.store.latest(&key).is_some() {
+        return Err(ApiError::already_exists(&kind.group, &kind.plural, &name));
+    }
+    match api.put(key, Expect::Absent, object, dry_run).await {
+        Ok(bytes) => {
+            strategy::written(&api, &kind).await;
+            Ok(with_api_version(&bytes, &kind.api_version()))
+        }
+        Err(WriteFailure::Raced) => Err(ApiError::already_exists(&kind.group, &kind.plural, &name)),
+        Err(WriteFailure::Failed(error)) => Err(error),
+    }
+}
+
+/// New objects need a namespace that stays, and a kind that stays.
+fn check_place(call: &Call) -> Result<(), ApiError> {
+    if call.kind.custom().is_some_and(|custom| custom.terminating) {
+        return Err(ApiError::new(
+            405,
+            Reason::MethodNotAllowed,
+            "create not allowed while custom resource definition is terminating",
+        ));
+    }
+    if !call.kind.namespaced {
+        return Ok(());
+    }
+    let name = call.namespace();
+    let namespace = call
+        .api
+        .store
+        .latest(&sandlot_store::Key::new("namespaces", "", name));
+    match namespace {
+        None => Err(ApiError::not_found("", "namespaces", name)),
+        Some(record) if record.facts.deleting => {
+            let why = format!(
+                "unable to create new content in namespace {name} because it is being terminated"
+            );
+            let object = serde_json::from_slice::<Value>(&call.body).unwrap_or_default();
+            Err(ApiError::forbidden(
+                &call.kind.group,
+                &call.kind.plural,
+                object::name(&object),
+                &why,
+            )
+            .because(
+                "NamespaceTerminating",
+                &format!("namespace {name} is being terminated"),
+            ))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Changes an object. `make` gets the object as it is, in the request's version, and returns
+/// what it shall be; it may be called several times.
+pub(crate) async fn change(
+    call: &mut Call,
+    part: Part,
+    mut make: impl FnMut(&mut Call, &Value) -> Result<Value, ApiError>,
+) -> Result<Written, ApiError> {
+    let name = call.request.name().to_owned();
+    let warnings = call.warnings.len();
+    for _ in 0..ATTEMPTS {
+        call.warnings.truncate(warnings);
+        match change_once(call, part, &name, &mut make).await {
+            Err(WriteFailure::Raced) => {}
+            Err(WriteFailure::Failed(error)) => return Err(error),
+            Ok(written) => return Ok(written),
+        }
+    }
+    Err(call.modified(&name))
+}
+
+async fn change_once(
+    call: &mut Call,
+    part: Part,
+    name: &str,
+    make: &mut impl FnMut(&mut Call, &Value) -> Result<Value, ApiError>,
+) -> Result<Written, WriteFailure> {
+    let (api, kind) = (Arc::clone(&call.api), Arc::clone(&call.kind));
+    let key = api.key(&kind, call.namespace(), name);
+    let record = api.store.latest(&key).ok_or_else(|| call.not_found(name))?;
+    let mut old = parse(&record)?;
+    old["apiVersion"] = kind.api_version().into();
+
+    let mut new = make(call, &old)?;
+    check_preconditions(call, name, &new, &old)?;
+    metadata::carry_over(&mut new, &old);
+    strategy::isolate(&kind, part, &mut new, &old);
+    strategy::renew(&kind, part, &mut new, &old);
+    schemas::default(&kind, &mut new);
+
+    let old = Arc::new(old);
+    let mut request = admission_request(call, Operation::Update, part, Some(Arc::clone(&old)));
+    request.object = Some(new);
+    let mut new = mutated(call, &mut request).await?;
+    metadata::carry_over(&mut new, &old);
+    strategy::isolate(&kind, part, &mut new, &old);
+    schemas::default(&kind, &mut new);
+    metadata::count_generation(&kind, &mut new, &old);
+
+    let mut causes = metadata::changes_refused(&new, &old);
+    causes.extend(schemas::validate(&kind, &new, Some(&old)));
+    causes.extend(strategy::refused(&api, &kind, &new, Some(&old)));
+    refuse(call, name, causes)?;
+
+    request.object = Some(new);
+    let new = validated(call, request).await?;
+    let mut new = ownership::changed(call, part, new, &old)?;
+    if same(&new, &old) {
+        return Ok(Written {
+            bytes: with_api_version(&record.value, &kind.api_version()),
+        });
+    }
+    to_stored_version(call, &mut new);
+    let dry_run = call.request.options.write.dry_run;
+    let bytes = match deletion::is_due(&new) && !dry_run {
+        true => api.remove(key, record.revision, new).await?,
+        false => {
+            api.put(key, Expect::Revision(record.revision), new, dry_run)
+                .await?
+        }
+    };
+    strategy::written(&api, &kind).await;
+    Ok(Written {
+        bytes: with_api_version(&bytes, &kind.api_version()),
+    })
+}
+
+/// Whether an update changes nothing; then it is not written, and the revision stays.
+fn same(new: &Value, old: &Value) -> bool {
+    let plain = |value: &Value| {
+        let mut value = value.clone();
+        object::metadata_mut(&mut value).remove("resourceVersion");
+        value
+    };
+    plain(new) == plain(old)
+}
+
+/// The client may insist on a version or a uid.
+fn check_preconditions(call: &Call, name: &str, new: &Value, old: &Value) -> Result<(), ApiError> {
+    let (uid, own) = (object::uid(new), object::uid(old));
+    if !uid.is_empty() && uid != own {
+        let why =
+            format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {own}");
+        return Err(ApiError::conflict(
+            &call.kind.group,
+            &call.kind.plural,
+            name,
+            &why,
+        ));
+    }
+    let version = object::resource_version(new);
+    if !version.is_empty() && version != object::resource_version(old) {
+        return Err(call.modified(name));
+    }
+    Ok(())
+}
+
+/// Refuses an object that breaks the rules of its kind.
+pub(crate) fn refuse(call: &Call, name: &str, causes: Vec<Cause>) -> Result<(), ApiError> {
+    match causes.is_empty() {
+        true => Ok(()),
+        false => Err(ApiError::invalid(
+            &call.kind.group,
+            &call.kind.kind,
+            name,
+            causes,
+        )),
+    }
+}
+
+/// What admission is told about a write.
+pub(crate) fn admission_request(
+    call: &Call,
+    operation: Operation,
+    part: Part,
+    old: Option<Arc<Value>>,
+) -> AdmissionRequest {
+    let kind = &call.kind;
+    let options = &call.request.options;
+    AdmissionRequest {
+        operation,
+        resource: Resource {
+            group: kind.group.clone(),
+            version: kind.version.clone(),
+            kind: kind.kind.clone(),
+            resource: kind.plural.clone(),
+            subresource: part.subresource().to_owned(),
+            namespaced: kind.namespaced,
+        },
+        namespace: match kind.is("", "Namespace") {
+            true => call.request.name().to_owned(),
+            false => call.namespace().to_owned(),
+        },
+        name: call.request.name().to_owned(),
+        user: call.user.clone(),
+        object: None,
+        old_object: old,
+        options: serde_json::json!({
+            "kind": match operation {
+                Operation::Create => "CreateOptions",
+                Operation::Delete => "DeleteOptions",
+                _ => "UpdateOptions",
+            },
+            "apiVersion": "meta.k8s.io/v1",
+        }),
+        dry_run: options.write.dry_run || options.delete.dry_run,
+    }
+}
+
+async fn mutated(call: &mut Call, request: &mut AdmissionRequest) -> Result<Value, ApiError> {
+    let warnings = call
+        .api
+        .admission
+        .mutate(request)
+        .await
+        .map_err(|denied| ApiError::from(*denied))?;
+    call.warnings.extend(warnings);
+    Ok(request.object.take().unwrap_or_default())
+}
+
+async fn validated(call: &mut Call, mut request: AdmissionRequest) -> Result<Value, ApiError> {
+    let warnings = call
+        .api
+        .admission
+        .validate(&request)
+        .await
+        .map_err(|denied| ApiError::from(*denied))?;
+    call.warnings.extend(warnings);
+    Ok(request.object.take().unwrap_or_default())
+}
+
+/// All versions of a kind share one shape, so only the version's name changes.
+fn to_stored_version(call: &Call, object: &mut Value) {
+    object["apiVersion"] = call.kind.stored_version.as_str().into();
+}
+
+impl From<ApiError> for WriteFailure {
+    fn from(error: ApiError) -> WriteFailure {
+        WriteFailure::Failed(error)
+    }
+}

@@ -1,0 +1,176 @@
+//! A `kube::Client` in process does what it would do with a real cluster.
+
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch,
+    PatchParams, PostParams,
+};
+use kube::api::{WatchEvent, WatchParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use sandlot_cluster::{Cluster, Config};
+use serde_json::{Value, json};
+
+async fn cluster() -> Cluster {
+    Cluster::start(Config::default()).await.expect("starts")
+}
+
+fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).expect("an object")
+}
+
+fn widgets_definition() -> CustomResourceDefinition {
+    object(json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"plural": "widgets", "kind": "Widget"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+            }],
+        },
+    }))
+}
+
+fn widgets(client: &kube::Client) -> Api<DynamicObject> {
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("example.com", "v1", "Widget"));
+    Api::default_namespaced_with(client.clone(), &resource)
+}
+
+#[tokio::test]
+async fn a_defined_kind_is_served_as_soon_as_it_is_defined() {
+    let cluster = cluster().await;
+    let client = cluster.client();
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    definitions
+        .patch(
+            "widgets.example.com",
+            &PatchParams::apply("test"),
+            &Patch::Apply(widgets_definition()),
+        )
+        .await
+        .expect("applied");
+
+    let widgets = widgets(&client);
+    let made: DynamicObject = object(json!({
+        "apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"generateName": "w-"}, "spec": {"size": 1}
+    }));
+    let made = widgets
+        .create(&PostParams::default(), &made)
+        .await
+        .expect("created");
+    let name = made.metadata.name.clone().expect("a name");
+    assert!(name.starts_with("w-") && name.len() == 7, "{name}");
+    assert_eq!(made.metadata.generation, Some(1));
+
+    let patch = Patch::Merge(json!({"spec": {"size": 2}, "status": {"seen": true}}));
+    let changed = widgets
+        .patch(&name, &PatchParams::default(), &patch)
+        .await
+        .expect("patched");
+    assert_eq!(changed.metadata.generation, Some(2));
+    assert!(
+        changed.data.get("status").is_none(),
+        "the status has a path of its own"
+    );
+
+    let patch = Patch::Merge(json!({"spec": {"size": 3}, "status": {"seen": true}}));
+    let changed = widgets
+        .patch_status(&name, &PatchParams::default(), &patch)
+        .await
+        .expect("patched");
+    assert_eq!(changed.data["status"]["seen"], true);
+    assert_eq!(
+        (changed.metadata.generation, &changed.data["spec"]["size"]),
+        (Some(2), &json!(2))
+    );
+
+    widgets
+        .delete(&name, &DeleteParams::default())
+        .await
+        .expect("deleted");
+    let error = widgets.get(&name).await.expect_err("gone");
+    assert!(
+        matches!(error, kube::Error::Api(status) if status.code == 404 && status.reason == "NotFound")
+    );
+
+    definitions
+        .delete("widgets.example.com", &DeleteParams::default())
+        .await
+        .expect("deleted");
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_watch_tells_of_every_change_in_order() {
+    let cluster = cluster().await;
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    let list = maps.list(&ListParams::default()).await.expect("lists");
+    let version = list.metadata.resource_version.expect("a version");
+    let mut events = maps
+        .watch(&WatchParams::default().timeout(20), &version)
+        .await
+        .expect("watches")
+        .boxed();
+
+    let map: ConfigMap = object(json!({"metadata": {"name": "a"}, "data": {"k": "1"}}));
+    maps.create(&PostParams::default(), &map)
+        .await
+        .expect("created");
+    let patch = Patch::Merge(json!({"data": {"k": "2"}}));
+    maps.patch("a", &PatchParams::default(), &patch)
+        .await
+        .expect("patched");
+    maps.delete("a", &DeleteParams::default())
+        .await
+        .expect("deleted");
+
+    let mut seen = Vec::new();
+    while let Some(event) = events.try_next().await.expect("an event") {
+        let (what, map) = match event {
+            WatchEvent::Added(map) => ("added", map),
+            WatchEvent::Modified(map) => ("modified", map),
+            WatchEvent::Deleted(map) => ("deleted", map),
+            other => panic!("{other:?}"),
+        };
+        seen.push((what, map.data.expect("data")["k"].clone()));
+        if what == "deleted" {
+            break;
+        }
+    }
+    let expected =
+        [("added", "1"), ("modified", "2"), ("deleted", "2")].map(|(what, k)| (what, k.to_owned()));
+    assert_eq!(seen, expected);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_runtime_watcher_gets_the_initial_list_as_a_stream() {
+    let cluster = cluster().await;
+    let pods: Api<Pod> = Api::default_namespaced(cluster.client());
+    let pod: Pod = object(json!({
+        "metadata": {"name": "p", "labels": {"app": "x"}},
+        "spec": {"containers": [{"name": "c", "image": "busybox"}]},
+    }));
+    pods.create(&PostParams::default(), &pod)
+        .await
+        .expect("created");
+
+    let config = watcher::Config::default().labels("app=x").streaming_lists();
+    let mut found = watcher(pods, config).applied_objects().boxed();
+    let first = tokio::time::timeout(Duration::from_secs(10), found.try_next())
+        .await
+        .expect("in time");
+    let pod = first.expect("no error").expect("a pod");
+    assert_eq!(pod.metadata.name.as_deref(), Some("p"));
+    assert_eq!(
+        pod.status.expect("a status").phase.as_deref(),
+        Some("Pending")
+    );
+    cluster.stop().await;
+}

@@ -18,7 +18,6 @@ use tower::service_fn;
 use crate::access::{Authorizer, User};
 use crate::admission::Chain;
 use crate::api::Api;
-use crate::following::Stored;
 use crate::kinds::{Registry, definitions, removal};
 use crate::kubelet::Kubelet;
 use crate::status::{ApiError, Reason};
@@ -59,7 +58,7 @@ impl Cluster {
             None => Store::open(sandlot_store::Config::in_memory())?,
         };
         let api = Arc::new(Api {
-            authorizer: Arc::new(Authorizer::new(&Stored(store.clone()))),
+            authorizer: Arc::new(Authorizer::new(&store)),
             registry: Registry::new(schemas::builtin),
             admission: config.admission,
             kubelet: OnceLock::new(),

@@ -141,21 +141,7 @@ fn authorize(
         }
         Target::Path(path) => Attributes::path(&method.as_str().to_lowercase(), path),
     };
-    let decision = api.authorizer.decide(user, &attributes);
-    if decision.allowed {
-        return Ok(());
-    }
-    let why = format!("User {:?} cannot {attributes}", user.name);
-    Err(match target {
-        Target::Resource(request) => {
-            ApiError::forbidden(&request.group, &request.resource, request.name(), &why)
-        }
-        _ => ApiError::new(
-            403,
-            crate::status::Reason::Forbidden,
-            format!("forbidden: {why}"),
-        ),
-    })
+    api.authorizer.check(user, &attributes)
 }
 
 fn attributes(request: &Request) -> Attributes {

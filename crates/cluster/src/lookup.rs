@@ -8,6 +8,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use sandlot_store::{Facts, Key, Range, Record, Store, Watch};
 use serde_json::Value;
 
 /// Reads objects at their newest durable state.
@@ -45,4 +47,64 @@ pub enum Changes {
 pub trait Follow: Send {
     /// What changed since the last call; everything on the first.
     fn changes(&mut self) -> Changes;
+}
+
+impl<F: Facts> Lookup for Store<F> {
+    fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
+        let record = Store::get(self, &Key::new(kind, namespace, name))?;
+        serde_json::from_slice(&record.value).ok()
+    }
+
+    fn follow(&self, kind: &str) -> Box<dyn Follow> {
+        Box::new(StoreFollow {
+            store: self.clone(),
+            kind: kind.into(),
+            watch: None,
+        })
+    }
+}
+
+struct StoreFollow<F: Facts> {
+    store: Store<F>,
+    kind: Arc<str>,
+    watch: Option<Watch<F>>,
+}
+
+impl<F: Facts> Follow for StoreFollow<F> {
+    fn changes(&mut self) -> Changes {
+        let Some(watch) = &mut self.watch else {
+            return self.start();
+        };
+        let mut changes = Vec::new();
+        while let Some(Some(event)) = watch.next().now_or_never() {
+            match event {
+                Ok(event) => changes.push(change(&event.record, event.deleted)),
+                // The history moved on while nobody asked.
+                Err(_) => return self.start(),
+            }
+        }
+        Changes::Since(changes)
+    }
+}
+
+impl<F: Facts> StoreFollow<F> {
+    fn start(&mut self) -> Changes {
+        let (listing, watch) = self.store.list_and_watch(Range::all(self.kind.clone()));
+        self.watch = Some(watch);
+        Changes::All(
+            listing
+                .records
+                .iter()
+                .map(|record| change(record, false))
+                .collect(),
+        )
+    }
+}
+
+fn change<F>(record: &Record<F>, deleted: bool) -> Change {
+    Change {
+        namespace: record.key.namespace.clone(),
+        name: record.key.name.clone(),
+        object: (!deleted).then(|| record.value.clone()),
+    }
 }

@@ -10,7 +10,8 @@ pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
 pub(crate) const MASTERS: &str = "system:masters";
 /// The group of every service account; `system:serviceaccounts:<namespace>` has those of one.
 pub(crate) const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
-const ANONYMOUS: &str = "system:anonymous";
+/// The user that everybody is who did not say who they are.
+pub(crate) const ANONYMOUS: &str = "system:anonymous";
 
 /// Who makes a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! What looks at a write before it is stored, and may change or refuse it.
 
 mod chain;
-pub(crate) mod refusal;
 mod request;
 
 pub use chain::{Admission, Chain};
@@ -11,4 +10,4 @@ pub use request::{AdmissionRequest, Operation, Resource};
 pub type Warnings = Vec<String>;
 
 /// Why a write is refused: the answer to give.
-pub type Denied = Box<k8s_openapi::apimachinery::pkg::apis::meta::v1::Status>;
+pub type Denied = crate::status::ApiError;

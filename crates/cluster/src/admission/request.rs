@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::Denied;
 use crate::access::User;
+use crate::status::ApiError;
 
 /// What a write does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,4 +72,27 @@ pub struct AdmissionRequest {
     pub options: Value,
     /// Whether the write will not be stored, and so nothing else may be changed for it.
     pub dry_run: bool,
+}
+
+impl AdmissionRequest {
+    /// The object may not be written so.
+    pub fn forbidden(&self, why: &str) -> Denied {
+        ApiError::forbidden(
+            &self.resource.group,
+            &self.resource.resource,
+            &self.name,
+            why,
+        )
+    }
+
+    /// Whether the write is about objects of this kind themselves, not a subresource.
+    pub fn is_about(&self, group: &str, resource: &str) -> bool {
+        let own = &self.resource;
+        own.group == group && own.resource == resource && own.subresource.is_empty()
+    }
+
+    /// Whether the write stores a new object or a new state of one.
+    pub fn stores(&self) -> bool {
+        matches!(self.operation, Operation::Create | Operation::Update)
+    }
 }

@@ -115,14 +115,8 @@ async fn delete_once(
     }
     request.dry_run = wish.dry_run;
     for warnings in [
-        api.admission
-            .mutate(&mut request)
-            .await
-            .map_err(|denied| ApiError::from(*denied))?,
-        api.admission
-            .validate(&request)
-            .await
-            .map_err(|denied| ApiError::from(*denied))?,
+        api.admission.mutate(&mut request).await?,
+        api.admission.validate(&request).await?,
     ] {
         call.warnings.extend(warnings);
     }

@@ -311,23 +311,13 @@ pub(crate) fn admission_request(
 }
 
 async fn mutated(call: &mut Call, request: &mut AdmissionRequest) -> Result<Value, ApiError> {
-    let warnings = call
-        .api
-        .admission
-        .mutate(request)
-        .await
-        .map_err(|denied| ApiError::from(*denied))?;
+    let warnings = call.api.admission.mutate(request).await?;
     call.warnings.extend(warnings);
     Ok(request.object.take().unwrap_or_default())
 }
 
 async fn validated(call: &mut Call, mut request: AdmissionRequest) -> Result<Value, ApiError> {
-    let warnings = call
-        .api
-        .admission
-        .validate(&request)
-        .await
-        .map_err(|denied| ApiError::from(*denied))?;
+    let warnings = call.api.admission.validate(&request).await?;
     call.warnings.extend(warnings);
     Ok(request.object.take().unwrap_or_default())
 }

@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::{Authorizer, everything, matching};
 use crate::access::Attributes;
-use crate::admission::refusal::{forbidden, not_found, status};
 use crate::admission::{Admission, AdmissionRequest, Denied, Operation, Warnings};
 use crate::kubelet::BoxFuture;
+use crate::status::ApiError;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -43,7 +43,7 @@ impl NoEscalation {
         if missing.is_empty() {
             Ok(())
         } else {
-            Err(forbidden(request, words(request, &missing)))
+            Err(request.forbidden(&words(request, &missing)))
         }
     }
 
@@ -99,7 +99,7 @@ impl NoEscalation {
         }
         self.authorizer
             .rules_of(&request.namespace, &role)
-            .ok_or_else(|| not_found(GROUP, resource, &role.name))
+            .ok_or_else(|| ApiError::not_found(GROUP, resource, &role.name))
     }
 
     fn may_escalate(&self, request: &AdmissionRequest) -> bool {
@@ -132,7 +132,7 @@ fn rules(role: &Value) -> Result<Vec<PolicyRule>, Denied> {
     let rules = role.get("rules").filter(|rules| !rules.is_null());
     rules.map_or(Ok(Vec::new()), |rules| {
         serde_json::from_value(rules.clone())
-            .map_err(|error| status(400, "BadRequest", format!("cannot read rules: {error}")))
+            .map_err(|error| ApiError::bad_request(format!("cannot read rules: {error}")))
     })
 }
 

@@ -8,6 +8,7 @@ use k8s_openapi::api::rbac::v1::{PolicyRule, RoleRef};
 use super::attributes::{Attributes, Target};
 use super::user::{MASTERS, User};
 use crate::lookup::{Follow, Lookup};
+use crate::status::{ApiError, Reason};
 use index::{Index, Kind};
 
 mod escalation;
@@ -90,6 +91,24 @@ impl Authorizer {
             ControlFlow::Continue(())
         });
         decision
+    }
+
+    /// Refuses what a user may not do, in Kubernetes' words.
+    pub fn check(&self, user: &User, request: &Attributes) -> Result<(), ApiError> {
+        let decision = self.decide(user, request);
+        if decision.allowed {
+            return Ok(());
+        }
+        let why = format!("User {:?} cannot {request}", user.name);
+        Err(match &request.target {
+            Target::Resource {
+                group,
+                resource,
+                name,
+                ..
+            } => ApiError::forbidden(group, resource, name, &why),
+            Target::Path(_) => ApiError::new(403, Reason::Forbidden, format!("forbidden: {why}")),
+        })
     }
 
     /// Every rule that applies to a user in a namespace.

@@ -1,0 +1,10 @@
+//! Who gets in, what they may do, and how the way in holds up.
+
+mod certificates;
+mod grants;
+mod impersonation;
+mod rbac;
+mod reviews;
+mod serving;
+mod tokens;
+mod world;

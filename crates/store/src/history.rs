@@ -25,6 +25,7 @@ pub(crate) struct History {
 
 /// Stands for one remembered event.
 struct Mark {
+    revision: u64,
     kind: Arc<str>,
     at: Instant,
     weight: usize,
@@ -41,11 +42,12 @@ impl History {
         }
     }
 
-    /// Remembers that an event happened now, keeping so many bytes alive that nothing else does.
-    pub(crate) fn remember(&mut self, kind: Arc<str>, bytes: usize, now: Instant) {
+    /// Remembers an event that happened now and keeps so many bytes alive that nothing else does.
+    pub(crate) fn remember(&mut self, revision: u64, kind: Arc<str>, bytes: usize, now: Instant) {
         let weight = bytes + EVENT_OVERHEAD;
         self.held += weight;
         self.marks.push_back(Mark {
+            revision,
             kind,
             at: now,
             weight,
@@ -63,6 +65,16 @@ impl History {
         let oldest = self.marks.pop_front()?;
         self.held -= oldest.weight;
         Some(oldest.kind)
+    }
+
+    /// Of which kind the event with a revision is, and the revision of the one after it, or 0.
+    pub(crate) fn find(&self, revision: u64) -> Option<(&Arc<str>, u64)> {
+        let index = self
+            .marks
+            .binary_search_by_key(&revision, |mark| mark.revision)
+            .ok()?;
+        let next = self.marks.get(index + 1).map_or(0, |mark| mark.revision);
+        Some((&self.marks[index].kind, next))
     }
 
     /// How many events are remembered.
@@ -99,7 +111,7 @@ mod tests {
         let start = Instant::now();
         let mut history = history(3, 60, usize::MAX);
         for second in 0..10 {
-            history.remember("a".into(), 1, start + Duration::from_secs(second));
+            history.remember(second, "a".into(), 1, start + Duration::from_secs(second));
         }
         assert_eq!(kept(&mut history, start + Duration::from_secs(60)), 10);
         assert_eq!(kept(&mut history, start + Duration::from_secs(65)), 5);
@@ -109,8 +121,8 @@ mod tests {
     fn events_are_kept_while_they_are_few_even_when_they_are_old() {
         let start = Instant::now();
         let mut history = history(3, 60, usize::MAX);
-        for _ in 0..10 {
-            history.remember("a".into(), 1, start);
+        for revision in 0..10 {
+            history.remember(revision, "a".into(), 1, start);
         }
         assert_eq!(kept(&mut history, start + Duration::from_secs(3600)), 3);
     }
@@ -119,8 +131,8 @@ mod tests {
     fn memory_is_bounded_whatever_else_was_asked_for() {
         let start = Instant::now();
         let mut history = history(1000, 60, 10_000);
-        for _ in 0..100 {
-            history.remember("a".into(), 1000, start);
+        for revision in 0..100 {
+            history.remember(revision, "a".into(), 1000, start);
         }
         assert_eq!(kept(&mut history, start), 10_000 / (1000 + EVENT_OVERHEAD));
         assert!(history.held() <= 10_000);

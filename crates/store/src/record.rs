@@ -162,6 +162,15 @@ impl Range {
     }
 }
 
+/// What a watch is about.
+#[derive(Clone, Debug)]
+pub(crate) enum Scope {
+    /// Some records of one kind.
+    Range(Range),
+    /// All records of all kinds.
+    Everything,
+}
+
 /// One change, as watchers see it.
 #[derive(Debug)]
 pub struct Event<F> {

@@ -12,13 +12,13 @@ use crate::{
     error::RevisionError,
     history::History,
     page::{Listing, Page, in_key_order},
-    record::{Event, Key, Range, Record},
+    record::{Event, Key, Range, Record, Scope},
     watch::Waiter,
 };
 
 /// Everything readers and watchers may see. It only ever changes by whole committed writes.
 pub(crate) struct State<F> {
-    kinds: HashMap<Arc<str>, Kind<F>>,
+    kinds: BTreeMap<Arc<str>, Kind<F>>,
     history: History,
     /// The newest revision on disk.
     revision: u64,
@@ -28,6 +28,8 @@ pub(crate) struct State<F> {
     bytes: usize,
     /// No further event will come.
     ended: bool,
+    /// Who watches all kinds at once.
+    waiters: HashMap<u64, Arc<Waiter>>,
     watches_begun: u64,
 }
 
@@ -41,6 +43,13 @@ struct Kind<F> {
     waiters: HashMap<u64, Arc<Waiter>>,
 }
 
+/// A watcher's entry.
+pub(crate) struct Registered {
+    pub(crate) scope: Scope,
+    pub(crate) id: u64,
+    pub(crate) waiter: Arc<Waiter>,
+}
+
 /// What a watcher finds when it looks.
 pub(crate) enum Found<F> {
     /// The event, and the revision of the watcher's next one, or 0.
@@ -52,12 +61,13 @@ pub(crate) enum Found<F> {
 impl<F> State<F> {
     pub(crate) fn new(config: &Config, revision: u64) -> Self {
         State {
-            kinds: HashMap::new(),
+            kinds: BTreeMap::new(),
             history: History::new(config),
             revision,
             opened: revision,
             bytes: 0,
             ended: false,
+            waiters: HashMap::new(),
             watches_begun: 0,
         }
     }
@@ -94,14 +104,12 @@ impl<F> State<F> {
         } else {
             kind.records.insert(record.key.clone(), record.clone())
         };
-        for waiter in kind.waiters.values() {
-            if waiter.concerns(&record.key) && waiter.announce(revision) {
-                woken.push(waiter.clone());
-            }
-        }
         let replaced = previous.as_ref().map_or(0, |previous| previous.value.len());
-        let arrived = record.value.len();
-        let name = record.key.kind.clone();
+        let (live, gone) = match deleted {
+            true => (0, record.value.len()),
+            false => (record.value.len(), 0),
+        };
+        let key = record.key.clone();
         kind.events.push_back(Event {
             revision,
             record,
@@ -109,22 +117,36 @@ impl<F> State<F> {
             deleted,
         });
 
-        self.bytes = self.bytes + if deleted { 0 } else { arrived } - replaced;
+        self.announce(&key, revision, woken);
+        self.bytes = self.bytes + live - replaced;
         self.history
-            .remember(name, replaced + if deleted { arrived } else { 0 }, now);
+            .remember(revision, key.kind, replaced + gone, now);
         while let Some(name) = self.history.forget(now) {
             self.kind(&name).forget_oldest();
+        }
+    }
+
+    /// Tells those whom an event concerns.
+    fn announce(&self, key: &Key, revision: u64, woken: &mut Vec<Arc<Waiter>>) {
+        let kind = self.kinds.get(&key.kind).into_iter();
+        for waiter in kind
+            .flat_map(|kind| kind.waiters.values())
+            .chain(self.waiters.values())
+        {
+            if waiter.concerns(key) && waiter.announce(revision) {
+                woken.push(waiter.clone());
+            }
         }
     }
 
     /// Ends all watches; who is to be told goes to `woken`.
     pub(crate) fn end(&mut self, woken: &mut Vec<Arc<Waiter>>) {
         self.ended = true;
-        woken.extend(
-            self.kinds
-                .values()
-                .flat_map(|kind| kind.waiters.values().cloned()),
-        );
+        let kinds = self.kinds.values();
+        let waiters = kinds
+            .flat_map(|kind| kind.waiters.values())
+            .chain(self.waiters.values());
+        woken.extend(waiters.cloned());
     }
 
     pub(crate) fn ended(&self) -> bool {
@@ -145,6 +167,17 @@ impl<F> State<F> {
             .into_iter()
             .flat_map(|kind| kind.select(range, None))
             .cloned();
+        Listing {
+            revision: self.revision,
+            records: records.collect(),
+        }
+    }
+
+    pub(crate) fn list_everything(&self) -> Listing<F> {
+        let records = self
+            .kinds
+            .values()
+            .flat_map(|kind| kind.records.values().cloned());
         Listing {
             revision: self.revision,
             records: records.collect(),
@@ -182,43 +215,54 @@ impl<F> State<F> {
     }
 
     /// Registers a watcher of everything in the range after a revision.
-    pub(crate) fn watch(
-        &mut self,
-        range: &Range,
-        after: u64,
-    ) -> Result<(u64, Arc<Waiter>), RevisionError> {
-        self.check_revision(range, after)?;
-        let next = self.kind(&range.kind).next_revision(range, after);
-        Ok(self.register(range, next))
+    pub(crate) fn watch(&mut self, range: Range, after: u64) -> Result<Registered, RevisionError> {
+        self.check_revision(&range, after)?;
+        let next = self.kind(&range.kind).next_revision(&range, after);
+        Ok(self.register(Scope::Range(range), next))
     }
 
-    /// Registers a watcher of everything in the range that is still to come.
-    pub(crate) fn watch_from_now(&mut self, range: &Range) -> (u64, Arc<Waiter>) {
-        self.register(range, 0)
+    /// Registers a watcher of what is still to come.
+    pub(crate) fn watch_from_now(&mut self, scope: Scope) -> Registered {
+        self.register(scope, 0)
     }
 
-    fn register(&mut self, range: &Range, next: u64) -> (u64, Arc<Waiter>) {
+    fn register(&mut self, scope: Scope, next: u64) -> Registered {
         self.watches_begun += 1;
         let id = self.watches_begun;
-        let waiter = Arc::new(Waiter::new(range, next));
-        self.kind(&range.kind).waiters.insert(id, waiter.clone());
-        (id, waiter)
+        let waiter = Arc::new(Waiter::new(&scope, next));
+        self.waiters_of(&scope).insert(id, waiter.clone());
+        Registered { scope, id, waiter }
     }
 
-    pub(crate) fn unwatch(&mut self, range: &Range, id: u64) {
-        if let Some(kind) = self.kinds.get_mut(&range.kind) {
-            kind.waiters.remove(&id);
+    pub(crate) fn unwatch(&mut self, registered: &Registered) {
+        self.waiters_of(&registered.scope).remove(&registered.id);
+    }
+
+    fn waiters_of(&mut self, scope: &Scope) -> &mut HashMap<u64, Arc<Waiter>> {
+        match scope {
+            Scope::Range(range) => &mut self.kind(&range.kind).waiters,
+            Scope::Everything => &mut self.waiters,
         }
     }
 
     /// The event at a revision that was announced to a watcher, and what comes after it.
-    pub(crate) fn deliver(&self, range: &Range, announced: u64) -> Found<F> {
-        let found = self.kinds.get(&range.kind).and_then(|kind| {
-            let event = kind.events.get(kind.position(announced - 1))?;
-            let next = kind.next_revision(range, announced);
-            (event.revision == announced).then(|| Found::Event(event.clone(), next))
-        });
-        found.unwrap_or(Found::Lagged)
+    pub(crate) fn deliver(&self, scope: &Scope, announced: u64) -> Found<F> {
+        self.find(scope, announced).unwrap_or(Found::Lagged)
+    }
+
+    fn find(&self, scope: &Scope, announced: u64) -> Option<Found<F>> {
+        let (kind, next) = match scope {
+            Scope::Range(range) => {
+                let kind = self.kinds.get(&range.kind)?;
+                (kind, kind.next_revision(range, announced))
+            }
+            Scope::Everything => {
+                let (kind, next) = self.history.find(announced)?;
+                (self.kinds.get(kind)?, next)
+            }
+        };
+        let event = kind.events.get(kind.position(announced - 1))?;
+        (event.revision == announced).then(|| Found::Event(event.clone(), next))
     }
 
     fn check_revision(&self, range: &Range, asked: u64) -> Result<(), RevisionError> {
@@ -251,7 +295,8 @@ impl<F> State<F> {
     }
 
     pub(crate) fn watchers(&self) -> usize {
-        self.kinds.values().map(|kind| kind.waiters.len()).sum()
+        let of_kinds: usize = self.kinds.values().map(|kind| kind.waiters.len()).sum();
+        of_kinds + self.waiters.len()
     }
 
     pub(crate) fn history(&self) -> &History {

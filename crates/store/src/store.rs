@@ -11,7 +11,7 @@ use crate::{
     error::{OpenError, RevisionError, WriteError},
     intake::{Accepted, Intake, Newest, judge},
     page::{Listing, Page},
-    record::{Change, Expect, Facts, Key, Range, Record},
+    record::{Change, Expect, Facts, Key, Range, Record, Scope},
     state::State,
     stats::{Stats, Tally},
     storage::{Nowhere, Storage},
@@ -254,17 +254,26 @@ impl<F: Facts> Store<F> {
 
     /// Every change in a range after a revision.
     pub fn watch(&self, range: Range, after: u64) -> Result<Watch<F>, RevisionError> {
-        let (id, waiter) = self.shared.state.write().watch(&range, after)?;
-        Ok(Watch::new(self.shared.clone(), range, id, waiter))
+        let registered = self.shared.state.write().watch(range, after)?;
+        Ok(Watch::new(self.shared.clone(), registered))
     }
 
     /// Every record of a range, and every change after that.
     pub fn list_and_watch(&self, range: Range) -> (Listing<F>, Watch<F>) {
         let mut state = self.shared.state.write();
         let listing = state.list(&range);
-        let (id, waiter) = state.watch_from_now(&range);
+        let registered = state.watch_from_now(Scope::Range(range));
         drop(state);
-        (listing, Watch::new(self.shared.clone(), range, id, waiter))
+        (listing, Watch::new(self.shared.clone(), registered))
+    }
+
+    /// Every record of every kind, ordered by key, and every change after that.
+    pub fn list_and_watch_everything(&self) -> (Listing<F>, Watch<F>) {
+        let mut state = self.shared.state.write();
+        let listing = state.list_everything();
+        let registered = state.watch_from_now(Scope::Everything);
+        drop(state);
+        (listing, Watch::new(self.shared.clone(), registered))
     }
 
     /// The newest durable revision.

@@ -18,8 +18,8 @@ use futures::{Stream, task::AtomicWaker};
 
 use crate::{
     error::Lagged,
-    record::{Event, Key, Range},
-    state::Found,
+    record::{Event, Key, Scope},
+    state::{Found, Registered},
     store::Shared,
 };
 
@@ -35,15 +35,19 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
-    pub(crate) fn new(range: &Range, next: u64) -> Self {
+    pub(crate) fn new(scope: &Scope, next: u64) -> Self {
+        let namespace = match scope {
+            Scope::Range(range) => range.namespace.clone(),
+            Scope::Everything => None,
+        };
         Waiter {
-            namespace: range.namespace.clone(),
+            namespace,
             next: AtomicU64::new(next),
             waker: AtomicWaker::new(),
         }
     }
 
-    /// Whether a record of the watched kind lies in the watched range.
+    /// Whether a record of a watched kind lies in the watched range.
     pub(crate) fn concerns(&self, key: &Key) -> bool {
         self.namespace
             .as_ref()
@@ -62,24 +66,20 @@ impl Waiter {
     }
 }
 
-/// A stream of the changes in a range, from one revision on.
+/// A stream of the changes in a range, or of all changes, from one revision on.
 ///
 /// It ends when the store is closed, or after it has said that it [`Lagged`].
 pub struct Watch<F> {
     shared: Arc<Shared<F>>,
-    range: Range,
-    id: u64,
-    waiter: Arc<Waiter>,
+    registered: Registered,
     ended: bool,
 }
 
 impl<F> Watch<F> {
-    pub(crate) fn new(shared: Arc<Shared<F>>, range: Range, id: u64, waiter: Arc<Waiter>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared<F>>, registered: Registered) -> Self {
         Watch {
             shared,
-            range,
-            id,
-            waiter,
+            registered,
             ended: false,
         }
     }
@@ -93,7 +93,7 @@ impl<F> Watch<F> {
     /// resume from here.
     pub fn progress(&self) -> u64 {
         let state = self.shared.state.read();
-        match self.waiter.next.load(Ordering::Acquire) {
+        match self.registered.waiter.next.load(Ordering::Acquire) {
             0 => state.revision(),
             next => next - 1,
         }
@@ -104,24 +104,26 @@ impl<F> Watch<F> {
             return Poll::Ready(None);
         }
         // Registered before looking, so that an event in between is not slept through.
-        self.waiter.waker.register(context.waker());
+        self.registered.waiter.waker.register(context.waker());
         let state = self.shared.state.read();
-        match self.waiter.next.load(Ordering::Acquire) {
+        match self.registered.waiter.next.load(Ordering::Acquire) {
             0 if state.ended() => {
                 self.ended = true;
                 Poll::Ready(None)
             }
             0 => Poll::Pending,
-            announced => Poll::Ready(Some(match state.deliver(&self.range, announced) {
-                Found::Event(event, next) => {
-                    self.waiter.next.store(next, Ordering::Release);
-                    Ok(event)
-                }
-                Found::Lagged => {
-                    self.ended = true;
-                    Err(Lagged)
-                }
-            })),
+            announced => Poll::Ready(Some(
+                match state.deliver(&self.registered.scope, announced) {
+                    Found::Event(event, next) => {
+                        self.registered.waiter.next.store(next, Ordering::Release);
+                        Ok(event)
+                    }
+                    Found::Lagged => {
+                        self.ended = true;
+                        Err(Lagged)
+                    }
+                },
+            )),
         }
     }
 }
@@ -136,6 +138,6 @@ impl<F> Stream for Watch<F> {
 
 impl<F> Drop for Watch<F> {
     fn drop(&mut self) {
-        self.shared.state.write().unwatch(&self.range, self.id);
+        self.shared.state.write().unwatch(&self.registered);
     }
 }

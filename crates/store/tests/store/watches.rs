@@ -78,6 +78,31 @@ async fn listing_and_watching_leaves_no_gap() {
 }
 
 #[tokio::test]
+async fn a_watch_of_everything_sees_all_kinds_in_one_order() {
+    let store = small_history(3);
+    create(&store, "pods/x/a", "").await.unwrap();
+    create(&store, "nodes//a", "").await.unwrap();
+    let (listing, mut watch) = store.list_and_watch_everything();
+    let (_, mut slow) = store.list_and_watch_everything();
+    assert_eq!(told_all(&listing.records), ["/a=", "x/a="]);
+    create(&store, "secrets/y/a", "").await.unwrap();
+    delete(&store, "pods/x/a").await.unwrap();
+    create(&store, "pods/x/b", "").await.unwrap();
+    assert_eq!(next(&mut watch).await, "3+y/a=[]");
+    assert_eq!(next(&mut watch).await, "4-x/a=gone[]");
+    assert_eq!(
+        (next(&mut watch).await, watch.progress()),
+        ("5+x/b=[]".to_owned(), 5)
+    );
+
+    create(&store, "nodes//b", "").await.unwrap();
+    assert_eq!(next(&mut watch).await, "6+/b=[]");
+    assert_eq!(slow.next().await.unwrap().unwrap_err(), Lagged);
+    drop((watch, slow));
+    assert_eq!(store.stats().watchers, 0);
+}
+
+#[tokio::test]
 async fn progress_moves_on_with_what_does_not_concern_the_watcher() {
     let store = in_memory();
     let mut watch = store.watch(Range::within("pods", "x"), 0).unwrap();

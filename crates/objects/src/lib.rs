@@ -3,6 +3,8 @@
 
 pub mod apply;
 pub mod builtin;
+pub mod meta;
 pub mod patch;
 pub mod schema;
+pub mod selector;
 pub mod shape;

@@ -7,7 +7,7 @@ use sandlot_store::{Change, Expect, Key, Range, Store, WriteError};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::access::Authorizer;
+use crate::access::{Authorizer, Tokens};
 use crate::admission::Chain;
 use crate::kinds::{Kind, Registry};
 use crate::kubelet::Kubelet;
@@ -23,6 +23,9 @@ pub(crate) struct Api {
     pub(crate) registry: Registry,
     pub(crate) admission: Chain,
     pub(crate) authorizer: Arc<Authorizer>,
+    pub(crate) tokens: Arc<Tokens>,
+    /// The certificate (PEM) that clients trust; empty when the cluster has none.
+    pub(crate) authority: String,
     pub(crate) kubelet: OnceLock<Arc<dyn Kubelet>>,
     /// Held while the names of definitions are given out.
     pub(crate) settling: tokio::sync::Mutex<()>,

@@ -15,11 +15,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::service_fn;
 
-use crate::access::{Authorizer, User};
+use crate::access::{Authorizer, SigningKey, Tokens, User};
 use crate::admission::Chain;
 use crate::api::Api;
 use crate::kinds::{Registry, definitions, removal};
 use crate::kubelet::Kubelet;
+use crate::server::{CertificateError, authority, signing_key};
 use crate::status::{ApiError, Reason};
 use crate::{bootstrap, front, schemas};
 
@@ -28,6 +29,8 @@ use crate::{bootstrap, front, schemas};
 pub struct Config {
     /// The database file; `None` keeps everything in memory.
     pub database: Option<PathBuf>,
+    /// The folder that keeps the keys, so that tokens outlive a restart; `None` makes new ones.
+    pub keys: Option<PathBuf>,
     /// What looks at writes in process, before webhooks do.
     pub admission: Chain,
 }
@@ -38,6 +41,9 @@ pub enum StartError {
     /// The database could not be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The keys could not be read or made.
+    #[error(transparent)]
+    Keys(#[from] CertificateError),
     /// What every cluster has from the start could not be made.
     #[error("the cluster's own objects could not be made: {0}")]
     Bootstrap(ApiError),
@@ -57,8 +63,16 @@ impl Cluster {
             Some(path) => Store::open(sandlot_store::Config::at(path))?,
             None => Store::open(sandlot_store::Config::in_memory())?,
         };
+        let (key, authority) = match &config.keys {
+            Some(folder) => (signing_key(folder)?, authority(folder, Timestamp::now())?),
+            None => (SigningKey::ephemeral()?, String::new()),
+        };
+        let tokens = Arc::new(Tokens::new(key, Arc::new(store.clone())));
+        let authorizer = Arc::new(Authorizer::new(&store));
         let api = Arc::new(Api {
-            authorizer: Arc::new(Authorizer::new(&store)),
+            authorizer,
+            tokens,
+            authority,
             registry: Registry::new(schemas::builtin),
             admission: config.admission,
             kubelet: OnceLock::new(),
@@ -87,6 +101,16 @@ impl Cluster {
         if self.api.kubelet.set(kubelet).is_err() {
             tracing::warn!("the cluster already has a kubelet; the new one is not used");
         }
+    }
+
+    /// Makes and checks service-account tokens.
+    pub fn tokens(&self) -> Arc<Tokens> {
+        Arc::clone(&self.api.tokens)
+    }
+
+    /// Decides what users may do.
+    pub fn authorizer(&self) -> Arc<Authorizer> {
+        Arc::clone(&self.api.authorizer)
     }
 
     /// Answers one HTTP request of a user who has proved who they are.

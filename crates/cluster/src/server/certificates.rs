@@ -19,7 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::secret_file;
-use crate::access::MASTERS;
+use crate::access::{MASTERS, SigningKey};
 
 const CA_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
@@ -114,14 +114,6 @@ impl Certificates {
         addresses: &[IpAddr],
         now: Timestamp,
     ) -> Result<Certificates, CertificateError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|source| CertificateError::File {
-                path: folder.to_owned(),
-                source,
-            })?;
         let authority = Authority::open(folder, now)?;
         let serving = authority.leaf(folder, "apiserver", &serving(addresses), now)?;
         let admin = authority.leaf(folder, "admin", &admin(), now)?;
@@ -131,6 +123,29 @@ impl Certificates {
             admin,
         })
     }
+}
+
+/// The certificate (PEM) that clients of the cluster trust; made if there is none.
+pub(crate) fn authority(folder: &Path, now: Timestamp) -> Result<String, CertificateError> {
+    Ok(Authority::open(folder, now)?.pair.certificate)
+}
+
+/// The key that service-account tokens are signed with; made if there is none.
+pub(crate) fn signing_key(folder: &Path) -> Result<SigningKey, CertificateError> {
+    private(folder)?;
+    SigningKey::open(&folder.join("service-account.key"))
+}
+
+/// Makes a folder that nobody else may enter.
+fn private(folder: &Path) -> Result<(), CertificateError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|source| CertificateError::File {
+            path: folder.to_owned(),
+            source,
+        })
 }
 
 /// What a certificate says of its owner.
@@ -182,6 +197,7 @@ struct Authority {
 
 impl Authority {
     fn open(folder: &Path, now: Timestamp) -> Result<Authority, CertificateError> {
+        private(folder)?;
         let pair = match read(folder, "ca")? {
             Some(pair) if days_left(&folder.join("ca.crt"), &pair, now)? => pair,
             _ => {

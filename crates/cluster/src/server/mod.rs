@@ -4,6 +4,7 @@ pub mod certificates;
 mod connection;
 mod kubeconfig;
 mod limits;
+mod listen;
 mod request;
 pub(crate) mod secret_file;
 mod stall;
@@ -23,8 +24,10 @@ use tokio_util::task::TaskTracker;
 use tower::Service;
 
 pub use certificates::{CertificateError, Certificates};
+pub(crate) use certificates::{authority, signing_key};
 pub use kubeconfig::{kubeconfig, write_kubeconfig};
 pub use limits::Limits;
+pub use listen::{Listen, ListenError, Listening};
 pub use tls::Tls;
 
 use crate::access::Gate;

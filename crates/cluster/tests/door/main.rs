@@ -3,6 +3,7 @@
 mod certificates;
 mod grants;
 mod impersonation;
+mod kubectl;
 mod rbac;
 mod reviews;
 mod serving;

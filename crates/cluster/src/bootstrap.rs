@@ -1,7 +1,8 @@
-//! What is there from the start: the namespaces that everybody expects.
+//! What is there from the start: the namespaces and roles that everybody expects.
 
 use serde_json::json;
 
+use crate::access;
 use crate::cluster::Cluster;
 use crate::status::ApiError;
 
@@ -13,6 +14,9 @@ pub(crate) async fn fill(cluster: &Cluster) -> Result<(), ApiError> {
         let namespace =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         cluster.ensure("/api/v1/namespaces", &namespace).await?;
+    }
+    for (path, object) in access::bootstrap() {
+        cluster.ensure(&path, &object).await?;
     }
     Ok(())
 }

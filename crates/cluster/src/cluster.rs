@@ -22,7 +22,7 @@ use crate::kinds::{Registry, definitions, removal};
 use crate::kubelet::Kubelet;
 use crate::server::{CertificateError, authority, signing_key};
 use crate::status::{ApiError, Reason};
-use crate::{bootstrap, front, schemas};
+use crate::{access, bootstrap, front, schemas};
 
 /// How a cluster is started.
 #[derive(Default)]
@@ -89,6 +89,8 @@ impl Cluster {
         bootstrap::fill(&cluster)
             .await
             .map_err(StartError::Bootstrap)?;
+        let aggregation = access::aggregate(Arc::clone(&cluster.api));
+        cluster.tasks.spawn(aggregation);
         cluster.tasks.spawn(removal::run(
             Arc::clone(&cluster.api),
             cluster.tasks.clone(),

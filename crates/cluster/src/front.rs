@@ -103,7 +103,7 @@ async fn dispatch(call: &mut Call) -> Result<Answer, ApiError> {
         return subresources::dispatch(call).await;
     }
     if !call.kind.is_stored() {
-        return subresources::question(call).await;
+        return subresources::question(call);
     }
     match call.request.verb {
         Verb::Get => verbs::get(call),

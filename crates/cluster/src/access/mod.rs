@@ -15,5 +15,7 @@ pub use reviews::whoami;
 pub use token::{Checked, ISSUER, SigningKey, TokenSecrets, Tokens};
 pub use user::User;
 
+pub(crate) use rbac::aggregation::run as aggregate;
+pub(crate) use rbac::bootstrap::objects as bootstrap;
 pub(crate) use reviews::answered;
 pub(crate) use user::MASTERS;

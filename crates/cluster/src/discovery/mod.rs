@@ -26,6 +26,8 @@ pub(crate) fn answer(
         Target::Resources(group, version) => legacy::resources(&kinds, group, version)?,
         Target::Path(path) => match path.trim_end_matches('/') {
             "/version" => version(),
+            "/openid/v1/jwks" => api.tokens.jwks(),
+            "/.well-known/openid-configuration" => api.tokens.openid_configuration(),
             "/livez" | "/healthz" | "/readyz" => {
                 return Ok(response(StatusCode::OK, "text/plain; charset=utf-8", "ok"));
             }

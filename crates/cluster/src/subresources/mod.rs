@@ -1,6 +1,10 @@
 //! What lies below an object's path: its status, its scale, and what can be done with it
 //! beyond reading and writing.
 
+mod questions;
+
+pub(crate) use questions::answer as question;
+
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::request::Verb;
@@ -16,11 +20,7 @@ pub(crate) async fn dispatch(call: &mut Call) -> Result<Answer, ApiError> {
         ("status", Verb::Get) => verbs::get(call),
         ("status", Verb::Update) => verbs::update(call, Part::Status).await,
         ("status", Verb::Patch) => verbs::patch(call, Part::Status).await,
+        ("token", Verb::Create) => questions::token(call),
         _ => Err(ApiError::method_not_allowed()),
     }
-}
-
-/// Answers a question: a review that is created and never stored.
-pub(crate) async fn question(_call: &mut Call) -> Result<Answer, ApiError> {
-    Err(ApiError::method_not_allowed())
 }

@@ -78,6 +78,15 @@ async fn kubectl_takes_the_kubeconfig_as_it_is() {
         ("get --raw /livez", "ok"),
         ("get --raw /readyz", "ok"),
         ("get namespace default -o name", "namespace/default"),
+        (
+            "get pods --as ann",
+            "Error from server (Forbidden): pods is forbidden: User \"ann\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\"",
+        ),
+        ("get pods --as ann --as-group system:masters -o name", ""),
+        (
+            "get clusterrole view -o jsonpath={.rules[0].verbs}",
+            "[\"get\",\"list\",\"watch\"]",
+        ),
     ] {
         let output = reachable.kubectl(words).await;
         let said = said(&output);

@@ -11,6 +11,8 @@ use crate::lookup::{Follow, Lookup};
 use crate::status::{ApiError, Reason};
 use index::{Index, Kind};
 
+pub(crate) mod aggregation;
+pub(crate) mod bootstrap;
 mod escalation;
 mod index;
 mod matching;

@@ -9,6 +9,7 @@ use crate::access::User;
 use crate::api::Api;
 use crate::kinds::{Kind, Kinds};
 use crate::negotiate::Accept;
+use crate::ownership::Authorship;
 use crate::request::Request;
 use crate::status::ApiError;
 
@@ -23,6 +24,7 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) accept: Accept,
+    pub(crate) authorship: Authorship,
     /// What the client is told beside the answer.
     pub(crate) warnings: Vec<String>,
 }

@@ -73,7 +73,7 @@ impl Cluster {
             authorizer,
             tokens,
             authority,
-            registry: Registry::new(schemas::builtin),
+            registry: Registry::new(schemas::of_builtin),
             admission: config.admission,
             kubelet: OnceLock::new(),
             settling: tokio::sync::Mutex::default(),

@@ -91,6 +91,7 @@ async fn answer(
         headers: parts.headers,
         body,
         accept,
+        authorship: Default::default(),
         warnings: Vec::new(),
     };
     let result = dispatch(&mut call).await;

@@ -15,7 +15,7 @@ impl Call {
         let (mut object, duplicates) = self.decode()?;
         self.check_kind(&mut object)?;
         self.accept_fields(&mut object, duplicates)?;
-        Ok(object)
+        schemas::read_refused(&self.kind, &object).map_or(Ok(object), Err)
     }
 
     /// The body as JSON, whatever it came as, and the fields that stood in it twice.

@@ -1,6 +1,9 @@
 //! Objects against the schema of their kind: read, prune, default, validate.
 
-use sandlot_objects::schema::{Schema, Types};
+use std::sync::Arc;
+
+use sandlot_objects::builtin;
+use sandlot_objects::schema::{self, Additional, Schema, Type, parse_strict};
 use sandlot_objects::shape::Shape;
 use serde_json::Value;
 
@@ -9,19 +12,20 @@ use crate::status::{ApiError, Cause};
 
 /// Reads JSON. The second part names the fields that stood in it twice.
 pub(crate) fn from_json(bytes: &[u8]) -> Result<(Value, Vec<String>), ApiError> {
-    let value = serde_json::from_slice(bytes).map_err(|error| {
+    parse_strict(bytes).map_err(|error| {
         ApiError::bad_request(format!(
             "the body of the request is not valid JSON: {error}"
         ))
-    })?;
-    Ok((value, Vec::new()))
+    })
 }
 
 /// Reads YAML.
 pub(crate) fn from_yaml(bytes: &[u8]) -> Result<Value, ApiError> {
     let text = std::str::from_utf8(bytes)
         .map_err(|_| ApiError::bad_request("the body of the request is not UTF-8"))?;
-    serde_saphyr::from_str(text).map_err(|error| {
+    // A label of `yes` is a text: only true and false are booleans.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         ApiError::bad_request(format!(
             "the body of the request is not valid YAML: {error}"
         ))
@@ -36,33 +40,89 @@ pub(crate) fn from_protobuf(_bytes: &[u8]) -> Result<Value, ApiError> {
     ]))
 }
 
+/// The schema of a built-in type.
+pub(crate) fn of_builtin(name: &str) -> Option<Arc<Schema>> {
+    builtin::schema(name).cloned()
+}
+
+/// The schema of a version of a custom kind, with what all objects have.
+pub(crate) fn of_definition(json: &Value) -> Arc<Schema> {
+    let mut schema = Schema::from_json(json);
+    let text = Arc::new(Schema {
+        kind: Type::String,
+        ..Schema::default()
+    });
+    schema
+        .properties
+        .insert("apiVersion".into(), Arc::clone(&text));
+    schema.properties.insert("kind".into(), text);
+    let metadata = schema.properties.remove("metadata");
+    schema
+        .properties
+        .insert("metadata".into(), metadata_of(metadata.as_deref()));
+    if schema.preserve_unknown && matches!(schema.additional, Additional::None) {
+        schema.additional = Additional::Any;
+    }
+    Arc::new(schema)
+}
+
+/// The metadata of a custom kind; its definition may restrict the name.
+fn metadata_of(own: Option<&Schema>) -> Arc<Schema> {
+    let mut metadata = (*builtin::object_meta()).clone();
+    for (name, restricted) in own.into_iter().flat_map(|own| &own.properties) {
+        metadata
+            .properties
+            .insert(name.clone(), Arc::clone(restricted));
+    }
+    Arc::new(metadata)
+}
+
 /// Drops the fields that a kind does not know and names them.
-pub(crate) fn prune(_kind: &Kind, _object: &mut Value) -> Vec<String> {
-    Vec::new()
+pub(crate) fn prune(kind: &Kind, object: &mut Value) -> Vec<String> {
+    kind.schema
+        .as_ref()
+        .map(|schema| schema::prune(schema, object))
+        .unwrap_or_default()
 }
 
 /// Fills in what an object leaves out.
-pub(crate) fn default(_kind: &Kind, _object: &mut Value) {}
+pub(crate) fn default(kind: &Kind, object: &mut Value) {
+    if let Some(schema) = &kind.schema {
+        schema::default(schema, object);
+    }
+}
+
+/// A built-in kind has types of its own, and a value of another type cannot even be read.
+pub(crate) fn read_refused(kind: &Kind, object: &Value) -> Option<ApiError> {
+    let (row, schema) = (kind.builtin()?, kind.schema.as_ref()?);
+    let causes = schema::validate(schema, object, None);
+    let wrong = causes
+        .iter()
+        .find(|cause| cause.reason == schema::Reason::TypeInvalid)?;
+    Some(ApiError::bad_request(format!(
+        "{name} in version {:?} cannot be handled as a {name}: json: cannot unmarshal {}: {}",
+        row.version,
+        wrong.field,
+        wrong.message,
+        name = row.kind,
+    )))
+}
 
 /// What is wrong with an object, compared to what it was.
-pub(crate) fn validate(_kind: &Kind, _object: &Value, _old: Option<&Value>) -> Vec<Cause> {
-    Vec::new()
+pub(crate) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+    let Some(schema) = &kind.schema else {
+        return Vec::new();
+    };
+    schema::validate(schema, object, old)
+        .into_iter()
+        .map(Cause::from)
+        .collect()
 }
 
 /// How lists and maps of a kind merge.
 pub(crate) fn merging(kind: &Kind) -> Shape<'_> {
     match kind.schema.as_deref() {
-        Some(schema) => Shape::object(schema, types()),
+        Some(schema) => Shape::object(schema, builtin::types()),
         None => Shape::deduced(),
     }
-}
-
-fn types() -> &'static Types {
-    static NONE: Types = Types::new();
-    &NONE
-}
-
-/// The schema of a built-in type.
-pub(crate) fn builtin(_name: &str) -> Option<std::sync::Arc<Schema>> {
-    None
 }

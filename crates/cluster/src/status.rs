@@ -156,6 +156,12 @@ impl Cause {
     }
 }
 
+impl From<sandlot_objects::schema::Cause> for Cause {
+    fn from(cause: sandlot_objects::schema::Cause) -> Cause {
+        Cause::new(cause.reason.as_str(), cause.field, cause.message)
+    }
+}
+
 /// What the failed request was about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
@@ -276,12 +282,7 @@ impl ApiError {
     }
 
     /// Server-side apply found fields that belong to others.
-    pub fn apply_conflict(causes: Vec<Cause>) -> ApiError {
-        let lines: Vec<&str> = causes.iter().map(|cause| cause.message.as_str()).collect();
-        let message = match (lines.len(), lines.first()) {
-            (1, Some(line)) => format!("Apply failed with 1 conflict: {line}"),
-            (n, _) => format!("Apply failed with {n} conflicts: {}", lines.join(", ")),
-        };
+    pub fn apply_conflict(message: String, causes: Vec<Cause>) -> ApiError {
         ApiError::new(409, Reason::Conflict, message).about(Details {
             causes,
             ..Details::default()

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{Kind, Origin, api_version, stored_as};
 use crate::object::{at, text};
+use crate::schemas;
 
 /// What only custom kinds have.
 #[derive(Clone, Debug, Default)]
@@ -94,7 +95,7 @@ fn kind_of(definition: &Value, version: &Value, stored: &str) -> Kind {
         stored_as: stored_as(group, &plural),
         stored_version: api_version(group, stored),
         plural,
-        schema: None,
+        schema: at(version, &["schema", "openAPIV3Schema"]).map(schemas::of_definition),
         origin: Origin::Custom(Arc::new(Custom {
             definition: crate::object::name(definition).to_owned(),
             scale,

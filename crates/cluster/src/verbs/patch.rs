@@ -10,6 +10,8 @@ use crate::call::Call;
 use crate::intake::expect_kind;
 use crate::metadata;
 use crate::negotiate::{PatchFormat, patch_format};
+use crate::object;
+use crate::ownership::{self, Authorship};
 use crate::schemas;
 use crate::status::{ApiError, Cause, Reason};
 
@@ -85,6 +87,7 @@ fn check_options(call: &Call, format: PatchFormat) -> Result<(), ApiError> {
 
 /// Server-side apply.
 async fn apply(call: &mut Call, part: Part) -> Result<Answer, ApiError> {
+    call.authorship = Authorship::Applied;
     let mut config = schemas::from_yaml(&call.body)?;
     expect_kind(
         &mut config,
@@ -94,21 +97,28 @@ async fn apply(call: &mut Call, part: Part) -> Result<Answer, ApiError> {
     )?;
     call.accept_fields(&mut config, Vec::new())?;
     let name = call.request.name().to_owned();
-    if crate::object::name(&config).is_empty() {
-        crate::object::metadata_mut(&mut config).insert("name".into(), name.as_str().into());
-    }
+    let metadata = object::metadata_mut(&mut config);
+    metadata
+        .entry("name")
+        .or_insert_with(|| name.as_str().into());
     metadata::same_object(&call.kind, &config, &call.request)?;
+    metadata::place(&call.kind, &mut config, call.namespace())?;
+
     let key = call.api.key(&call.kind, call.namespace(), &name);
     if part == Part::Main && call.api.store.latest(&key).is_none() {
-        let bytes = insert(call, config.clone()).await;
-        match bytes {
+        if !object::uid(&config).is_empty() {
+            return Err(call.not_found(&name));
+        }
+        let object = ownership::apply(call, part, None, &config)?;
+        match insert(call, object).await {
             Ok(bytes) => return Ok(Answer::Object(StatusCode::CREATED, bytes)),
+            // Somebody else made it meanwhile: then this is a change of theirs.
             Err(error) if error.reason == Reason::AlreadyExists => {}
             Err(error) => return Err(error),
         }
     }
     let written = change(call, part, |call, old| {
-        patched(call, PatchFormat::Apply, old, &config)
+        ownership::apply(call, part, Some(old), &config)
     })
     .await?;
     Ok(Answer::ok(written.bytes))

@@ -94,7 +94,7 @@ async fn insert_once(call: &mut Call, mut object: Value) -> Result<Bytes, ApiErr
 
     request.object = Some(object);
     let object = validated(call, request).await?;
-    let mut object = ownership::created(call, object)?;
+    let mut object = ownership::created(call, object);
     to_stored_version(call, &mut object);
 
     let name = object::name(&object).to_owned();
@@ -207,7 +207,7 @@ async fn change_once(
 
     request.object = Some(new);
     let new = validated(call, request).await?;
-    let mut new = ownership::changed(call, part, new, &old)?;
+    let mut new = ownership::changed(call, part, new, &old);
     if same(&new, &old) {
         return Ok(Written {
             bytes: with_api_version(&record.value, &kind.api_version()),

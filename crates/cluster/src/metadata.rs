@@ -1,18 +1,13 @@
 //! The rules of metadata: what the server fills in, what may not change.
 
 use jiff::Timestamp;
-use rand::seq::IndexedRandom;
+use sandlot_objects::meta::{self, Bounds, NameRule, generated_name};
 use serde_json::Value;
 
 use crate::kinds::Kind;
 use crate::object::{self, metadata_mut, seconds};
 use crate::request::Request;
 use crate::status::{ApiError, Cause};
-
-/// Letters and digits that cannot be misread or spell words.
-const RANDOM: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-const RANDOM_LENGTH: usize = 5;
-const LONGEST_GENERATED: usize = 63;
 
 /// Brings the metadata of a new object into order: its place, uid, time and generation.
 pub(crate) fn begin(
@@ -47,7 +42,7 @@ pub(crate) fn begin(
             .and_then(Value::as_str)
             .unwrap_or_default();
         if !prefix.is_empty() {
-            let name = generate_name(prefix);
+            let name = generated_name(prefix, rand::random());
             metadata.insert("name".into(), name.into());
         }
     }
@@ -59,14 +54,28 @@ pub(crate) fn begin(
     Ok(())
 }
 
-/// What is wrong with the name of an object.
-pub(crate) fn name_refused(_kind: &Kind, object: &Value) -> Vec<Cause> {
-    match object::name(object) {
-        "" => vec![Cause::required(
-            "metadata.name",
-            "name or generateName is required",
-        )],
-        _ => Vec::new(),
+/// What is wrong with the metadata of an object.
+pub(crate) fn refused(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+    let bounds = Bounds {
+        name: name_rule(kind),
+        namespaced: kind.namespaced,
+        builtin: kind.builtin().is_some(),
+    };
+    let mut causes = old
+        .map(|old| meta::validate_update(old, object))
+        .unwrap_or_default();
+    causes.extend(meta::validate(object, bounds));
+    causes.into_iter().map(Cause::from).collect()
+}
+
+/// What names of a kind look like.
+fn name_rule(kind: &Kind) -> NameRule {
+    let group = kind.builtin().map(|row| row.group);
+    match (group, kind.kind.as_str()) {
+        (Some(""), "Namespace") => NameRule::Label,
+        (Some(""), "Service") => NameRule::ServiceLabel,
+        (Some("rbac.authorization.k8s.io"), _) => NameRule::PathSegment,
+        _ => NameRule::Subdomain,
     }
 }
 
@@ -84,24 +93,6 @@ pub(crate) fn place(kind: &Kind, object: &mut Value, namespace: &str) -> Result<
         false => metadata.remove("namespace"),
     };
     Ok(())
-}
-
-/// A name that begins as asked and ends by chance.
-fn generate_name(prefix: &str) -> String {
-    let mut end = prefix.len().min(LONGEST_GENERATED - RANDOM_LENGTH);
-    while !prefix.is_char_boundary(end) {
-        end -= 1;
-    }
-    let mut name = prefix[..end].to_owned();
-    let mut rng = rand::rng();
-    for _ in 0..RANDOM_LENGTH {
-        name.push(
-            RANDOM
-                .choose(&mut rng)
-                .map_or('x', |byte| char::from(*byte)),
-        );
-    }
-    name
 }
 
 /// Refuses an update whose body is about another object than its path.
@@ -158,42 +149,6 @@ pub(crate) fn carry_over(object: &mut Value, old: &Value) {
     };
 }
 
-/// What an update may not change.
-pub(crate) fn changes_refused(object: &Value, old: &Value) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    for key in KEPT_WHEN_ABSENT {
-        let (new, was) = (&object["metadata"][key], &old["metadata"][key]);
-        if new != was {
-            causes.push(Cause::invalid(
-                format!("metadata.{key}"),
-                new,
-                "field is immutable",
-            ));
-        }
-    }
-    if object::is_deleting(old) {
-        let before = object::finalizers(old);
-        let added: Vec<&str> = object::finalizers(object)
-            .into_iter()
-            .filter(|one| !before.contains(one))
-            .collect();
-        if !added.is_empty() {
-            let list = added
-                .iter()
-                .map(|one| format!("{one:?}"))
-                .collect::<Vec<_>>()
-                .join(", ");
-            causes.push(Cause::forbidden(
-                "metadata.finalizers",
-                &format!(
-                    "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{list}}}"
-                ),
-            ));
-        }
-    }
-    causes
-}
-
 /// Counts one more generation when an update changes what is asked for.
 pub(crate) fn count_generation(kind: &Kind, object: &mut Value, old: &Value) {
     let counts = kind.builtin().is_none_or(|row| row.generation);
@@ -214,16 +169,4 @@ fn asks_for_something_else(kind: &Kind, object: &Value, old: &Value) -> bool {
         value
     };
     wish(object) != wish(old)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn generated_names_fit_in_a_label() {
-        let name = generate_name(&"é".repeat(100));
-        assert!(name.len() <= LONGEST_GENERATED, "{}", name.len());
-        assert_ne!(generate_name("a-"), generate_name("a-"));
-    }
 }

@@ -5,6 +5,7 @@
 //! reading ten thousand objects parses none of them.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use sandlot_objects::selector::text_at;
 use sandlot_store::{Key, Record as StoreRecord, Render};
 use serde_json::Value;
 
@@ -57,7 +58,7 @@ impl Facts {
                 .collect(),
             fields: builtin::selectable(kind)
                 .iter()
-                .map(|path| field_text(object, path).into())
+                .map(|path| text_at(object, path).into())
                 .collect(),
             owners: owners
                 .filter_map(|owner| Some(owner.get("uid")?.as_str()?.into()))
@@ -73,16 +74,6 @@ impl Facts {
             .binary_search_by(|(k, _)| k.as_ref().cmp(key))
             .ok()?;
         Some(&self.labels[found].1)
-    }
-}
-
-/// The value that a field selector compares: texts as they are, anything else as JSON.
-pub(crate) fn field_text(object: &Value, path: &str) -> String {
-    let keys: Vec<&str> = path.trim_start_matches('.').split('.').collect();
-    match crate::object::at(object, &keys) {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
     }
 }
 

@@ -87,7 +87,7 @@ async fn insert_once(call: &mut Call, mut object: Value) -> Result<Bytes, ApiErr
     metadata::place(&kind, &mut object, &namespace)?;
     schemas::default(&kind, &mut object);
 
-    let mut causes = metadata::name_refused(&kind, &object);
+    let mut causes = metadata::refused(&kind, &object, None);
     causes.extend(schemas::validate(&kind, &object, None));
     causes.extend(strategy::refused(&api, &kind, &object, None));
     refuse(call, object::name(&object), causes)?;
@@ -200,7 +200,7 @@ async fn change_once(
     schemas::default(&kind, &mut new);
     metadata::count_generation(&kind, &mut new, &old);
 
-    let mut causes = metadata::changes_refused(&new, &old);
+    let mut causes = metadata::refused(&kind, &new, Some(&old));
     causes.extend(schemas::validate(&kind, &new, Some(&old)));
     causes.extend(strategy::refused(&api, &kind, &new, Some(&old)));
     refuse(call, name, causes)?;

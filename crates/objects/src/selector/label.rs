@@ -100,7 +100,8 @@ impl Requirement {
         self.values.iter().map(String::as_str)
     }
 
-    fn accepts(&self, label: Option<&str>) -> bool {
+    /// Whether a label with this value, or its absence, meets the condition.
+    pub fn accepts(&self, label: Option<&str>) -> bool {
         let compare = |holds: fn(i64, i64) -> bool| {
             let label = label.and_then(|label| label.parse::<i64>().ok());
             let bound = self

@@ -1,0 +1,19 @@
+//! `sandlot bench`: the promises, measured from outside on a `sandlot up` of this very binary.
+
+mod api;
+mod report;
+mod subject;
+
+use anyhow::Result;
+
+use crate::args::{Bench, Subject};
+
+/// Measures one subject and prints the report.
+pub(crate) async fn run(options: &Bench) -> Result<()> {
+    let report = match options.what {
+        Subject::Api => api::measure().await?,
+        Subject::Node | Subject::Claim | Subject::Task | Subject::Exec => todo!(),
+    };
+    report.print(options.json)?;
+    Ok(())
+}

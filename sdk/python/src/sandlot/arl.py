@@ -1,0 +1,163 @@
+"""The calls of the ARL client: SandboxSession and WarmPoolManager, waiting on watches."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+from .blocking import shared_loop
+from .connection import Connection
+from .errors import ApiError, SandlotError
+from .kube import Kube
+from .sandbox import API_VERSION, AsyncSandbox
+
+Callback = Callable[[Dict[str, Any]], None]
+EVENTS = ("on_task_complete", "on_task_success", "on_task_failure")
+_log = logging.getLogger("sandlot")
+
+
+class SandboxSession:
+    """A sandbox for the length of a block, with tasks as dictionaries."""
+
+    def __init__(
+        self, pool_ref: str, namespace: str = "default", keep_alive: bool = False, timeout: float = 300,
+        idle_timeout_seconds: Optional[int] = None, connection: Optional[Connection] = None,
+    ):
+        self.pool_ref = pool_ref
+        self.namespace = namespace
+        self.keep_alive = keep_alive
+        self.timeout = timeout
+        self.idle_timeout_seconds = idle_timeout_seconds
+        self.sandbox_name: Optional[str] = None
+        self._loop = shared_loop()
+        self._connection = connection
+        self._sandbox: Optional[AsyncSandbox] = None
+        self._callbacks: Dict[str, List[Callback]] = {event: [] for event in EVENTS}
+
+    def __enter__(self) -> "SandboxSession":
+        self.create_sandbox()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.keep_alive:
+            self.delete_sandbox()
+
+    def create_sandbox(self) -> Dict[str, Any]:
+        """Takes a pod; returns the Sandbox object once it is ready."""
+        work = AsyncSandbox.create(
+            self.pool_ref, namespace=self.namespace, name=f"session-{time.time_ns()}", keep_alive=True,
+            idle_timeout=self.idle_timeout_seconds, timeout=self.timeout, connection=self._connection,
+        )
+        self._sandbox = self._loop.run(work)
+        self.sandbox_name = self._sandbox.name
+        return self._loop.run(self._sandbox._kube.get("sandboxes", self.namespace, self.sandbox_name))
+
+    def delete_sandbox(self) -> None:
+        """Gives the pod back; that it is gone already is fine."""
+        if self._sandbox is not None:
+            self._loop.run(self._sandbox.close())
+            self._sandbox = None
+
+    def execute(
+        self, steps: List[Dict[str, Any]], trace_id: Optional[str] = None, timeout: float = 30
+    ) -> Dict[str, Any]:
+        """Runs the steps as one Task and returns it when it has ended."""
+        if self._sandbox is None:
+            raise SandlotError("there is no sandbox; call create_sandbox() or use `with`")
+        name = f"{self._sandbox.name}-task-{time.time_ns() // 1_000_000}"
+        work = self._sandbox.run_steps(steps, timeout=timeout, trace_id=trace_id, name=name, patience=self.timeout)
+        task = self._loop.run(work)
+        succeeded = task["status"]["state"] == "Succeeded"
+        self._tell("on_task_success" if succeeded else "on_task_failure", task)
+        self._tell("on_task_complete", task)
+        return task
+
+    def execute_with_callback(
+        self, steps: List[Dict[str, Any]], callback_script: Optional[str] = None, trace_id: Optional[str] = None
+    ) -> Dict[str, Any]:
+        """As execute; on success a script runs as a second Task, whose result is attached."""
+        task = self.execute(steps, trace_id)
+        if callback_script and task["status"]["state"] == "Succeeded":
+            step = {"name": "callback", "type": "Command", "command": ["/bin/bash", callback_script]}
+            task["callback_result"] = self.execute([step], trace_id)
+        return task
+
+    def register_callback(self, event: str, callback: Callback) -> None:
+        """Calls `callback` with the Task at one of EVENTS."""
+        if event not in self._callbacks:
+            raise ValueError(f"there is no event {event!r}; the events are {', '.join(EVENTS)}")
+        self._callbacks[event].append(callback)
+
+    def unregister_callback(self, event: str, callback: Optional[Callback] = None) -> None:
+        """Forgets one callback of an event, or all."""
+        kept = [c for c in self._callbacks.get(event, []) if callback is not None and c is not callback]
+        self._callbacks[event] = kept
+
+    def _tell(self, event: str, task: Dict[str, Any]) -> None:
+        for callback in self._callbacks[event]:
+            try:
+                callback(task)
+            except Exception:
+                # A task that has run stays a success whatever the listener does with it.
+                _log.exception("a callback for %s failed", event)
+
+
+class WarmPoolManager:
+    """Pools of warm pods."""
+
+    def __init__(self, namespace: str = "default", timeout: float = 300, connection: Optional[Connection] = None):
+        self.namespace = namespace
+        self.timeout = timeout
+        self._loop = shared_loop()
+        self._kube = Kube(connection or Connection.find())
+
+    def create_warmpool(
+        self, name: str, image: str, sidecar_image: Optional[str] = None, replicas: int = 2,
+        command: Optional[List[str]] = None, workspace_path: str = "/workspace", testbed_path: Optional[str] = None,
+    ) -> Dict[str, Any]:
+        """Creates a pool. The agent is put in by the operator; `sidecar_image` is not needed."""
+        mounts = [{"name": "workspace", "mountPath": path} for path in (workspace_path, testbed_path) if path]
+        executor = {
+            "name": "executor", "image": image, "command": command or ["sh", "-c", "sleep infinity"],
+            "volumeMounts": mounts,
+        }
+        template = {"spec": {"containers": [executor], "volumes": [{"name": "workspace", "emptyDir": {}}]}}
+        body = {
+            "apiVersion": API_VERSION, "kind": "WarmPool", "metadata": {"name": name},
+            "spec": {"replicas": replicas, "template": template},
+        }
+        return self._loop.run(self._kube.create("warmpools", self.namespace, body))
+
+    def get_warmpool(self, name: str) -> Dict[str, Any]:
+        """The whole object."""
+        return self._loop.run(self._kube.get("warmpools", self.namespace, name))
+
+    def delete_warmpool(self, name: str) -> None:
+        """Deletes a pool; that it is gone already is fine."""
+        self._loop.run(self._kube.delete("warmpools", self.namespace, name))
+
+    def wait_for_warmpool_ready(self, name: str, poll_interval: Optional[float] = None) -> Dict[str, Any]:
+        """Returns the pool once all its pods are ready. `poll_interval` is accepted and not needed."""
+        del poll_interval
+        work = self._kube.wait("warmpools", self.namespace, name, _all_ready, self.timeout)
+        return self._loop.run(work)
+
+    def get_pool_status(self, name: str) -> Dict[str, int]:
+        """Counts of the pool's pods."""
+        try:
+            status = self.get_warmpool(name).get("status") or {}
+        except ApiError as error:
+            if error.not_found:
+                raise SandlotError(f"there is no pool {name!r} in namespace {self.namespace!r}") from error
+            raise
+        ready, allocated = status.get("readyReplicas", 0), status.get("allocatedReplicas", 0)
+        return {
+            "total": status.get("total", ready + allocated), "ready_idle": ready, "allocated": allocated,
+            "available": ready,
+        }
+
+
+def _all_ready(pool: Dict[str, Any]) -> bool:
+    wanted = pool["spec"].get("replicas", 0)
+    return wanted > 0 and (pool.get("status") or {}).get("readyReplicas", 0) >= wanted

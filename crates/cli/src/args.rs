@@ -19,6 +19,19 @@ pub(crate) enum Command {
     Up(Up),
     /// Start everything, take a sandbox from a warm pool, run a task in it, and show each step.
     Quickstart,
+    /// Claim a sandbox, run a command in it, stream its output, and exit with its code.
+    Run(Run),
+    /// Run a command in a sandbox that is there already.
+    Exec(Exec),
+    /// Open a terminal in a sandbox.
+    Shell(Shell),
+    /// Copy files into or out of a sandbox.
+    Cp(Copy),
+    /// List sandboxes.
+    Ps(List),
+    /// Make, list, scale and delete warm pools.
+    #[command(subcommand)]
+    Pool(Pool),
     /// Say what this machine offers for isolation, and what is missing.
     Doctor(Doctor),
     /// Measure what the specification promises.
@@ -55,6 +68,114 @@ pub(crate) enum MissingImages {
     Fail,
     /// The container runs on this machine's own /usr, with a Warning event that says so.
     Host,
+}
+
+/// Which API, and where in it.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Target {
+    /// The kubeconfig [default: KUBECONFIG, else that of `sandlot up`, else ~/.kube/config]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The namespace [default: the kubeconfig's]
+    #[arg(short, long, global = true)]
+    pub(crate) namespace: Option<String>,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The pool to claim from.
+    #[arg(long, conflicts_with = "image", required_unless_present = "image")]
+    pub(crate) pool: Option<String>,
+    /// The image to run; a pool of one is made for it the first time.
+    #[arg(long)]
+    pub(crate) image: Option<String>,
+    /// Keep the sandbox when the command has ended, and say its name.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<String>,
+}
+
+/// Options of `exec`.
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The sandbox.
+    pub(crate) sandbox: String,
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<String>,
+}
+
+/// Options of `shell`.
+#[derive(Debug, Args)]
+pub(crate) struct Shell {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The sandbox.
+    pub(crate) sandbox: String,
+}
+
+/// Options of `cp`.
+#[derive(Debug, Args)]
+pub(crate) struct Copy {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// A path here, or SANDBOX:PATH.
+    pub(crate) from: String,
+    /// A path here, or SANDBOX:PATH.
+    pub(crate) to: String,
+}
+
+/// Options of `ps` and `pool list`.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// How to print it.
+    #[arg(short, long, default_value = "text")]
+    pub(crate) output: Output,
+}
+
+/// What to do with pools.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Pool {
+    /// Make a pool, and wait until its pods are warm.
+    Create {
+        #[command(flatten)]
+        target: Target,
+        /// Its name.
+        name: String,
+        /// The image of its pods.
+        #[arg(long)]
+        image: String,
+        /// How many idle pods to keep.
+        #[arg(long, default_value_t = 1)]
+        replicas: u16,
+    },
+    /// List pools.
+    List(List),
+    /// Change how many idle pods a pool keeps.
+    Scale {
+        #[command(flatten)]
+        target: Target,
+        /// Its name.
+        name: String,
+        /// How many idle pods to keep.
+        replicas: u16,
+    },
+    /// Delete a pool.
+    Delete {
+        #[command(flatten)]
+        target: Target,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// Options of `doctor`.

@@ -1,0 +1,119 @@
+//! A command in a sandbox's container, joined to this terminal or to these pipes.
+
+use std::io::IsTerminal;
+
+use anyhow::{Context, Result, bail};
+use futures::SinkExt;
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Status};
+use kube::{
+    Api, Client,
+    api::{AttachParams, TerminalSize},
+};
+use tokio::io::{AsyncWriteExt, copy, stdin, stdout};
+
+use crate::terminal::RawTerminal;
+
+/// The container that user commands run in.
+pub(crate) const EXECUTOR: &str = "executor";
+
+/// Runs a command with our own input and output, to its exit code.
+pub(crate) async fn run(client: &Client, namespace: &str, pod: &str, command: &[String]) -> Result<i32> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    // A terminal's input would be read away from whoever comes after us.
+    let forward = !std::io::stdin().is_terminal();
+    let parameters = AttachParams::default().container(EXECUTOR).stdin(forward).stdout(true).stderr(true);
+    let mut process = pods.exec(pod, command, &parameters).await.with_context(|| format!("cannot run in pod {pod}"))?;
+    if let Some(mut to) = process.stdin() {
+        tokio::spawn(async move {
+            let _ = copy(&mut stdin(), &mut to).await;
+            let _ = to.shutdown().await;
+        });
+    }
+    let status = process.take_status();
+    let (mut out, mut err) = (process.stdout(), process.stderr());
+    let outputs = async {
+        tokio::try_join!(
+            async {
+                if let Some(from) = &mut out {
+                    copy(from, &mut stdout()).await?;
+                    stdout().flush().await?;
+                }
+                Ok(())
+            },
+            async {
+                if let Some(from) = &mut err {
+                    copy(from, &mut tokio::io::stderr()).await?;
+                }
+                Ok::<_, std::io::Error>(())
+            },
+        )
+    };
+    outputs.await.context("the output could not be passed on")?;
+    let ended = match status {
+        Some(status) => status.await,
+        None => None,
+    };
+    exit_code(ended)
+}
+
+/// Opens the shell in a terminal, to its exit code.
+pub(crate) async fn shell(client: &Client, namespace: &str, pod: &str) -> Result<i32> {
+    if !std::io::stdin().is_terminal() {
+        bail!("`sandlot shell` needs a terminal; use `sandlot exec` in scripts");
+    }
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let choose = "if command -v bash >/dev/null 2>&1; then exec bash; else exec sh; fi";
+    let parameters =
+        AttachParams::default().container(EXECUTOR).stdin(true).stdout(true).stderr(false).tty(true);
+    let mut process = pods.exec(pod, ["sh", "-c", choose], &parameters).await?;
+    let terminal = RawTerminal::enter()?;
+    let sizes = process.terminal_size();
+    let resizing = tokio::spawn(async move {
+        let Some(mut sizes) = sizes else { return };
+        let Ok(mut changes) = terminal_changes() else { return };
+        loop {
+            if let Some((width, height)) = crate::terminal::size()
+                && sizes.send(TerminalSize { width, height }).await.is_err()
+            {
+                return;
+            }
+            if changes.recv().await.is_none() {
+                return;
+            }
+        }
+    });
+    let typing = process.stdin().map(|mut to| tokio::spawn(async move { copy(&mut stdin(), &mut to).await }));
+    let status = process.take_status();
+    if let Some(mut from) = process.stdout() {
+        copy(&mut from, &mut stdout()).await?;
+        stdout().flush().await?;
+    }
+    let ended = match status {
+        Some(status) => status.await,
+        None => None,
+    };
+    resizing.abort();
+    if let Some(typing) = typing {
+        typing.abort();
+    }
+    drop(terminal);
+    exit_code(ended)
+}
+
+fn terminal_changes() -> std::io::Result<tokio::signal::unix::Signal> {
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::window_change())
+}
+
+/// Reads the code that the API puts into the closing status.
+pub(crate) fn exit_code(ended: Option<Status>) -> Result<i32> {
+    let Some(status) = ended else { bail!("the connection ended before the command did") };
+    if status.status.as_deref() == Some("Success") {
+        return Ok(0);
+    }
+    let causes = status.details.and_then(|details| details.causes).unwrap_or_default();
+    let code = causes.iter().find(|cause| cause.reason.as_deref() == Some("ExitCode"));
+    match code.and_then(|cause| cause.message.as_ref()?.parse().ok()) {
+        Some(code) => Ok(code),
+        None => bail!("{}", status.message.unwrap_or_else(|| "the command could not be run".to_owned())),
+    }
+}

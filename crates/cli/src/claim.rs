@@ -28,12 +28,25 @@ impl Claim {
     pub(crate) async fn make(client: &Client, namespace: &str, pool: &str) -> Result<Claim> {
         let api: Api<Sandbox> = Api::namespaced(client.clone(), namespace);
         let sandbox = Sandbox {
-            metadata: ObjectMeta { generate_name: Some("run-".to_owned()), ..ObjectMeta::default() },
-            spec: SandboxSpec { pool_ref: pool.to_owned(), keep_alive: Some(true), ..SandboxSpec::default() },
+            metadata: ObjectMeta {
+                generate_name: Some("run-".to_owned()),
+                ..ObjectMeta::default()
+            },
+            spec: SandboxSpec {
+                pool_ref: pool.to_owned(),
+                keep_alive: Some(true),
+                ..SandboxSpec::default()
+            },
             status: None,
         };
-        let made = api.create(&PostParams::default(), &sandbox).await.context("cannot create a sandbox")?;
-        let name = made.metadata.name.context("the API gave the sandbox no name")?;
+        let made = api
+            .create(&PostParams::default(), &sandbox)
+            .await
+            .context("cannot create a sandbox")?;
+        let name = made
+            .metadata
+            .name
+            .context("the API gave the sandbox no name")?;
         match tokio::time::timeout(PATIENCE, ready(&api, &name)).await {
             Ok(Ok(pod)) => Ok(Claim { api, name, pod }),
             Ok(Err(error)) => {
@@ -41,9 +54,17 @@ impl Claim {
                 Err(error)
             }
             Err(_) => {
-                let why = api.get(&name).await.ok().and_then(|s| why(&s)).unwrap_or_default();
+                let why = api
+                    .get(&name)
+                    .await
+                    .ok()
+                    .and_then(|s| why(&s))
+                    .unwrap_or_default();
                 give_back(&api, &name).await;
-                bail!("pool {pool} had no warm pod for {} s: {why}", PATIENCE.as_secs())
+                bail!(
+                    "pool {pool} had no warm pod for {} s: {why}",
+                    PATIENCE.as_secs()
+                )
             }
         }
     }
@@ -57,15 +78,17 @@ impl Claim {
 /// The pod of a sandbox that is there already.
 pub(crate) async fn pod_of(client: &Client, namespace: &str, sandbox: &str) -> Result<String> {
     let api: Api<Sandbox> = Api::namespaced(client.clone(), namespace);
-    let found = api
-        .get_opt(sandbox)
-        .await?
-        .ok_or_else(|| anyhow!("there is no sandbox {sandbox} in namespace {namespace}; `sandlot ps` lists them"))?;
+    let found = api.get_opt(sandbox).await?.ok_or_else(|| {
+        anyhow!("there is no sandbox {sandbox} in namespace {namespace}; `sandlot ps` lists them")
+    })?;
     let why = why(&found).unwrap_or_default();
     let status = found.status.unwrap_or_default();
     match (status.phase, status.pod_name) {
         (Some(SandboxPhase::Ready | SandboxPhase::Bound), Some(pod)) => Ok(pod),
-        (phase, _) => bail!("sandbox {sandbox} is {}, not Ready: {why}", phase.map_or("new".into(), |p| format!("{p:?}"))),
+        (phase, _) => bail!(
+            "sandbox {sandbox} is {}, not Ready: {why}",
+            phase.map_or("new".into(), |p| format!("{p:?}"))
+        ),
     }
 }
 
@@ -77,7 +100,9 @@ async fn ready(api: &Api<Sandbox>, name: &str) -> Result<String> {
         let status = sandbox.status.unwrap_or_default();
         match (status.phase, status.pod_name) {
             (Some(SandboxPhase::Ready | SandboxPhase::Bound), Some(pod)) => return Ok(pod),
-            (Some(SandboxPhase::Failed | SandboxPhase::Released), _) => bail!("sandbox {name} failed: {why}"),
+            (Some(SandboxPhase::Failed | SandboxPhase::Released), _) => {
+                bail!("sandbox {name} failed: {why}")
+            }
             _ => {}
         }
     }
@@ -93,5 +118,8 @@ async fn give_back(api: &Api<Sandbox>, name: &str) {
 /// What the conditions say, newest word last.
 fn why(sandbox: &Sandbox) -> Option<String> {
     let conditions = sandbox.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().map(|c| c.message.clone()).rfind(|message| !message.is_empty())
+    conditions
+        .iter()
+        .map(|c| c.message.clone())
+        .rfind(|message| !message.is_empty())
 }

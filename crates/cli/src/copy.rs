@@ -32,7 +32,10 @@ impl Place {
         match text.split_once(':') {
             // A colon behind a slash belongs to a path, as in ./a:b.
             Some((sandbox, path)) if !sandbox.is_empty() && !sandbox.contains('/') => {
-                Place::There { sandbox: sandbox.to_owned(), path: path.to_owned() }
+                Place::There {
+                    sandbox: sandbox.to_owned(),
+                    path: path.to_owned(),
+                }
             }
             _ => Place::Here(PathBuf::from(text)),
         }
@@ -64,7 +67,10 @@ async fn pod(options: &Copy, sandbox: &str) -> Result<(Api<Pod>, String)> {
 fn split(path: &Path) -> Result<(&Path, &str)> {
     let name = path.file_name().and_then(|n| n.to_str());
     let name = name.with_context(|| format!("{} does not end in a file name", path.display()))?;
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     Ok((folder, name))
 }
 
@@ -82,12 +88,18 @@ async fn send(pods: &Api<Pod>, pod: &str, from: &Path, to: &str) -> Result<()> {
     let unpack = "if [ -d \"$1\" ]; then exec tar -xf - -C \"$1\"; fi; d=$(dirname \"$1\"); mkdir -p \"$d\" && \
                   t=$(mktemp -d \"$d/.copy.XXXXXX\") && tar -xf - -C \"$t\" && mv \"$t/$2\" \"$1\" && rmdir \"$t\"";
     let command = ["sh", "-c", unpack, "sh", to, name];
-    let parameters = AttachParams::default().container(EXECUTOR).stdin(true).stdout(false).stderr(true);
+    let parameters = AttachParams::default()
+        .container(EXECUTOR)
+        .stdin(true)
+        .stdout(false)
+        .stderr(true);
     let mut process = pods.exec(pod, command, &parameters).await?;
     let status = process.take_status();
     let complaint = process.stderr();
     if let (Some(mut packed), Some(mut input)) = (packing.stdout.take(), process.stdin()) {
-        copy(&mut packed, &mut input).await.context("the connection to the sandbox broke")?;
+        copy(&mut packed, &mut input)
+            .await
+            .context("the connection to the sandbox broke")?;
         input.shutdown().await?;
     }
     if !packing.wait().await?.success() {
@@ -100,7 +112,11 @@ async fn fetch(pods: &Api<Pod>, pod: &str, from: &str, to: &Path) -> Result<()> 
     let (folder, name) = split(Path::new(from))?;
     let folder = folder.to_str().unwrap_or(".");
     let command = ["tar", "-cf", "-", "-C", folder, "--", name];
-    let parameters = AttachParams::default().container(EXECUTOR).stdin(false).stdout(true).stderr(true);
+    let parameters = AttachParams::default()
+        .container(EXECUTOR)
+        .stdin(false)
+        .stdout(true)
+        .stderr(true);
     let mut process = pods.exec(pod, command, &parameters).await?;
     let status = process.take_status();
     let complaint = process.stderr();
@@ -108,18 +124,38 @@ async fn fetch(pods: &Api<Pod>, pod: &str, from: &str, to: &Path) -> Result<()> 
     let target = if into_folder { to } else { split(to)?.0 };
     let mut unpacking = Command::new("tar");
     // What a sandbox sends is not trusted: no links out of the folder, no owners, no devices.
-    unpacking.args(["-xf", "-", "--no-same-owner", "--no-same-permissions", "--one-top-level=.sandlot-copy", "-C"]);
-    let mut unpacking = unpacking.arg(target).stdin(Stdio::piped()).kill_on_drop(true).spawn().context("cannot run tar here")?;
+    unpacking.args([
+        "-xf",
+        "-",
+        "--no-same-owner",
+        "--no-same-permissions",
+        "--one-top-level=.sandlot-copy",
+        "-C",
+    ]);
+    let mut unpacking = unpacking
+        .arg(target)
+        .stdin(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("cannot run tar here")?;
     if let (Some(mut packed), Some(mut input)) = (process.stdout(), unpacking.stdin.take()) {
-        copy(&mut packed, &mut input).await.context("the copy could not be written here")?;
+        copy(&mut packed, &mut input)
+            .await
+            .context("the copy could not be written here")?;
         input.shutdown().await?;
     }
     let unpacked = unpacking.wait().await?.success();
     let landed = target.join(".sandlot-copy");
     let done = finish(status, complaint, from).await;
     if done.is_ok() && unpacked {
-        let place = if into_folder { to.join(name) } else { to.to_owned() };
-        tokio::fs::rename(landed.join(name), &place).await.with_context(|| format!("cannot write {}", place.display()))?;
+        let place = if into_folder {
+            to.join(name)
+        } else {
+            to.to_owned()
+        };
+        tokio::fs::rename(landed.join(name), &place)
+            .await
+            .with_context(|| format!("cannot write {}", place.display()))?;
     }
     let _ = tokio::fs::remove_dir_all(&landed).await;
     done?;
@@ -142,7 +178,10 @@ where
     };
     match exit_code(ended)? {
         0 => Ok(()),
-        code => bail!("tar in the sandbox exited with {code} for {what}: {}", said.trim()),
+        code => bail!(
+            "tar in the sandbox exited with {code} for {what}: {}",
+            said.trim()
+        ),
     }
 }
 
@@ -153,7 +192,10 @@ mod tests {
     #[test]
     fn a_colon_after_a_slash_is_part_of_a_path() {
         assert_eq!(Place::parse("./a:b"), Place::Here("./a:b".into()));
-        let there = Place::There { sandbox: "box".into(), path: "/tmp/x".into() };
+        let there = Place::There {
+            sandbox: "box".into(),
+            path: "/tmp/x".into(),
+        };
         assert_eq!(Place::parse("box:/tmp/x"), there);
     }
 }

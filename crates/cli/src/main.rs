@@ -1,3 +1,69 @@
 //! `sandlot`: machines kept warm for agents.
 
-fn main() {}
+mod args;
+mod bench;
+mod claim;
+mod copy;
+mod folders;
+mod local;
+mod manifest;
+mod pool;
+mod process;
+mod ps;
+mod quickstart;
+mod run;
+mod table;
+mod target;
+mod terminal;
+mod up;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use args::{Cli, Command};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    logging();
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(dispatch(&cli.command)));
+    match ended {
+        // What a command in a sandbox ended with is what we end with.
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        Err(error) => {
+            eprintln!("sandlot: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The table of contents: each command and where it is.
+async fn dispatch(command: &Command) -> Result<i32> {
+    match command {
+        Command::Up(options) => up::run(options).await?,
+        Command::Quickstart => quickstart::run().await?,
+        Command::Run(options) => return run::run(options).await,
+        Command::Exec(options) => return run::exec(options).await,
+        Command::Shell(options) => return run::shell(options).await,
+        Command::Cp(options) => copy::run(options).await?,
+        Command::Ps(options) => ps::run(options).await?,
+        Command::Pool(command) => pool::run(command).await?,
+        Command::Bench(options) => bench::run(options).await?,
+    }
+    Ok(0)
+}
+
+/// Warnings by default; `RUST_LOG` says otherwise.
+fn logging() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+}

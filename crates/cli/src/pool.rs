@@ -24,16 +24,27 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Does what was asked.
 pub(crate) async fn run(command: &args::Pool) -> Result<()> {
     match command {
-        args::Pool::Create { target, name, image, replicas } => {
+        args::Pool::Create {
+            target,
+            name,
+            image,
+            replicas,
+        } => {
             let (client, namespace) = target::connect(target).await?;
             let pools: Api<WarmPool> = Api::namespaced(client, &namespace);
-            let made = pools.create(&PostParams::default(), &warm_pool(name, image, *replicas)).await;
+            let made = pools
+                .create(&PostParams::default(), &warm_pool(name, image, *replicas))
+                .await;
             made.with_context(|| format!("cannot make pool {name}"))?;
             warm(&pools, name).await?;
             println!("pool {name} keeps {replicas} warm");
         }
         args::Pool::List(options) => list(options).await?,
-        args::Pool::Scale { target, name, replicas } => {
+        args::Pool::Scale {
+            target,
+            name,
+            replicas,
+        } => {
             let (client, namespace) = target::connect(target).await?;
             let pools: Api<WarmPool> = Api::namespaced(client, &namespace);
             let change = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
@@ -54,16 +65,24 @@ async fn list(options: &List) -> Result<()> {
     let (client, namespace) = target::connect(&options.target).await?;
     let pools: Api<WarmPool> = Api::namespaced(client, &namespace);
     let pools = pools.list(&ListParams::default()).await?.items;
-    table::print(options.output, &["NAME", "WARM", "WANTED", "IN USE", "PHASE"], &pools, |pool| {
-        let status = pool.status.clone().unwrap_or_default();
-        vec![
-            pool.metadata.name.clone().unwrap_or_default(),
-            status.ready.to_string(),
-            pool.spec.replicas.to_string(),
-            status.allocated.to_string(),
-            status.phase.map(|phase| format!("{phase:?}")).unwrap_or_default(),
-        ]
-    })
+    table::print(
+        options.output,
+        &["NAME", "WARM", "WANTED", "IN USE", "PHASE"],
+        &pools,
+        |pool| {
+            let status = pool.status.clone().unwrap_or_default();
+            vec![
+                pool.metadata.name.clone().unwrap_or_default(),
+                status.ready.to_string(),
+                pool.spec.replicas.to_string(),
+                status.allocated.to_string(),
+                status
+                    .phase
+                    .map(|phase| format!("{phase:?}"))
+                    .unwrap_or_default(),
+            ]
+        },
+    )
 }
 
 /// The pool that keeps this image warm, made if it is not there.
@@ -72,7 +91,9 @@ pub(crate) async fn for_image(client: &Client, namespace: &str, image: &str) -> 
     let name = name_for(image);
     if pools.get_opt(&name).await?.is_none() {
         eprintln!("making pool {name} for image {image}; `sandlot pool delete {name}` removes it");
-        let made = pools.create(&PostParams::default(), &warm_pool(&name, image, 1)).await;
+        let made = pools
+            .create(&PostParams::default(), &warm_pool(&name, image, 1))
+            .await;
         match made {
             Ok(_) => {}
             // Somebody else ran the same image at the same moment.
@@ -87,13 +108,23 @@ pub(crate) async fn for_image(client: &Client, namespace: &str, image: &str) -> 
 fn name_for(image: &str) -> String {
     let slug: String = image
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
         .collect();
     let start = slug.len().saturating_sub(36);
     let hash = image.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    format!("image-{}-{:08x}", slug[start..].trim_matches('-'), hash as u32)
+    format!(
+        "image-{}-{:08x}",
+        slug[start..].trim_matches('-'),
+        hash as u32
+    )
 }
 
 fn warm_pool(name: &str, image: &str, replicas: u16) -> WarmPool {
@@ -111,8 +142,15 @@ fn warm_pool(name: &str, image: &str, replicas: u16) -> WarmPool {
         _ => Map::new(),
     };
     WarmPool {
-        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
-        spec: WarmPoolSpec { replicas: i32::from(replicas), template: PodTemplate(template), recycle: None },
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        },
+        spec: WarmPoolSpec {
+            replicas: i32::from(replicas),
+            template: PodTemplate(template),
+            recycle: None,
+        },
         status: None,
     }
 }
@@ -122,7 +160,10 @@ async fn warm(pools: &Api<WarmPool>, name: &str) -> Result<()> {
     let waiting = async {
         let mut states = std::pin::pin!(watcher(pools.clone(), config).applied_objects());
         while let Some(pool) = states.try_next().await? {
-            if pool.status.is_some_and(|status| status.ready >= pool.spec.replicas) {
+            if pool
+                .status
+                .is_some_and(|status| status.ready >= pool.spec.replicas)
+            {
                 return Ok(());
             }
         }
@@ -130,7 +171,10 @@ async fn warm(pools: &Api<WarmPool>, name: &str) -> Result<()> {
     };
     match tokio::time::timeout(PATIENCE, waiting).await {
         Ok(done) => done,
-        Err(_) => bail!("pool {name} was not warm after {} s; `kubectl describe warmpool {name}` says why", PATIENCE.as_secs()),
+        Err(_) => bail!(
+            "pool {name} was not warm after {} s; `kubectl describe warmpool {name}` says why",
+            PATIENCE.as_secs()
+        ),
     }
 }
 
@@ -143,7 +187,10 @@ mod tests {
         let name = name_for("registry.example.com/team/python:3.9-slim");
         assert_eq!(name, name_for("registry.example.com/team/python:3.9-slim"));
         assert_ne!(name, name_for("registry.example.com/team/python:3.10-slim"));
-        assert!(name.len() <= 63 && name.ends_with(|c: char| c.is_ascii_alphanumeric()), "{name}");
+        assert!(
+            name.len() <= 63 && name.ends_with(|c: char| c.is_ascii_alphanumeric()),
+            "{name}"
+        );
         assert!(name_for("host").starts_with("image-host-"));
     }
 }

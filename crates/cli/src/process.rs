@@ -17,12 +17,24 @@ use crate::terminal::RawTerminal;
 pub(crate) const EXECUTOR: &str = "executor";
 
 /// Runs a command with our own input and output, to its exit code.
-pub(crate) async fn run(client: &Client, namespace: &str, pod: &str, command: &[String]) -> Result<i32> {
+pub(crate) async fn run(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+    command: &[String],
+) -> Result<i32> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     // A terminal's input would be read away from whoever comes after us.
     let forward = !std::io::stdin().is_terminal();
-    let parameters = AttachParams::default().container(EXECUTOR).stdin(forward).stdout(true).stderr(true);
-    let mut process = pods.exec(pod, command, &parameters).await.with_context(|| format!("cannot run in pod {pod}"))?;
+    let parameters = AttachParams::default()
+        .container(EXECUTOR)
+        .stdin(forward)
+        .stdout(true)
+        .stderr(true);
+    let mut process = pods
+        .exec(pod, command, &parameters)
+        .await
+        .with_context(|| format!("cannot run in pod {pod}"))?;
     if let Some(mut to) = process.stdin() {
         tokio::spawn(async move {
             let _ = copy(&mut stdin(), &mut to).await;
@@ -63,14 +75,20 @@ pub(crate) async fn shell(client: &Client, namespace: &str, pod: &str) -> Result
     }
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let choose = "if command -v bash >/dev/null 2>&1; then exec bash; else exec sh; fi";
-    let parameters =
-        AttachParams::default().container(EXECUTOR).stdin(true).stdout(true).stderr(false).tty(true);
+    let parameters = AttachParams::default()
+        .container(EXECUTOR)
+        .stdin(true)
+        .stdout(true)
+        .stderr(false)
+        .tty(true);
     let mut process = pods.exec(pod, ["sh", "-c", choose], &parameters).await?;
     let terminal = RawTerminal::enter()?;
     let sizes = process.terminal_size();
     let resizing = tokio::spawn(async move {
         let Some(mut sizes) = sizes else { return };
-        let Ok(mut changes) = terminal_changes() else { return };
+        let Ok(mut changes) = terminal_changes() else {
+            return;
+        };
         loop {
             if let Some((width, height)) = crate::terminal::size()
                 && sizes.send(TerminalSize { width, height }).await.is_err()
@@ -82,7 +100,9 @@ pub(crate) async fn shell(client: &Client, namespace: &str, pod: &str) -> Result
             }
         }
     });
-    let typing = process.stdin().map(|mut to| tokio::spawn(async move { copy(&mut stdin(), &mut to).await }));
+    let typing = process
+        .stdin()
+        .map(|mut to| tokio::spawn(async move { copy(&mut stdin(), &mut to).await }));
     let status = process.take_status();
     if let Some(mut from) = process.stdout() {
         copy(&mut from, &mut stdout()).await?;
@@ -106,14 +126,26 @@ fn terminal_changes() -> std::io::Result<tokio::signal::unix::Signal> {
 
 /// Reads the code that the API puts into the closing status.
 pub(crate) fn exit_code(ended: Option<Status>) -> Result<i32> {
-    let Some(status) = ended else { bail!("the connection ended before the command did") };
+    let Some(status) = ended else {
+        bail!("the connection ended before the command did")
+    };
     if status.status.as_deref() == Some("Success") {
         return Ok(0);
     }
-    let causes = status.details.and_then(|details| details.causes).unwrap_or_default();
-    let code = causes.iter().find(|cause| cause.reason.as_deref() == Some("ExitCode"));
+    let causes = status
+        .details
+        .and_then(|details| details.causes)
+        .unwrap_or_default();
+    let code = causes
+        .iter()
+        .find(|cause| cause.reason.as_deref() == Some("ExitCode"));
     match code.and_then(|cause| cause.message.as_ref()?.parse().ok()) {
         Some(code) => Ok(code),
-        None => bail!("{}", status.message.unwrap_or_else(|| "the command could not be run".to_owned())),
+        None => bail!(
+            "{}",
+            status
+                .message
+                .unwrap_or_else(|| "the command could not be run".to_owned())
+        ),
     }
 }

@@ -1,6 +1,9 @@
 //! `sandlot quickstart`: the ARL manual's walk on this machine, each step with its time.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use futures::TryStreamExt;
@@ -11,7 +14,11 @@ use kube::{
 };
 use serde_json::Value;
 
-use crate::manifest::{self, Kinds};
+use crate::{
+    folders::Temporary,
+    local::{Local, Options},
+    manifest::{self, Kinds},
+};
 
 const POOL: &str = include_str!("../../../examples/arl/warmpool.yaml");
 const SANDBOX: &str = include_str!("../../../examples/arl/sandbox.yaml");
@@ -20,16 +27,53 @@ const TASK: &str = include_str!("../../../examples/arl/task.yaml");
 /// How long any one step may take before the walk gives up and says where it stands.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Starts everything in a temporary folder, walks, and stops.
+pub(crate) async fn run() -> Result<()> {
+    println!("Sandlot quickstart: the ARL manual's walk on this machine");
+    println!();
+    let folder = Temporary::make()?;
+    let started = Instant::now();
+    let options = Options {
+        folder: folder.path().to_owned(),
+        in_memory: false,
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        kubeconfig: folder.path().join("kubeconfig"),
+    };
+    let local = Local::start(&options).await?;
+    print_step(
+        "sandlot",
+        "API, node and controllers are up",
+        started.elapsed(),
+    );
+    let client = local.client();
+    let walked = tokio::select! {
+        walked = walk(&client) => walked,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
+    let stopping = Instant::now();
+    local.stop().await;
+    println!();
+    print_step("sandlot", "all stopped and removed", stopping.elapsed());
+    walked
+}
+
 /// Applies pool, sandbox and task, and prints what the task printed.
-pub(crate) async fn walk(client: &Client) -> Result<()> {
+async fn walk(client: &Client) -> Result<()> {
     let kinds = Kinds::of(client).await?;
     let pool = step(&kinds, POOL, "three warm pods", |pool| {
-        count(pool, "ready") >= pool.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1)
+        count(pool, "ready")
+            >= pool
+                .pointer("/spec/replicas")
+                .and_then(Value::as_i64)
+                .unwrap_or(1)
     })
     .await?;
-    let sandbox = step(&kinds, SANDBOX, "a sandbox, taken from the pool", |sandbox| {
-        text(sandbox, "phase") == "Ready"
-    })
+    let sandbox = step(
+        &kinds,
+        SANDBOX,
+        "a sandbox, taken from the pool",
+        |sandbox| text(sandbox, "phase") == "Ready",
+    )
     .await?;
     let task = step(&kinds, TASK, "a task: write hello.py, run it", |task| {
         matches!(text(task, "state"), "Succeeded" | "Failed")
@@ -40,23 +84,43 @@ pub(crate) async fn walk(client: &Client) -> Result<()> {
     print!("{}", text(&task, "stdout"));
     eprint!("{}", text(&task, "stderr"));
     if text(&task, "state") != "Succeeded" {
-        bail!("the task ended as {}: {}", text(&task, "state"), task["status"]);
+        bail!(
+            "the task ended as {}: {}",
+            text(&task, "state"),
+            task["status"]
+        );
     }
     Ok(())
 }
 
 /// Applies one manifest and waits until what it describes is there.
-async fn step(kinds: &Kinds, yaml: &str, what: &str, done: impl Fn(&Value) -> bool) -> Result<Value> {
+async fn step(
+    kinds: &Kinds,
+    yaml: &str,
+    what: &str,
+    done: impl Fn(&Value) -> bool,
+) -> Result<Value> {
     let mut objects = manifest::parse(yaml)?;
     let object = objects.pop().context("the manifest is empty")?;
-    let kind = object.types.as_ref().map(|t| t.kind.clone()).unwrap_or_default();
+    let kind = object
+        .types
+        .as_ref()
+        .map(|t| t.kind.clone())
+        .unwrap_or_default();
     let name = object.metadata.name.clone().unwrap_or_default();
     let started = Instant::now();
     let api = kinds.apply(&object, "default").await?;
     let seen = tokio::time::timeout(PATIENCE, until(api.clone(), &name, done)).await;
     let Ok(state) = seen else {
-        let now = api.get(&name).await.map(|o| o.data["status"].to_string()).unwrap_or_else(|e| e.to_string());
-        bail!("{kind} {name} was not done after {} s; its status is {now}", PATIENCE.as_secs());
+        let now = api
+            .get(&name)
+            .await
+            .map(|o| o.data["status"].to_string())
+            .unwrap_or_else(|e| e.to_string());
+        bail!(
+            "{kind} {name} was not done after {} s; its status is {now}",
+            PATIENCE.as_secs()
+        );
     };
     let state = state?;
     print_step(&format!("{kind} {name}"), what, started.elapsed());
@@ -64,12 +128,19 @@ async fn step(kinds: &Kinds, yaml: &str, what: &str, done: impl Fn(&Value) -> bo
 }
 
 /// One line of the walk.
-pub(crate) fn print_step(subject: &str, what: &str, took: Duration) {
-    println!("  {subject:<24} {what:<36} {:>9.1} ms", took.as_secs_f64() * 1e3);
+fn print_step(subject: &str, what: &str, took: Duration) {
+    println!(
+        "  {subject:<24} {what:<36} {:>9.1} ms",
+        took.as_secs_f64() * 1e3
+    );
 }
 
 /// The first state of an object that satisfies `done`, seen on a watch.
-async fn until(api: Api<DynamicObject>, name: &str, done: impl Fn(&Value) -> bool) -> Result<Value> {
+async fn until(
+    api: Api<DynamicObject>,
+    name: &str,
+    done: impl Fn(&Value) -> bool,
+) -> Result<Value> {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let states = watcher(api, config).applied_objects();
     let mut states = std::pin::pin!(states);

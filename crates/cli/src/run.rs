@@ -20,7 +20,10 @@ pub(crate) async fn run(options: &Run) -> Result<i32> {
     let claim = Claim::make(&client, &namespace, &pool).await?;
     let ended = run_or_interrupt(&client, &namespace, &claim.pod, &options.command).await;
     if options.keep {
-        eprintln!("sandbox {} is kept; `sandlot exec {} -- …` runs more in it", claim.name, claim.name);
+        eprintln!(
+            "sandbox {} is kept; `sandlot exec {} -- …` runs more in it",
+            claim.name, claim.name
+        );
     } else {
         claim.release().await;
     }
@@ -28,7 +31,12 @@ pub(crate) async fn run(options: &Run) -> Result<i32> {
 }
 
 /// The command's code, or that of a shell whose Ctrl-C was typed.
-async fn run_or_interrupt(client: &Client, namespace: &str, pod: &str, command: &[String]) -> Result<i32> {
+async fn run_or_interrupt(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+    command: &[String],
+) -> Result<i32> {
     tokio::select! {
         ended = process::run(client, namespace, pod, command) => ended,
         _ = tokio::signal::ctrl_c() => Ok(130),

@@ -35,7 +35,12 @@ fn input() -> BorrowedFd<'static> {
 /// Columns and lines of the terminal, where there is one.
 pub(crate) fn size() -> Option<(u16, u16)> {
     use std::os::fd::AsRawFd;
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the request fills exactly one winsize, which outlives the call.
     let done = unsafe { libc::ioctl(io::stdout().as_raw_fd(), libc::TIOCGWINSZ, &mut size) };
     (done == 0 && size.ws_col > 0).then_some((size.ws_col, size.ws_row))

@@ -32,31 +32,71 @@ const WATCHERS: usize = 100;
 pub(super) async fn measure() -> Result<Report> {
     let mut report = Report::new("embedded Kubernetes API");
     let (machine, cold) = Machine::start(&[]).await?;
-    report.number("start on an empty folder", cold.as_secs_f64() * 1e3, "ms", Some(Bar::AtMost(1000.0)));
-    report.number("resident after the start", machine.resident_mib()?, "MiB", None);
+    report.number(
+        "start on an empty folder",
+        cold.as_secs_f64() * 1e3,
+        "ms",
+        Some(Bar::AtMost(1000.0)),
+    );
+    report.number(
+        "resident after the start",
+        machine.resident_mib()?,
+        "MiB",
+        None,
+    );
     let client = machine.client().await?;
 
-    report.latency("durable write, one client", &one_writer(&client).await?, Some(1.0), None);
+    report.latency(
+        "durable write, one client",
+        &one_writer(&client).await?,
+        Some(1.0),
+        None,
+    );
     let rate = many_writers(&client).await?;
-    report.number(format!("durable writes, {WRITERS} clients"), rate, "/s", Some(Bar::AtLeast(3000.0)));
-    report.latency(&format!("watch delivery to {WATCHERS} watchers"), &deliveries(&machine).await?, None, Some(5.0));
+    report.number(
+        format!("durable writes, {WRITERS} clients"),
+        rate,
+        "/s",
+        Some(Bar::AtLeast(3000.0)),
+    );
+    report.latency(
+        &format!("watch delivery to {WATCHERS} watchers"),
+        &deliveries(&machine).await?,
+        None,
+        Some(5.0),
+    );
     machine.stop().await?;
 
     let (machine, _) = Machine::start(&[]).await?;
     let client = machine.client().await?;
     fill(&client, "small", 10_000, 100).await?;
-    report.latency("list of 10,000 small objects", &lists(&client, "small").await?, Some(150.0), None);
+    report.latency(
+        "list of 10,000 small objects",
+        &lists(&client, "small").await?,
+        Some(150.0),
+        None,
+    );
     machine.stop().await?;
 
     let (machine, _) = Machine::start(&[]).await?;
     let client = machine.client().await?;
     fill(&client, "sized", 10_000, 2 * 1024).await?;
     let resident = machine.resident_mib()?;
-    report.number("resident with 10,000 objects of 2 KiB", resident, "MiB", Some(Bar::AtMost(100.0)));
+    report.number(
+        "resident with 10,000 objects of 2 KiB",
+        resident,
+        "MiB",
+        Some(Bar::AtMost(100.0)),
+    );
     fill(&client, "more", 90_000, 100).await?;
     drop(client);
     let (machine, again) = machine.restart(&[]).await?;
-    report.number("restart with 100,000 objects", again.as_secs_f64() * 1e3, "ms", Some(Bar::AtMost(3000.0)));
+    report.number(
+        "restart with 100,000 objects",
+        again.as_secs_f64() * 1e3,
+        "ms",
+        Some(Bar::AtMost(3000.0)),
+    );
     machine.stop().await?;
     report.note("start and restart: from spawning the process to /readyz answering over HTTPS");
     Ok(report)
@@ -64,7 +104,10 @@ pub(super) async fn measure() -> Result<Report> {
 
 fn config_map(name: String, payload: String) -> ConfigMap {
     ConfigMap {
-        metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name),
+            ..ObjectMeta::default()
+        },
         data: Some(BTreeMap::from([("payload".to_owned(), payload)])),
         ..ConfigMap::default()
     }
@@ -121,10 +164,15 @@ async fn deliveries(machine: &Machine) -> Result<Samples> {
     let client = machine.client().await?;
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let namespace = Namespace {
-        metadata: ObjectMeta { name: Some("watched".to_owned()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some("watched".to_owned()),
+            ..ObjectMeta::default()
+        },
         ..Namespace::default()
     };
-    namespaces.create(&PostParams::default(), &namespace).await?;
+    namespaces
+        .create(&PostParams::default(), &namespace)
+        .await?;
     let origin = Instant::now();
     let ready = Arc::new(Barrier::new(WATCHERS + 1));
     let mut watchers = JoinSet::new();
@@ -136,8 +184,12 @@ async fn deliveries(machine: &Machine) -> Result<Samples> {
             ready.wait().await;
             let mut samples = Samples::default();
             while let Some(event) = events.try_next().await? {
-                let WatchEvent::Added(object) = event else { continue };
-                let Some(sent) = sent_at(&object) else { continue };
+                let WatchEvent::Added(object) = event else {
+                    continue;
+                };
+                let Some(sent) = sent_at(&object) else {
+                    continue;
+                };
                 samples.add(origin.elapsed().saturating_sub(sent));
                 if samples.count() == WRITES {
                     break;
@@ -150,7 +202,11 @@ async fn deliveries(machine: &Machine) -> Result<Samples> {
     let api: Api<ConfigMap> = Api::namespaced(client, "watched");
     for n in 0..WRITES {
         let sent = origin.elapsed().as_nanos().to_string();
-        api.create(&PostParams::default(), &config_map(format!("event-{n}"), sent)).await?;
+        api.create(
+            &PostParams::default(),
+            &config_map(format!("event-{n}"), sent),
+        )
+        .await?;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let mut all = Samples::default();
@@ -161,7 +217,13 @@ async fn deliveries(machine: &Machine) -> Result<Samples> {
 }
 
 fn sent_at(object: &ConfigMap) -> Option<Duration> {
-    object.data.as_ref()?.get("payload")?.parse().ok().map(Duration::from_nanos)
+    object
+        .data
+        .as_ref()?
+        .get("payload")?
+        .parse()
+        .ok()
+        .map(Duration::from_nanos)
 }
 
 /// Creates so many objects with payloads of this size.
@@ -183,7 +245,8 @@ async fn fill(client: &Client, prefix: &str, count: usize, size: usize) -> Resul
 async fn lists(client: &Client, prefix: &str) -> Result<Samples> {
     let mut samples = Samples::default();
     for _ in 0..10 {
-        let request = http::Request::get("/api/v1/namespaces/default/configmaps").body(Vec::new())?;
+        let request =
+            http::Request::get("/api/v1/namespaces/default/configmaps").body(Vec::new())?;
         let started = Instant::now();
         let text = client.request_text(request).await?;
         samples.add(started.elapsed());

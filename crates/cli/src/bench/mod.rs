@@ -12,7 +12,6 @@ use crate::args::{Bench, Subject};
 pub(crate) async fn run(options: &Bench) -> Result<()> {
     let report = match options.what {
         Subject::Api => api::measure().await?,
-        Subject::Node | Subject::Claim | Subject::Task | Subject::Exec => todo!(),
     };
     report.print(options.json)?;
     Ok(())

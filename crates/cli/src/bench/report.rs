@@ -96,12 +96,28 @@ struct Machine {
 impl Report {
     /// An empty report.
     pub(crate) fn new(benchmark: &'static str) -> Report {
-        let build = if cfg!(debug_assertions) { "debug" } else { "release" };
-        Report { benchmark, build, machine: Machine::here(), rows: Vec::new(), notes: Vec::new() }
+        let build = if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        };
+        Report {
+            benchmark,
+            build,
+            machine: Machine::here(),
+            rows: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 
     /// A single number.
-    pub(crate) fn number(&mut self, what: impl Into<String>, value: f64, unit: &'static str, bar: Option<Bar>) {
+    pub(crate) fn number(
+        &mut self,
+        what: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        bar: Option<Bar>,
+    ) {
         self.rows.push(Row {
             what: what.into(),
             value,
@@ -113,10 +129,21 @@ impl Report {
     }
 
     /// The p50 and p99 of samples, in milliseconds, each with its bar.
-    pub(crate) fn latency(&mut self, what: &str, samples: &Samples, p50: Option<f64>, p99: Option<f64>) {
+    pub(crate) fn latency(
+        &mut self,
+        what: &str,
+        samples: &Samples,
+        p50: Option<f64>,
+        p99: Option<f64>,
+    ) {
         for (share, label, bar) in [(0.5, "p50", p50), (0.99, "p99", p99)] {
             let value = samples.percentile(share).as_secs_f64() * 1e3;
-            self.number(format!("{what}, {label}"), value, "ms", bar.map(Bar::AtMost));
+            self.number(
+                format!("{what}, {label}"),
+                value,
+                "ms",
+                bar.map(Bar::AtMost),
+            );
             if let Some(row) = self.rows.last_mut() {
                 row.samples = Some(samples.count());
             }
@@ -142,7 +169,11 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Machine { cores, cpu, kernel } = &self.machine;
-        writeln!(f, "{} ({} build; {cores} × {cpu}; Linux {kernel})", self.benchmark, self.build)?;
+        writeln!(
+            f,
+            "{} ({} build; {cores} × {cpu}; Linux {kernel})",
+            self.benchmark, self.build
+        )?;
         for row in &self.rows {
             let mark = match row.met {
                 Some(true) => "✓",
@@ -150,7 +181,11 @@ impl fmt::Display for Report {
                 None => " ",
             };
             let bar = row.bar.as_deref().unwrap_or("");
-            writeln!(f, "{mark} {:<58} {:>12.2} {:<6} {bar}", row.what, row.value, row.unit)?;
+            writeln!(
+                f,
+                "{mark} {:<58} {:>12.2} {:<6} {bar}",
+                row.what, row.value, row.unit
+            )?;
         }
         for note in &self.notes {
             writeln!(f, "  {note}")?;

@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use kube::{Client, Config, config::{KubeConfigOptions, Kubeconfig}};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
 use tokio::process::{Child, Command};
 
 /// How long a start may take before the measurement is given up.
@@ -23,7 +26,8 @@ pub(super) struct Machine {
 impl Machine {
     /// Starts one on an empty folder, and says how long it took to be ready.
     pub(super) async fn start(options: &[&str]) -> Result<(Machine, Duration)> {
-        let folder = std::env::temp_dir().join(format!("sandlot-bench-{}-{}", std::process::id(), fresh()));
+        let folder =
+            std::env::temp_dir().join(format!("sandlot-bench-{}-{}", std::process::id(), fresh()));
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         Machine::spawn(folder, options).await
     }
@@ -60,7 +64,11 @@ impl Machine {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        bail!("sandlot up was not ready after {} s:\n{}", PATIENCE.as_secs(), self.log())
+        bail!(
+            "sandlot up was not ready after {} s:\n{}",
+            PATIENCE.as_secs(),
+            self.log()
+        )
     }
 
     fn log(&self) -> String {
@@ -70,7 +78,8 @@ impl Machine {
     /// A client of its own connections, over HTTPS.
     pub(super) async fn client(&self) -> Result<Client> {
         let kubeconfig = Kubeconfig::read_from(self.folder.join("kubeconfig"))?;
-        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        let mut config =
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         config.read_timeout = None;
         Ok(Client::try_from(config)?)
     }
@@ -79,7 +88,10 @@ impl Machine {
     pub(super) fn resident_mib(&self) -> Result<f64> {
         let pid = self.process.id().context("sandlot up has ended")?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .context("no VmRSS")?;
         let kib: f64 = line.trim().trim_end_matches(" kB").trim().parse()?;
         Ok(kib / 1024.0)
     }
@@ -94,8 +106,13 @@ impl Machine {
     async fn interrupt(&mut self) -> Result<()> {
         if let Some(pid) = self.process.id() {
             // Ctrl-C, as a person would stop it.
-            Command::new("kill").args(["-INT", &pid.to_string()]).status().await?;
-            tokio::time::timeout(PATIENCE, self.process.wait()).await.context("sandlot up did not stop")??;
+            Command::new("kill")
+                .args(["-INT", &pid.to_string()])
+                .status()
+                .await?;
+            tokio::time::timeout(PATIENCE, self.process.wait())
+                .await
+                .context("sandlot up did not stop")??;
         }
         Ok(())
     }

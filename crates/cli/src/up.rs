@@ -1,0 +1,88 @@
+//! `sandlot up`: everything on this machine, until Ctrl-C.
+
+use std::{path::PathBuf, time::Instant};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    args::Up,
+    folders::{self, Temporary},
+    local::{Local, Options},
+};
+
+/// Starts, says what runs where, waits, and stops in order.
+pub(crate) async fn run(up: &Up) -> Result<()> {
+    let started = Instant::now();
+    let temporary = up.ephemeral.then(Temporary::make).transpose()?;
+    let folder = match (&up.data_dir, &temporary) {
+        (Some(named), _) => absolute(named)?,
+        (None, Some(temporary)) => temporary.path().to_owned(),
+        (None, None) => folders::data()?,
+    };
+    let kubeconfig = match &up.kubeconfig {
+        Some(named) => absolute(named)?,
+        None => folder.join("kubeconfig"),
+    };
+    let options = Options {
+        folder,
+        in_memory: up.ephemeral,
+        listen: up.listen,
+        kubeconfig,
+    };
+    let mut interrupts = Interrupts::listen()?;
+    let local = Local::start(&options).await?;
+    introduce(&local, &options, started);
+    interrupts.first().await;
+    println!("stopping; Ctrl-C again to stop at once");
+    tokio::select! {
+        () = local.stop() => println!("stopped"),
+        () = interrupts.first() => println!("stopped at once"),
+    }
+    Ok(())
+}
+
+fn introduce(local: &Local, options: &Options, started: Instant) {
+    println!(
+        "Sandlot is up after {:.0} ms.",
+        started.elapsed().as_secs_f64() * 1e3
+    );
+    println!();
+    println!("  API         https://{}", local.address());
+    println!("  kubeconfig  {}", options.kubeconfig.display());
+    match options.in_memory {
+        true => println!("  data        in memory; nothing is kept"),
+        false => println!("  data        {}", options.folder.display()),
+    }
+    println!();
+    println!("  export KUBECONFIG={}", options.kubeconfig.display());
+    println!("  kubectl get nodes");
+    println!();
+    println!("Ctrl-C stops it.");
+}
+
+fn absolute(path: &PathBuf) -> Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("{} is no usable path", path.display()))
+}
+
+/// Ctrl-C and the signal that service managers send.
+struct Interrupts {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Interrupts {
+    fn listen() -> Result<Interrupts> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Interrupts {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn first(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -3,6 +3,8 @@
 
 pub mod apply;
 pub mod builtin;
+pub mod cel;
+pub mod crd;
 pub mod meta;
 pub mod patch;
 pub mod schema;

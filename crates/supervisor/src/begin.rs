@@ -1,0 +1,199 @@
+//! Starting a command: folder, record, pipes, fork; and finding the pipes again later.
+//!
+//! Everything here may wait for the disk, so it runs where waiting is allowed.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::fs::OpenOptionsExt,
+    },
+    path::Path,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl},
+    pty::openpty,
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        stat::Mode,
+    },
+    unistd::mkfifo,
+};
+
+use crate::{
+    keeper::{self, Descriptors, Held},
+    launch::{Input, Launch, Size},
+    program::Program,
+    record::{Folder, Record},
+};
+
+/// The names of the two output streams, in order.
+pub(crate) const STREAMS: [&str; 2] = ["stdout", "stderr"];
+
+/// What a supervisor holds of a run that goes.
+pub(crate) struct Ends {
+    /// The keeper's process id, where this process is its parent.
+    pub(crate) keeper: Option<i32>,
+    pub(crate) bell: OwnedFd,
+    pub(crate) outputs: Outputs,
+}
+
+/// Where the output comes from.
+pub(crate) enum Outputs {
+    Pipes([OwnedFd; 2]),
+    Terminal(OwnedFd),
+    /// A terminal that an earlier supervisor took with it.
+    Gone,
+}
+
+/// Records the run and forks its keeper.
+pub(crate) fn begin(
+    folder: &Folder,
+    record: &Record,
+    launch: &Launch,
+    program: &mut Program,
+) -> io::Result<Ends> {
+    folder.create(record)?;
+    let note = held_by_all_copies(folder.lock_note()?);
+    mkfifo(&folder.join("bell"), Mode::from_bits_truncate(0o600))?;
+    let bell = open_reading(&folder.join("bell"))?;
+    let keepers_bell = open_writing(&folder.join("bell"), true)?;
+    let input = input(&launch.input)?;
+    let (outputs, descriptors) = match launch.terminal {
+        None => {
+            let [(out, to_out, held_out), (err, to_err, held_err)] =
+                [pipe(folder, STREAMS[0])?, pipe(folder, STREAMS[1])?];
+            let held = Some([held_out, held_err]);
+            let descriptors = Descriptors {
+                note,
+                bell: keepers_bell,
+                input,
+                outputs: [to_out, to_err],
+                held,
+            };
+            (Outputs::Pipes([out, err]), descriptors)
+        }
+        Some(size) => {
+            let (master, slave) = terminal(size)?;
+            let outputs = [slave.try_clone()?, slave.try_clone()?];
+            (
+                Outputs::Terminal(master),
+                Descriptors {
+                    note,
+                    bell: keepers_bell,
+                    input: slave,
+                    outputs,
+                    held: None,
+                },
+            )
+        }
+    };
+    let keeper = keeper::fork(program, &descriptors)?;
+    Ok(Ends {
+        keeper: Some(keeper),
+        bell,
+        outputs,
+    })
+}
+
+/// Opens what a run that an earlier supervisor began has left to hear and read.
+pub(crate) fn resume(folder: &Folder, record: &Record) -> io::Result<Ends> {
+    let bell = open_reading(&folder.join("bell"))?;
+    // The keeper saves the output's rest under this lock when it hears nobody.
+    let bell =
+        Flock::lock(File::from(bell), FlockArg::LockExclusive).map_err(|(_, error)| error)?;
+    let bell = bell.unlock().map_err(|(_, error)| error)?;
+    let outputs = if record.terminal {
+        Outputs::Gone
+    } else {
+        Outputs::Pipes([
+            open_reading(&folder.join(STREAMS[0]))?,
+            open_reading(&folder.join(STREAMS[1]))?,
+        ])
+    };
+    Ok(Ends {
+        keeper: None,
+        bell: bell.into(),
+        outputs,
+    })
+}
+
+/// A lock that goes with the last copy of its descriptor, not with this value: the keeper's
+/// copy must go on holding it when this one is closed.
+fn held_by_all_copies(lock: Flock<File>) -> OwnedFd {
+    let fd = lock.as_raw_fd();
+    // The guard would unlock for all copies.
+    std::mem::forget(lock);
+    // SAFETY: the descriptor is open, and its only other owner was just forgotten.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+fn pipe(folder: &Folder, name: &str) -> io::Result<(OwnedFd, OwnedFd, Held)> {
+    let path = folder.join(name);
+    mkfifo(&path, Mode::from_bits_truncate(0o600))?;
+    let reading = open_reading(&path)?;
+    let writing = open_writing(&path, false)?;
+    let rest = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(rest(folder, name))?;
+    let held = Held {
+        pipe: reading.as_raw_fd(),
+        rest: rest.into(),
+    };
+    Ok((reading, writing, held))
+}
+
+/// Where a keeper saves what nobody read of a stream.
+pub(crate) fn rest(folder: &Folder, name: &str) -> std::path::PathBuf {
+    folder.join(&format!("{name}.rest"))
+}
+
+fn open_reading(path: &Path) -> io::Result<OwnedFd> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+        .open(path)?;
+    Ok(file.into())
+}
+
+fn open_writing(path: &Path, non_blocking: bool) -> io::Result<OwnedFd> {
+    let flags = libc::O_NOFOLLOW | if non_blocking { libc::O_NONBLOCK } else { 0 };
+    Ok(OpenOptions::new()
+        .write(true)
+        .custom_flags(flags)
+        .open(path)?
+        .into())
+}
+
+fn input(input: &Input) -> io::Result<OwnedFd> {
+    match input {
+        Input::Nothing => Ok(File::open("/dev/null")?.into()),
+        Input::Bytes(bytes) => {
+            let mut file = File::from(memfd_create("input", MFdFlags::MFD_CLOEXEC)?);
+            file.write_all(bytes)?;
+            io::Seek::rewind(&mut file)?;
+            Ok(file.into())
+        }
+    }
+}
+
+fn terminal(size: Size) -> Result<(OwnedFd, OwnedFd), Errno> {
+    let size = nix::pty::Winsize {
+        ws_row: size.rows,
+        ws_col: size.columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let pair = openpty(&size, None)?;
+    for fd in [&pair.master, &pair.slave] {
+        fcntl(fd, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+    }
+    fcntl(&pair.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((pair.master, pair.slave))
+}

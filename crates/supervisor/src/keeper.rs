@@ -1,0 +1,450 @@
+//! The keeper: a small forked process between the supervisor and each command.
+//!
+//! It is the command's parent, so it learns the exit code even while no supervisor is there;
+//! it is the subreaper of everything the command forks, so the whole tree hangs below it,
+//! wherever its members flee; it holds the reading ends of the output pipes, so a command
+//! outlives its supervisor without a broken pipe; and it holds a lock on its note, so that a
+//! supervisor that comes back knows beyond doubt whether it is still there.
+//!
+//! Everything here runs between `fork` and `exec` (or never execs), possibly forked from a
+//! program with threads: only async-signal-safe calls, no allocation, no panic. The memory
+//! is shared with the supervisor until written to, so a keeper costs a few pages.
+
+use std::{
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    ptr,
+    time::Duration,
+};
+
+use libc::{c_char, c_int};
+
+use crate::{
+    note::{Note, Stage, Step},
+    outcome::Usage,
+    program::Program,
+};
+
+/// The descriptors a keeper works with. The supervisor's own copies go with the value.
+pub(crate) struct Descriptors {
+    /// The note, locked for as long as the keeper lives.
+    pub(crate) note: OwnedFd,
+    /// Rung after every change of the note; its readers' absence says that no supervisor is there.
+    pub(crate) bell: OwnedFd,
+    /// What the command reads.
+    pub(crate) input: OwnedFd,
+    /// Where the command writes; standard error last. The same terminal twice, or two pipes.
+    pub(crate) outputs: [OwnedFd; 2],
+    /// The reading ends of the pipes with the files for what is left in them, unless there is
+    /// a terminal.
+    pub(crate) held: Option<[Held; 2]>,
+}
+
+/// One output pipe as the keeper holds it.
+pub(crate) struct Held {
+    /// The reading end; never read while a supervisor does.
+    pub(crate) pipe: RawFd,
+    /// Where the pipe's rest goes when the command ends while no supervisor is there.
+    pub(crate) rest: OwnedFd,
+}
+
+/// Forks a keeper that runs `program`, and returns its process id.
+pub(crate) fn fork(program: &mut Program, descriptors: &Descriptors) -> std::io::Result<i32> {
+    // With all signals blocked no handler of the supervisor's runs in the child.
+    let blocked = block_signals();
+    // SAFETY: the child runs `keep`, which makes only async-signal-safe calls, touches no
+    // lock or allocator of the parent's, and never returns.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        keep(program, descriptors);
+    }
+    let forked = if pid < 0 {
+        Err(std::io::Error::last_os_error())
+    } else {
+        Ok(pid)
+    };
+    restore_signals(&blocked);
+    forked
+}
+
+fn block_signals() -> libc::sigset_t {
+    // SAFETY: both sets are plain data that the calls fill before they are read.
+    unsafe {
+        let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        before
+    }
+}
+
+fn restore_signals(before: &libc::sigset_t) {
+    // SAFETY: `before` is a set that `block_signals` got from the kernel.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_SETMASK, before, ptr::null_mut());
+    }
+}
+
+/// The keeper's whole life. Its signals stay blocked: only KILL can end it early.
+fn keep(program: &mut Program, descriptors: &Descriptors) -> ! {
+    // SAFETY: plain system calls with valid arguments; none allocates.
+    unsafe {
+        libc::setsid();
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+        libc::prctl(libc::PR_SET_NAME, c"sandlot-keeper".as_ptr(), 0, 0, 0);
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
+    close_all_but(descriptors);
+    occupy_standard_places();
+    let mut note = Note {
+        stage: Stage::Begun,
+        // SAFETY: cannot fail.
+        keeper: unsafe { libc::getpid() },
+        main: 0,
+        detail: 0,
+        alone: false,
+        started: now(),
+        finished: 0,
+        usage: Usage::default(),
+    };
+    write_note(descriptors, &note);
+    match spawn(program, descriptors) {
+        Ok(main) => {
+            note.stage = Stage::Running;
+            note.main = main;
+            publish(descriptors, &note);
+            close_command_ends(descriptors);
+            reap_all(descriptors, &mut note);
+        }
+        Err((step, error)) => {
+            note.stage = Stage::Failed(step);
+            note.detail = error;
+        }
+    }
+    note.alone = true;
+    if note.finished == 0 {
+        note.finished = now();
+    }
+    publish(descriptors, &note);
+    leave(descriptors)
+}
+
+/// Starts the command; an error says what failed and its number.
+fn spawn(program: &mut Program, descriptors: &Descriptors) -> Result<i32, (Step, i32)> {
+    let mut failure: [c_int; 2] = [-1; 2];
+    // SAFETY: `failure` has room for two descriptors; after fork the child runs `become_command`,
+    // which is as careful as this function and never returns.
+    unsafe {
+        if libc::pipe2(failure.as_mut_ptr(), libc::O_CLOEXEC) != 0 {
+            return Err((Step::Fork, errno()));
+        }
+        let pid = libc::fork();
+        if pid < 0 {
+            return Err((Step::Fork, errno()));
+        }
+        if pid == 0 {
+            let (step, error) = become_command(program, descriptors);
+            let message = [step.number(), error.into()];
+            libc::write(failure[1], message.as_ptr().cast(), size_of_val(&message));
+            libc::_exit(127);
+        }
+        libc::close(failure[1]);
+        let mut message = [0i64; 2];
+        // Exec closes the pipe, so reading ends with success or with the reason for failure.
+        let got = retry(|| {
+            libc::read(
+                failure[0],
+                message.as_mut_ptr().cast(),
+                size_of_val(&message),
+            )
+        });
+        libc::close(failure[0]);
+        if got == 0 {
+            return Ok(pid);
+        }
+        libc::waitpid(pid, ptr::null_mut(), 0);
+        let error = i32::try_from(message[1]).unwrap_or(libc::EIO);
+        Err((Step::of(message[0]).unwrap_or(Step::Exec), error))
+    }
+}
+
+/// Turns this process into the command. Returns only on failure.
+fn become_command(program: &mut Program, descriptors: &Descriptors) -> (Step, i32) {
+    let [output, errors] = &descriptors.outputs;
+    // SAFETY: plain system calls on open descriptors and on strings made before the fork.
+    unsafe {
+        libc::setsid();
+        if descriptors.held.is_none() && libc::ioctl(output.as_raw_fd(), libc::TIOCSCTTY, 0) != 0 {
+            return (Step::Terminal, errno());
+        }
+        libc::dup2(descriptors.input.as_raw_fd(), 0);
+        libc::dup2(output.as_raw_fd(), 1);
+        libc::dup2(errors.as_raw_fd(), 2);
+        if let Some(user) = &program.user {
+            let groups = user.groups.as_ptr();
+            if libc::setgroups(user.groups.len(), groups) != 0
+                || libc::setgid(user.gid) != 0
+                || libc::setuid(user.uid) != 0
+            {
+                return (Step::User, errno());
+            }
+        }
+        if let Some(directory) = &program.directory
+            && libc::chdir(directory.as_ptr()) != 0
+        {
+            return (Step::Directory, errno());
+        }
+        libc::umask(0o022);
+        reset_signals();
+    }
+    (Step::Exec, exec(program))
+}
+
+/// Tries each place the program may be in. Returns the most telling error.
+fn exec(program: &mut Program) -> i32 {
+    let mut found = libc::ENOENT;
+    for index in 0..program.candidates.len() {
+        let path: *const c_char = program.candidates[index].as_ptr();
+        // SAFETY: path, arguments and environment are NUL-terminated and outlive the call.
+        unsafe { libc::execve(path, program.argv.as_ptr(), program.env.as_ptr()) };
+        match errno() {
+            libc::ENOENT | libc::ENOTDIR => {}
+            libc::EACCES => found = libc::EACCES,
+            // A script without a first line that names its interpreter: what a shell does.
+            libc::ENOEXEC => {
+                program.shell_argv.set(1, path);
+                // SAFETY: as above.
+                unsafe {
+                    libc::execve(
+                        c"/bin/sh".as_ptr(),
+                        program.shell_argv.as_ptr(),
+                        program.env.as_ptr(),
+                    )
+                };
+                return libc::ENOEXEC;
+            }
+            other => return other,
+        }
+    }
+    found
+}
+
+/// Gives the command the signals every program starts with.
+fn reset_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: setting a disposition to its default; those that cannot be set refuse.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: an empty set is filled before it is used.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
+    }
+}
+
+/// Waits for the main process and then for all it left behind.
+fn reap_all(descriptors: &Descriptors, note: &mut Note) {
+    loop {
+        let mut status = 0;
+        // SAFETY: `used` and `status` are plain data that the call fills.
+        let (pid, used) = unsafe {
+            let mut used: libc::rusage = std::mem::zeroed();
+            (
+                retry(|| libc::wait4(-1, &mut status, 0, &mut used) as isize),
+                used,
+            )
+        };
+        if pid < 0 {
+            return;
+        }
+        if pid == note.main as isize && note.stage == Stage::Running {
+            note.stage = Stage::Ended;
+            note.detail = status;
+            note.finished = now();
+            note.usage = usage(&used);
+            publish(descriptors, note);
+        }
+    }
+}
+
+/// Stays until everything written was read, or saves it when no supervisor is there to read.
+fn leave(descriptors: &Descriptors) -> ! {
+    if let Some(held) = &descriptors.held {
+        while held.iter().any(|held| unread(held.pipe) > 0) {
+            // A supervisor that comes back takes the same lock while it opens the bell, so
+            // either it is seen here or it finds the rest saved.
+            // SAFETY: plain system calls on open descriptors.
+            unsafe { libc::flock(descriptors.bell.as_raw_fd(), libc::LOCK_EX) };
+            if !is_heard(&descriptors.bell) {
+                held.iter().for_each(save_rest);
+                break;
+            }
+            unsafe {
+                libc::flock(descriptors.bell.as_raw_fd(), libc::LOCK_UN);
+                libc::poll(ptr::null_mut(), 0, 2);
+            }
+        }
+    }
+    // SAFETY: ends the process without running anything of the supervisor's.
+    unsafe { libc::_exit(0) }
+}
+
+fn save_rest(held: &Held) {
+    // SAFETY: open descriptors; the flags keep the call from waiting.
+    let step = || unsafe {
+        libc::splice(
+            held.pipe,
+            ptr::null_mut(),
+            held.rest.as_raw_fd(),
+            ptr::null_mut(),
+            1 << 20,
+            libc::SPLICE_F_NONBLOCK,
+        )
+    };
+    while retry(step) > 0 {}
+}
+
+fn unread(pipe: RawFd) -> c_int {
+    let mut bytes = 0;
+    // SAFETY: FIONREAD writes one integer.
+    if unsafe { libc::ioctl(pipe, libc::FIONREAD, &mut bytes) } == 0 {
+        bytes
+    } else {
+        0
+    }
+}
+
+/// Whether a supervisor has the bell's other end open.
+fn is_heard(bell: &OwnedFd) -> bool {
+    let mut poll = libc::pollfd {
+        fd: bell.as_raw_fd(),
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: one descriptor, no waiting.
+    unsafe { libc::poll(&mut poll, 1, 0) };
+    poll.revents & libc::POLLERR == 0
+}
+
+fn publish(descriptors: &Descriptors, note: &Note) {
+    write_note(descriptors, note);
+    // Ringing without a listener fails, which is fine: who comes back reads the note first.
+    // SAFETY: one byte from a static; the pipe does not block, and SIGPIPE is blocked.
+    unsafe { libc::write(descriptors.bell.as_raw_fd(), c"!".as_ptr().cast(), 1) };
+}
+
+fn write_note(descriptors: &Descriptors, note: &Note) {
+    let bytes = note.bytes();
+    // SAFETY: the bytes live on this stack.
+    retry(|| unsafe {
+        libc::pwrite(
+            descriptors.note.as_raw_fd(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            0,
+        )
+    });
+}
+
+/// Closes what the supervisor had open: its sockets must not live on here.
+fn close_all_but(descriptors: &Descriptors) {
+    let mut kept: [RawFd; 9] = [-1; 9];
+    let [output, errors] = &descriptors.outputs;
+    kept[0] = descriptors.note.as_raw_fd();
+    kept[1] = descriptors.bell.as_raw_fd();
+    kept[2] = descriptors.input.as_raw_fd();
+    kept[3] = output.as_raw_fd();
+    kept[4] = errors.as_raw_fd();
+    if let Some([first, second]) = &descriptors.held {
+        kept[5..9].copy_from_slice(&[
+            first.pipe,
+            first.rest.as_raw_fd(),
+            second.pipe,
+            second.rest.as_raw_fd(),
+        ]);
+    }
+    kept.sort_unstable();
+    let mut from = 0;
+    for fd in kept.into_iter().filter(|fd| *fd >= 0) {
+        close_between(from, fd - 1);
+        from = fd + 1;
+    }
+    close_between(from, RawFd::MAX);
+}
+
+/// Puts something harmless in places 0 to 2, so that nothing opened later gets a number that
+/// the command's own input and output will take.
+fn occupy_standard_places() {
+    for _ in 0..3 {
+        // SAFETY: a constant path; the lowest free numbers are taken in turn.
+        unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
+    }
+}
+
+fn close_between(first: RawFd, last: RawFd) {
+    if first > last {
+        return;
+    }
+    // SAFETY: closing descriptors this process no longer uses.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, first, last, 0) == 0 {
+            return;
+        }
+        // Kernels before 5.9: one by one, up to a limit that no agent comes near.
+        (first..=last.min(4096)).for_each(|fd| {
+            libc::close(fd);
+        });
+    }
+}
+
+/// After the start, only the command holds the writing ends, so their end can be seen.
+fn close_command_ends(descriptors: &Descriptors) {
+    let [output, errors] = &descriptors.outputs;
+    for fd in [
+        descriptors.input.as_raw_fd(),
+        output.as_raw_fd(),
+        errors.as_raw_fd(),
+    ] {
+        // SAFETY: this process never returns into code that owns these.
+        unsafe { libc::close(fd) };
+    }
+}
+
+fn usage(used: &libc::rusage) -> Usage {
+    let time = |t: libc::timeval| {
+        Duration::from_secs(t.tv_sec.unsigned_abs())
+            + Duration::from_micros(t.tv_usec.unsigned_abs())
+    };
+    Usage {
+        user: time(used.ru_utime),
+        system: time(used.ru_stime),
+        peak_memory: used.ru_maxrss.unsigned_abs().saturating_mul(1024),
+        read: used.ru_inblock.unsigned_abs().saturating_mul(512),
+        written: used.ru_oublock.unsigned_abs().saturating_mul(512),
+    }
+}
+
+fn now() -> i64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: fills the value given.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &mut time) };
+    time.tv_sec
+        .saturating_mul(1_000_000_000)
+        .saturating_add(time.tv_nsec)
+}
+
+fn errno() -> i32 {
+    // SAFETY: the calling thread's own error number.
+    unsafe { *libc::__errno_location() }
+}
+
+fn retry(mut call: impl FnMut() -> isize) -> isize {
+    loop {
+        let result = call();
+        if result >= 0 || errno() != libc::EINTR {
+            return result;
+        }
+    }
+}

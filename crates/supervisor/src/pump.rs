@@ -1,0 +1,166 @@
+//! Moves a command's output from its pipe or terminal into the log.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::fs::FileExt,
+    },
+    path::PathBuf,
+    sync::Arc,
+};
+
+use nix::fcntl::{SpliceFFlags, splice};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use crate::{descriptor::watched, log::Log};
+
+/// The most that is moved before others get their turn.
+const TURN: usize = 256 << 10;
+
+/// Where output comes from.
+pub(crate) struct Source {
+    from: AsyncFd<OwnedFd>,
+    kind: Kind,
+}
+
+enum Kind {
+    /// A pipe, whose bytes move without a detour through this process. What the keeper saved
+    /// when nobody was reading lies in this file.
+    Pipe { rest: PathBuf },
+    /// The controlling side of a terminal.
+    Terminal,
+}
+
+impl Source {
+    /// A non-blocking reading end of a pipe, and where the keeper puts what nobody read.
+    pub(crate) fn pipe(from: OwnedFd, rest: PathBuf) -> io::Result<Self> {
+        Ok(Self {
+            from: watched(from, Interest::READABLE)?,
+            kind: Kind::Pipe { rest },
+        })
+    }
+
+    /// A non-blocking controlling side of a terminal.
+    pub(crate) fn terminal(from: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            from: watched(from, Interest::READABLE)?,
+            kind: Kind::Terminal,
+        })
+    }
+
+    /// Moves what is there into the file; nothing at the end of the stream.
+    fn move_into(&self, file: &File, at: u64, room: usize) -> io::Result<usize> {
+        let room = room.min(TURN);
+        match self.kind {
+            Kind::Pipe { .. } => {
+                let mut offset = at.cast_signed();
+                let flags = SpliceFFlags::SPLICE_F_NONBLOCK;
+                Ok(splice(
+                    self.from.as_fd(),
+                    None,
+                    file,
+                    Some(&mut offset),
+                    room,
+                    flags,
+                )?)
+            }
+            Kind::Terminal => {
+                let mut bytes = [0; 8 << 10];
+                let length = room.min(bytes.len());
+                let count = self.read(&mut bytes[..length])?;
+                file.write_all_at(&bytes[..count], at)?;
+                Ok(count)
+            }
+        }
+    }
+
+    fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        match nix::unistd::read(self.from.as_fd(), bytes) {
+            // A terminal whose last user is gone.
+            Err(nix::errno::Errno::EIO) => Ok(0),
+            other => Ok(other?),
+        }
+    }
+
+    /// Bytes written by the command and not yet taken.
+    pub(crate) fn unread(&self) -> usize {
+        let mut bytes: libc::c_int = 0;
+        // SAFETY: FIONREAD writes one integer.
+        let done = unsafe { libc::ioctl(self.from.as_raw_fd(), libc::FIONREAD, &mut bytes) };
+        if done == 0 {
+            usize::try_from(bytes).unwrap_or(0)
+        } else {
+            0
+        }
+    }
+
+    /// Moves one turn's worth, or throws it away when the disk does not take it.
+    async fn turn(&self, log: &Log) -> io::Result<usize> {
+        loop {
+            let mut ready = self.from.readable().await?;
+            let moved =
+                ready.try_io(|_| log.append(|file, at, room| self.move_into(file, at, room)));
+            match moved {
+                Ok(Err(error)) if is_disk_trouble(&error) => {
+                    let mut scratch = vec![0; 64 << 10];
+                    if let Ok(thrown_away) = ready.try_io(|_| self.read(&mut scratch)) {
+                        log.skip(*thrown_away.as_ref().unwrap_or(&0) as u64);
+                        return thrown_away;
+                    }
+                }
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(result) => return result,
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+fn is_disk_trouble(error: &io::Error) -> bool {
+    !matches!(
+        error.kind(),
+        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock
+    )
+}
+
+/// Moves everything until the last writer is gone.
+pub(crate) async fn pump(source: Arc<Source>, log: Arc<Log>) {
+    // A pipe opened after its last writer went is at its end without ever becoming readable.
+    let mut moved = log.append(|file, at, room| source.move_into(file, at, room));
+    while !matches!(moved, Ok(0)) {
+        log.has_room().await;
+        moved = source.turn(&log).await;
+        if moved.is_err() {
+            break;
+        }
+    }
+    if let Kind::Pipe { rest } = &source.kind {
+        append_rest(rest, &log);
+    }
+}
+
+/// Appends what the keeper saved while no supervisor was there.
+fn append_rest(rest: &std::path::Path, log: &Log) {
+    let Ok(mut file) = File::open(rest) else {
+        return;
+    };
+    let mut bytes = Vec::new();
+    // At most what a pipe holds.
+    if file.read_to_end(&mut bytes).is_err() || std::fs::remove_file(rest).is_err() {
+        return;
+    }
+    let mut left = &bytes[..];
+    while !left.is_empty() {
+        let stored = log.append(|file, at, room| {
+            let part = &left[..left.len().min(room)];
+            file.write_all_at(part, at)?;
+            Ok(part.len())
+        });
+        let Ok(stored) = stored else {
+            return log.skip(left.len() as u64);
+        };
+        left = &left[stored..];
+    }
+}

@@ -1,0 +1,492 @@
+//! Starts runs once per key, finds those of an earlier life, and forgets old ones.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use nix::fcntl::{Flock, FlockArg};
+use tokio::sync::{OnceCell, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    begin::{STREAMS, begin, resume},
+    launch::{Key, Launch, Memory},
+    log::Log,
+    outcome::{End, Outcome},
+    program::{Program, Unrunnable},
+    record::{Folder, Record, Standing, private_folder},
+    run::{Asked, Run, Shared, View},
+    tend::Tender,
+    terminal::Terminal,
+    why,
+};
+
+/// How much a supervisor takes on and remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Runs that go at the same time.
+    pub running: usize,
+    /// Runs that are over and still known, with their output. The oldest are forgotten first.
+    pub remembered: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            running: 512,
+            remembered: 1024,
+        }
+    }
+}
+
+/// How many runs that are over stay in memory; the others are read from the disk again.
+const RECENT: usize = 64;
+/// How long an earlier supervisor may take to leave the folder.
+const HANDOVER: Duration = Duration::from_secs(5);
+
+/// Why a run was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No system could run this.
+    #[error(transparent)]
+    Unrunnable(#[from] Unrunnable),
+    /// The key belongs to another command.
+    #[error("the key {key} was used for another command ({argv}): use a new key")]
+    KeyTaken {
+        /// The key.
+        key: Key,
+        /// What it was used for.
+        argv: String,
+    },
+    /// There is no room for another run.
+    #[error(
+        "{0} commands are running already, as many as allowed: wait for one to end or stop one"
+    )]
+    Busy(usize),
+    /// The supervisor is going.
+    #[error("the supervisor is shutting down")]
+    Closed,
+    /// The disk or the kernel refused.
+    #[error("the command could not be started: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Runs commands. Clones are the same supervisor.
+#[derive(Clone)]
+pub struct Supervisor(Arc<Inner>);
+
+struct Inner {
+    runs: PathBuf,
+    limits: Limits,
+    known: Mutex<Known>,
+    tenders: TaskTracker,
+    closing: CancellationToken,
+    _lock: Flock<File>,
+}
+
+#[derive(Default)]
+struct Known {
+    runs: HashMap<Key, Arc<OnceCell<Run>>>,
+    /// Those that are over, oldest first.
+    over: VecDeque<Key>,
+    running: usize,
+    /// Folders on the disk, to know when to look for old ones.
+    folders: usize,
+}
+
+impl Supervisor {
+    /// A supervisor that keeps its records in `folder`. It takes up the runs that an earlier
+    /// one left going; only one at a time has the folder.
+    pub async fn open(folder: &Path, limits: Limits) -> io::Result<Self> {
+        let lock = take_over(folder).await?;
+        let runs = folder.join("runs");
+        private_folder(&runs)?;
+        let inner = Inner {
+            runs,
+            limits,
+            known: Mutex::default(),
+            tenders: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            _lock: lock,
+        };
+        let supervisor = Self(Arc::new(inner));
+        supervisor.take_up_runs()?;
+        Ok(supervisor)
+    }
+
+    fn take_up_runs(&self) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.0.runs)? {
+            let folder = Folder::at(entry?.path());
+            match folder.record() {
+                // Torn while it was being made: nothing ran.
+                None => folder.remove()?,
+                Some(record) => self.take_up(folder, record)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn take_up(&self, folder: Folder, record: Record) -> io::Result<()> {
+        self.known().folders += 1;
+        match folder.standing(&record) {
+            Standing::Over(_) if record.memory == Memory::Passing => folder.remove()?,
+            Standing::Over(_) => {}
+            _ => {
+                let key = record.key.clone();
+                if let Some(run) = self.revive(folder, record)? {
+                    self.known()
+                        .runs
+                        .insert(key, Arc::new(OnceCell::new_with(Some(run))));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts `launch`, or finds the run that was started with this key before.
+    ///
+    /// Once begun, the start is completed even if this future is dropped.
+    pub async fn start(&self, key: Key, launch: Launch) -> Result<Run, StartError> {
+        let argv: Vec<String> = launch
+            .argv
+            .iter()
+            .map(|a| a.to_string_lossy().into_owned())
+            .collect();
+        let cell = self.known().runs.entry(key.clone()).or_default().clone();
+        let starting = self.0.tenders.spawn({
+            let (this, key) = (self.clone(), key.clone());
+            async move {
+                let run = cell
+                    .get_or_try_init(|| this.find_or_begin(key.clone(), launch))
+                    .await
+                    .cloned();
+                if run.is_err() {
+                    this.known().runs.remove_if_empty(&key);
+                }
+                run
+            }
+        });
+        let run = starting.await.map_err(|_| StartError::Closed)??;
+        if run.argv() == argv {
+            Ok(run)
+        } else {
+            Err(StartError::KeyTaken {
+                key,
+                argv: run.argv().join(" "),
+            })
+        }
+    }
+
+    /// The run that was started with this key, if it is still known.
+    pub async fn find(&self, key: &Key) -> io::Result<Option<Run>> {
+        if let Some(run) = self.in_memory(key) {
+            return Ok(Some(run));
+        }
+        let (this, key) = (self.clone(), key.clone());
+        blocking(move || this.on_disk(&key)).await
+    }
+
+    /// The runs that go, and those that ended lately.
+    pub fn runs(&self) -> Vec<Run> {
+        self.known()
+            .runs
+            .values()
+            .filter_map(|cell| cell.get().cloned())
+            .collect()
+    }
+
+    /// Kills every run with its whole tree, also what ended runs left behind, and waits until
+    /// all are gone.
+    pub async fn kill_all(&self) {
+        let runs = self.runs();
+        runs.iter().for_each(Run::kill);
+        for run in runs {
+            run.swept().await;
+        }
+    }
+
+    /// Lets go of everything and leaves the runs alone: the next supervisor takes them up.
+    pub async fn close(&self) {
+        self.0.closing.cancel();
+        self.0.tenders.close();
+        self.0.tenders.wait().await;
+    }
+
+    async fn find_or_begin(&self, key: Key, launch: Launch) -> Result<Run, StartError> {
+        if self.0.closing.is_cancelled() {
+            return Err(StartError::Closed);
+        }
+        self.forget_old().await?;
+        let (this, wanted) = (self.clone(), key.clone());
+        let memory = launch.memory;
+        if memory == Memory::Durable
+            && let Some(run) = blocking(move || this.on_disk(&wanted)).await?
+        {
+            return Ok(run);
+        }
+        let place = Place::take(self)?;
+        let runtime = tokio::runtime::Handle::current();
+        let this = self.clone();
+        blocking(move || {
+            let _entered = runtime.enter();
+            this.begin(key, &launch, place)
+        })
+        .await
+    }
+
+    fn begin(&self, key: Key, launch: &Launch, place: Place) -> Result<Run, StartError> {
+        let mut program = Program::new(launch)?;
+        let folder = Folder::of(&self.0.runs, &key);
+        // What was recorded and never begun, or the rest of a failed start.
+        folder.remove()?;
+        let record = Record::new(key, launch)?;
+        let begun = begin(&folder, &record, launch, &mut program).and_then(|ends| {
+            let terminal = match &ends.outputs {
+                crate::begin::Outputs::Terminal(master) => {
+                    Some(Terminal::new(master.try_clone()?)?)
+                }
+                _ => None,
+            };
+            let shared = shared(record, folder.clone(), terminal, View::default())?;
+            Ok((shared.clone(), Tender::new(shared, ends)?))
+        });
+        match begun {
+            Ok((shared, tender)) => {
+                self.known().folders += 1;
+                self.tend(shared.clone(), tender, place);
+                Ok(Run(shared))
+            }
+            Err(error) => {
+                folder.remove()?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// What an earlier supervisor left of a run that is not over. `None` if it never began.
+    fn revive(&self, folder: Folder, record: Record) -> io::Result<Option<Run>> {
+        let outcome = match folder.standing(&record) {
+            Standing::NeverBegan => return Ok(None),
+            Standing::Over(outcome) => outcome,
+            Standing::Alive | Standing::Left => {
+                let ends = resume(&folder, &record)?;
+                let shared = shared(record, folder, None, View::default())?;
+                let tender = Tender::new(shared.clone(), ends)?;
+                self.tend(shared.clone(), tender, Place::more(self));
+                return Ok(Some(Run(shared)));
+            }
+            Standing::Lost => {
+                let outcome = why::outcome(&record, End::Lost, folder.note(), Timestamp::now());
+                folder.finish(&outcome, record.memory)?;
+                outcome
+            }
+        };
+        Ok(Some(over(record, folder, outcome)?))
+    }
+
+    fn tend(&self, shared: Arc<Shared>, tender: Tender, place: Place) {
+        let closing = self.0.closing.clone();
+        let this = Arc::downgrade(&self.0);
+        self.0.tenders.spawn(async move {
+            let key = shared.record.key.clone();
+            let passing = shared.passing;
+            drop(shared);
+            if closing.run_until_cancelled(tender.tend()).await.is_some()
+                && let Some(inner) = this.upgrade()
+            {
+                Self(inner).known().retire(key, passing);
+            }
+            drop(place);
+        });
+    }
+
+    fn in_memory(&self, key: &Key) -> Option<Run> {
+        self.known()
+            .runs
+            .get(key)
+            .and_then(|cell| cell.get().cloned())
+    }
+
+    fn on_disk(&self, key: &Key) -> io::Result<Option<Run>> {
+        let folder = Folder::of(&self.0.runs, key);
+        match folder.record() {
+            Some(record) if record.key == *key => self.revive(folder, record),
+            _ => Ok(None),
+        }
+    }
+
+    /// Removes the oldest runs that are over, once there are clearly too many.
+    async fn forget_old(&self) -> io::Result<()> {
+        let limit = self.0.limits.remembered;
+        if self.known().folders <= limit + limit / 8 + self.0.limits.running {
+            return Ok(());
+        }
+        let (runs, live) = (self.0.runs.clone(), self.live_folders());
+        let left = blocking(move || forget(&runs, &live, limit)).await?;
+        self.known().folders = left;
+        Ok(())
+    }
+
+    fn live_folders(&self) -> Vec<Folder> {
+        let live = |run: &Run| !run.0.view.borrow().swept;
+        self.runs()
+            .iter()
+            .filter(|run| live(run))
+            .map(|run| run.0.folder.clone())
+            .collect()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Every change is complete before anything can panic.
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Room for one run that goes.
+struct Place(Supervisor);
+
+impl Place {
+    fn take(supervisor: &Supervisor) -> Result<Self, StartError> {
+        let mut known = supervisor.known();
+        if known.running >= supervisor.0.limits.running {
+            return Err(StartError::Busy(known.running));
+        }
+        known.running += 1;
+        drop(known);
+        Ok(Self(supervisor.clone()))
+    }
+
+    /// A place for a run that is there already, whatever the limit.
+    fn more(supervisor: &Supervisor) -> Self {
+        supervisor.known().running += 1;
+        Self(supervisor.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut known = self.0.known();
+        known.running = known.running.saturating_sub(1);
+    }
+}
+
+impl Known {
+    /// A run is over and its tree is gone.
+    fn retire(&mut self, key: Key, passing: bool) {
+        if passing {
+            self.runs.remove(&key);
+            self.folders = self.folders.saturating_sub(1);
+            return;
+        }
+        self.over.push_back(key);
+        while self.over.len() > RECENT {
+            if let Some(oldest) = self.over.pop_front() {
+                self.runs.remove(&oldest);
+            }
+        }
+    }
+}
+
+trait RemoveIfEmpty {
+    /// Forgets a key whose start failed, unless another start of it succeeded meanwhile.
+    fn remove_if_empty(&mut self, key: &Key);
+}
+
+impl RemoveIfEmpty for HashMap<Key, Arc<OnceCell<Run>>> {
+    fn remove_if_empty(&mut self, key: &Key) {
+        if self.get(key).is_some_and(|cell| cell.get().is_none()) {
+            self.remove(key);
+        }
+    }
+}
+
+/// Waits for an earlier supervisor to leave the folder and locks it.
+async fn take_over(folder: &Path) -> io::Result<Flock<File>> {
+    private_folder(folder)?;
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(folder.join("lock"))?;
+    let give_up = tokio::time::Instant::now() + HANDOVER;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((_, error)) if tokio::time::Instant::now() >= give_up => {
+                let message = format!("another supervisor is using {}: {error}", folder.display());
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
+            }
+            Err((unlocked, _)) => {
+                file = unlocked;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+}
+
+fn shared(
+    record: Record,
+    folder: Folder,
+    terminal: Option<Terminal>,
+    view: View,
+) -> io::Result<Arc<Shared>> {
+    let [out, err] = STREAMS.map(|name| Log::open(folder.path(), name, record.keep));
+    Ok(Arc::new(Shared {
+        passing: record.memory == Memory::Passing,
+        logs: [out?, err?],
+        view: watch::Sender::new(view),
+        asked: watch::Sender::new(Asked::Nothing),
+        terminal,
+        record,
+        folder,
+    }))
+}
+
+fn over(record: Record, folder: Folder, outcome: Outcome) -> io::Result<Run> {
+    let view = View {
+        process: None,
+        outcome: Some(Arc::new(outcome)),
+        swept: true,
+    };
+    let shared = shared(record, folder, None, view)?;
+    shared.logs.iter().for_each(|log| log.end());
+    Ok(Run(shared))
+}
+
+/// Removes the oldest folders beyond `limit`, except the live ones. Says how many are left.
+fn forget(runs: &Path, live: &[Folder], limit: usize) -> io::Result<usize> {
+    let mut folders = Vec::new();
+    for entry in std::fs::read_dir(runs)? {
+        let entry = entry?;
+        folders.push((entry.metadata()?.modified()?, Folder::at(entry.path())));
+    }
+    folders.sort_by_key(|(modified, _)| *modified);
+    let many = folders.len();
+    let old = folders
+        .into_iter()
+        .map(|(_, folder)| folder)
+        .filter(|folder| !live.contains(folder));
+    let mut removed = 0;
+    for folder in old.take(many.saturating_sub(limit)) {
+        folder.remove()?;
+        removed += 1;
+    }
+    Ok(many - removed)
+}
+
+async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<io::Error> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(stopped) => Err(io::Error::other(stopped).into()),
+    }
+}

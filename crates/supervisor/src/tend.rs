@@ -1,0 +1,279 @@
+//! Tends one run: listens to its keeper, its clock and its callers, and acts as its life says.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use nix::{
+    sys::{
+        signal::Signal,
+        wait::{WaitPidFlag, waitpid},
+    },
+    unistd::Pid,
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::watch,
+    task::JoinSet,
+    time::Instant,
+};
+
+use crate::{
+    begin::{Ends, Outputs, STREAMS, rest},
+    descriptor::watched,
+    life::{Action, Cause, Event, Life, Moment},
+    note::{Note, Stage},
+    outcome::End,
+    pump::{Source, pump},
+    record::since_boot,
+    run::{Asked, Process, Shared},
+    tree::{self, Root},
+    why,
+};
+
+/// How long a command that ended may still be spoken for by what it left in the background.
+const AFTERWORD: Duration = Duration::from_millis(50);
+
+/// Everything needed to tend a run.
+pub(crate) struct Tender {
+    shared: Arc<Shared>,
+    life: Life,
+    born: Instant,
+    bell: AsyncFd<OwnedFd>,
+    keeper: Option<i32>,
+    sources: Vec<Arc<Source>>,
+    pumps: JoinSet<()>,
+    asked: watch::Receiver<Asked>,
+    note: Option<Note>,
+    /// Whether the keeper is gone.
+    hung_up: bool,
+    /// When the main process was seen to have ended.
+    ended_at: Option<Instant>,
+}
+
+impl Tender {
+    pub(crate) fn new(shared: Arc<Shared>, ends: Ends) -> io::Result<Self> {
+        let sources: Vec<Source> = match ends.outputs {
+            Outputs::Gone => Vec::new(),
+            Outputs::Terminal(master) => vec![Source::terminal(master)?],
+            Outputs::Pipes([out, err]) => vec![
+                Source::pipe(out, rest(&shared.folder, STREAMS[0]))?,
+                Source::pipe(err, rest(&shared.folder, STREAMS[1]))?,
+            ],
+        };
+        let left = shared
+            .record
+            .deadline
+            .map(|deadline| deadline.saturating_sub(since_boot()));
+        Ok(Self {
+            life: Life::new(shared.record.grace, left),
+            born: Instant::now(),
+            bell: watched(ends.bell, Interest::READABLE)?,
+            keeper: ends.keeper,
+            sources: sources.into_iter().map(Arc::new).collect(),
+            pumps: JoinSet::new(),
+            asked: shared.asked.subscribe(),
+            note: None,
+            hung_up: false,
+            ended_at: None,
+            shared,
+        })
+    }
+
+    /// Tends the run until nothing of it is left. Dropping this leaves the command alone.
+    pub(crate) async fn tend(mut self) {
+        for (source, log) in self.sources.iter().zip(&self.shared.logs) {
+            self.pumps.spawn(pump(source.clone(), log.clone()));
+        }
+        // A bell opened after its keeper went is at its end without ever becoming readable.
+        self.hung_up = matches!(nix::unistd::read(self.bell.as_fd(), &mut [0; 64]), Ok(0));
+        self.read_note().await;
+        if self.hung_up {
+            self.act(Event::TreeGone).await;
+        }
+        while !(self.life.is_over() && self.hung_up && self.pumps.is_empty()) {
+            let asked = self.wait().await;
+            if let Some(event) = asked {
+                self.act(event).await;
+            }
+        }
+        self.reap_keeper().await;
+        self.shared.view.send_modify(|view| view.swept = true);
+    }
+
+    /// Waits for the next thing to happen.
+    async fn wait(&mut self) -> Option<Event> {
+        let is_draining = self.life.is_draining();
+        let pumping = !self.pumps.is_empty();
+        if is_draining && !pumping {
+            return Some(Event::Drained);
+        }
+        let clock = self.life.wake_at().map(|moment| self.born + moment);
+        let heard = tokio::select! {
+            heard = heard(&self.bell), if !self.hung_up => heard,
+            Ok(()) = self.asked.changed() => return asked(*self.asked.borrow_and_update()),
+            () = sleep_until(clock) => return Some(Event::Clock),
+            _ = self.pumps.join_next(), if pumping => return None,
+            () = drained(&self.sources, self.ended_at), if is_draining => return Some(Event::Drained),
+        };
+        self.hung_up = !heard;
+        self.read_note().await;
+        self.hung_up.then_some(Event::TreeGone)
+    }
+
+    /// Takes over what the keeper wrote since it was last read.
+    async fn read_note(&mut self) {
+        let Some(note) = self.shared.folder.note() else {
+            return;
+        };
+        if self.note.replace(note) == Some(note) {
+            return;
+        }
+        if note.main != 0 {
+            let root = Root {
+                above: note.keeper,
+                session: note.main,
+            };
+            self.shared.view.send_if_modified(|view| {
+                view.process
+                    .replace(Process {
+                        main: note.main,
+                        root,
+                    })
+                    .is_none()
+            });
+        }
+        match note.stage {
+            Stage::Begun => {}
+            Stage::Running => self.act(Event::Began).await,
+            Stage::Failed(step) => {
+                let (end, _) = why::not_started(&self.shared.record, step, note.detail);
+                self.act(Event::Failed(end)).await;
+            }
+            Stage::Ended => {
+                self.ended_at.get_or_insert_with(Instant::now);
+                self.act(Event::Ended(why::ended(note.detail))).await;
+            }
+        }
+        if note.alone {
+            self.act(Event::TreeGone).await;
+        }
+    }
+
+    async fn act(&mut self, event: Event) {
+        let now: Moment = self.born.elapsed();
+        let over = self.life.is_over();
+        match self.life.on(event, now) {
+            Some(Action::Terminate) => self.signal(false).await,
+            Some(Action::Kill) => self.signal(true).await,
+            Some(Action::Finish(end)) => self.finish(end).await,
+            // What a command that ended left behind is stopped without grace.
+            None if (over || self.life.is_draining())
+                && matches!(event, Event::Stop(_) | Event::Kill(_)) =>
+            {
+                self.signal(true).await;
+            }
+            None => {}
+        }
+    }
+
+    /// Signals the whole tree, without holding up other runs.
+    async fn signal(&self, kill: bool) {
+        let Some(root) = self.root() else { return };
+        let signalling = tokio::task::spawn_blocking(move || {
+            if kill {
+                tree::kill_all(root)
+            } else {
+                tree::signal(root, Signal::SIGTERM)
+            }
+        });
+        // A panic there is a bug in reading /proc; the clock comes back with KILL.
+        let _ = signalling.await;
+    }
+
+    /// What the tree hangs on: the session only once no keeper holds the tree together.
+    fn root(&self) -> Option<Root> {
+        let process = self.shared.view.borrow().process?;
+        Some(Root {
+            above: if self.hung_up { 0 } else { process.root.above },
+            ..process.root
+        })
+    }
+
+    async fn finish(&mut self, end: End) {
+        if end == End::Lost {
+            // Without a keeper, what is left is found by its session.
+            self.signal(true).await;
+        }
+        let outcome = why::outcome(&self.shared.record, end, self.note, Timestamp::now());
+        let shared = self.shared.clone();
+        let written = outcome.clone();
+        let writing = tokio::task::spawn_blocking(move || {
+            shared.folder.finish(&written, shared.record.memory)
+        });
+        if let Ok(Err(error)) = writing.await {
+            tracing::warn!(key = %self.shared.record.key, %error, "the outcome could not be written down");
+        }
+        self.shared.logs.iter().for_each(|log| log.end());
+        self.shared
+            .view
+            .send_modify(|view| view.outcome = Some(Arc::new(outcome)));
+    }
+
+    /// Takes the keeper's exit status, if this process is its parent. It is closing down, so
+    /// this takes no time worth mentioning.
+    async fn reap_keeper(&self) {
+        let Some(keeper) = self.keeper else { return };
+        for _ in 0..1000 {
+            match waitpid(Pid::from_raw(keeper), Some(WaitPidFlag::WNOHANG)) {
+                Ok(nix::sys::wait::WaitStatus::StillAlive) => {
+                    tokio::time::sleep(Duration::from_millis(1)).await
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+fn asked(what: Asked) -> Option<Event> {
+    match what {
+        Asked::Nothing => None,
+        Asked::Stop => Some(Event::Stop(Cause::Asked)),
+        Asked::Kill => Some(Event::Kill(Cause::Asked)),
+    }
+}
+
+/// Whether the bell rang; false when the keeper is gone.
+async fn heard(bell: &AsyncFd<OwnedFd>) -> bool {
+    let mut rings = [0; 64];
+    loop {
+        let Ok(mut ready) = bell.readable().await else {
+            return false;
+        };
+        match ready.try_io(|bell| Ok(nix::unistd::read(bell.as_fd(), &mut rings)?)) {
+            Ok(Ok(count)) => return count > 0,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(Err(_)) => return false,
+            Err(_would_block) => {}
+        }
+    }
+}
+
+/// Done when everything written was taken and whoever else holds the pipes had a moment.
+async fn drained(sources: &[Arc<Source>], ended_at: Option<Instant>) {
+    tokio::time::sleep_until(ended_at.unwrap_or_else(Instant::now) + AFTERWORD).await;
+    while sources.iter().any(|source| source.unread() > 0) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,222 @@
+//! A key is one run, whoever asks and whoever died meanwhile.
+
+use sandlot_supervisor::{End, Limits, Memory, StartError, Stream, Supervisor};
+
+use crate::{LONG, ended, fixture, key, lives, read_all, script, until, wait_for};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_asked_many_times_at_once_runs_once() {
+    let f = fixture().await;
+    let count = f.dir.path().join("count");
+    let mut launch = script(&format!("echo once >> {}; sleep 0.1", count.display()));
+    launch.memory = Memory::Durable;
+    let asking: Vec<_> = (0..64)
+        .map(|_| {
+            let (supervisor, launch) = (f.supervisor.clone(), launch.clone());
+            tokio::spawn(async move { supervisor.start(key("task/0/1"), launch).await.unwrap() })
+        })
+        .collect();
+    for asked in asking {
+        assert_eq!(ended(&asked.await.unwrap()).await.end, End::Exited(0));
+    }
+    assert_eq!(std::fs::read_to_string(count).unwrap(), "once\n");
+}
+
+#[tokio::test]
+async fn a_key_used_for_another_command_is_refused() {
+    let f = fixture().await;
+    f.supervisor.start(key("a"), script("true")).await.unwrap();
+    let refused = f.supervisor.start(key("a"), script("false")).await;
+    assert!(matches!(refused, Err(StartError::KeyTaken { .. })));
+}
+
+#[tokio::test]
+async fn a_start_that_nobody_waits_for_any_more_is_completed() {
+    let f = fixture().await;
+    let mut launch = script("echo done");
+    launch.memory = Memory::Durable;
+    let starting = f.supervisor.start(key("a"), launch);
+    let _ = tokio::time::timeout(std::time::Duration::ZERO, starting).await;
+    until("the run is known", || f.supervisor.runs().len() == 1).await;
+    assert_eq!(ended(&f.supervisor.runs()[0]).await.end, End::Exited(0));
+}
+
+#[tokio::test]
+async fn a_run_goes_on_without_its_supervisor_and_is_found_by_the_next() {
+    let f = fixture().await;
+    let state = f.dir.path().join("state");
+    let mut launch = script("echo one; read go < fifo; echo two; echo oops >&2; exit 9");
+    launch.memory = Memory::Durable;
+    launch.cwd = Some(f.dir.path().into());
+    nix::unistd::mkfifo(&f.dir.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let run = f.supervisor.start(key("a"), launch).await.unwrap();
+    wait_for(&run, "one").await;
+    let pid = run.started().await.unwrap();
+    drop(run);
+    f.supervisor.close().await;
+    drop(f.supervisor);
+
+    let next = Supervisor::open(&state, Limits::default()).await.unwrap();
+    let run = next
+        .find(&key("a"))
+        .await
+        .unwrap()
+        .expect("the run is known");
+    assert!(run.outcome().is_none());
+    assert_eq!(run.started().await, Some(pid));
+    std::fs::write(f.dir.path().join("fifo"), "go\n").unwrap();
+    let outcome = ended(&run).await;
+    assert_eq!(outcome.end, End::Exited(9));
+    assert_eq!(read_all(run.output(Stream::Stdout, 0)).await, b"one\ntwo\n");
+    assert_eq!(read_all(run.output(Stream::Stderr, 0)).await, b"oops\n");
+}
+
+#[tokio::test]
+async fn a_run_that_ends_while_nobody_is_there_is_told_in_full_later() {
+    let f = fixture().await;
+    let state = f.dir.path().join("state");
+    let mut launch = script("echo started; sleep 0.3; seq 1 5000; exit 4");
+    launch.memory = Memory::Durable;
+    let run = f.supervisor.start(key("a"), launch.clone()).await.unwrap();
+    wait_for(&run, "started").await;
+    let pid = run.started().await.unwrap();
+    drop(run);
+    f.supervisor.close().await;
+    drop(f.supervisor);
+    until("the command ends", || !lives(pid)).await;
+
+    let next = Supervisor::open(&state, Limits::default()).await.unwrap();
+    let run = next.start(key("a"), launch).await.unwrap();
+    assert_eq!(ended(&run).await.end, End::Exited(4));
+    let text = String::from_utf8(read_all(run.output(Stream::Stdout, 0)).await).unwrap();
+    assert!(
+        text.starts_with("started\n1\n") && text.ends_with("4999\n5000\n"),
+        "{} bytes",
+        text.len()
+    );
+}
+
+#[tokio::test]
+async fn an_ended_run_is_known_after_a_restart_and_never_started_again() {
+    let f = fixture().await;
+    let state = f.dir.path().join("state");
+    let count = f.dir.path().join("count");
+    let mut launch = script(&format!("echo once >> {}; echo said", count.display()));
+    launch.memory = Memory::Durable;
+    ended(&f.supervisor.start(key("a"), launch.clone()).await.unwrap()).await;
+    f.supervisor.close().await;
+    drop(f.supervisor);
+
+    let next = Supervisor::open(&state, Limits::default()).await.unwrap();
+    let run = next.start(key("a"), launch).await.unwrap();
+    assert_eq!(ended(&run).await.end, End::Exited(0));
+    assert_eq!(read_all(run.output(Stream::Stdout, 0)).await, b"said\n");
+    assert_eq!(std::fs::read_to_string(count).unwrap(), "once\n");
+}
+
+#[tokio::test]
+async fn a_timeout_counts_on_while_nobody_is_there() {
+    let f = fixture().await;
+    let state = f.dir.path().join("state");
+    let mut launch = script("echo ready; sleep 1000");
+    launch.timeout = Some(std::time::Duration::from_millis(700));
+    launch.memory = Memory::Durable;
+    let run = f.supervisor.start(key("a"), launch).await.unwrap();
+    wait_for(&run, "ready").await;
+    drop(run);
+    f.supervisor.close().await;
+    drop(f.supervisor);
+
+    let next = Supervisor::open(&state, Limits::default()).await.unwrap();
+    let run = next.find(&key("a")).await.unwrap().unwrap();
+    assert_eq!(ended(&run).await.end, End::TimedOut { killed: false });
+}
+
+#[tokio::test]
+async fn two_supervisors_do_not_share_a_folder() {
+    let f = fixture().await;
+    let second = Supervisor::open(&f.dir.path().join("state"), Limits::default()).await;
+    assert!(
+        second
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("another supervisor is using")
+    );
+}
+
+#[tokio::test]
+async fn more_runs_than_allowed_are_refused_and_room_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let supervisor = Supervisor::open(
+        dir.path(),
+        Limits {
+            running: 2,
+            remembered: 10,
+        },
+    )
+    .await
+    .unwrap();
+    let first = supervisor
+        .start(key("1"), script("sleep 1000"))
+        .await
+        .unwrap();
+    let second = supervisor
+        .start(key("2"), script("sleep 1000"))
+        .await
+        .unwrap();
+    assert!(matches!(
+        supervisor.start(key("3"), script("true")).await,
+        Err(StartError::Busy(2))
+    ));
+    first.kill();
+    tokio::time::timeout(LONG, first.swept()).await.unwrap();
+    until("there is room", || supervisor.runs().len() == 1).await;
+    let third = supervisor.start(key("3"), script("true")).await.unwrap();
+    assert_eq!(ended(&third).await.end, End::Exited(0));
+    second.kill();
+}
+
+#[tokio::test]
+async fn old_runs_are_forgotten_and_passing_ones_leave_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let supervisor = Supervisor::open(
+        dir.path(),
+        Limits {
+            running: 2,
+            remembered: 8,
+        },
+    )
+    .await
+    .unwrap();
+    for number in 0..40 {
+        let mut launch = script("true");
+        launch.memory = if number % 2 == 0 {
+            Memory::Durable
+        } else {
+            Memory::Passing
+        };
+        let run = supervisor
+            .start(key(&format!("run {number}")), launch)
+            .await
+            .unwrap();
+        tokio::time::timeout(LONG, run.swept()).await.unwrap();
+    }
+    let folders = || std::fs::read_dir(dir.path().join("runs")).unwrap().count();
+    until("old folders are gone", || folders() <= 12).await;
+    assert!(supervisor.find(&key("run 38")).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn killing_all_leaves_no_process() {
+    let f = fixture().await;
+    let run = f
+        .run(script("setsid sleep 1000 & echo $! ready; exit"))
+        .await;
+    let text = wait_for(&run, "ready").await;
+    let pid: i32 = text.split_whitespace().next().unwrap().parse().unwrap();
+    tokio::time::timeout(LONG, f.supervisor.kill_all())
+        .await
+        .unwrap();
+    assert!(!lives(pid));
+}

@@ -3,6 +3,7 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let files = protox::compile(["proto/agent.proto"], ["proto"])?;
-    tonic_prost_build::configure().compile_fds(files)?;
+    // Output is passed on, not copied.
+    tonic_prost_build::configure().bytes(".").compile_fds(files)?;
     Ok(())
 }

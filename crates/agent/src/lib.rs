@@ -1,1 +1,144 @@
-//! (being laid)
+//! `sandlot-agent`: runs beside user code in a pod and does there what the operator asks.
+//!
+//! One supervisor, several doors: gRPC as the sidecar's clients speak it, HTTP for health.
+//! It is small and static, so that it can be put into any container without touching the
+//! image, where it starts the container's own command and answers for it.
+
+mod agent;
+mod container;
+mod environment;
+mod files;
+mod grpc;
+mod install;
+mod options;
+mod reset;
+mod serve;
+
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+pub use agent::Agent;
+pub use container::MainCommand;
+pub use environment::Environment;
+pub use install::install;
+pub use options::{Options, Task, parse};
+pub use serve::{listen, serve_grpc, serve_health};
+use tokio_util::sync::CancellationToken;
+
+/// How long what runs may take to go when the agent goes.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Where records are kept when nobody says: the first that can be written to.
+const STATE_PLACES: [&str; 3] = [
+    "/var/lib/sandlot-agent",
+    "/run/sandlot-agent",
+    "/tmp/.sandlot-agent",
+];
+
+/// Why the agent does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// No port of the gRPC door could be had.
+    #[error("no gRPC port could be opened ({0}): choose others with --grpc-port")]
+    NoPort(io::Error),
+    /// Records have no place.
+    #[error(
+        "no folder for records can be written to ({0}): mount one and name it with --state-dir"
+    )]
+    NoState(io::Error),
+    /// The container's own command does not start.
+    #[error("the container's command could not be started: {0}")]
+    Command(io::Error),
+    /// The system refused something else.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+impl AgentError {
+    /// The exit code for it.
+    pub fn code(&self) -> i32 {
+        match self {
+            Self::Command(error) => container::code_of_failed_start(error),
+            _ => 1,
+        }
+    }
+}
+
+/// Serves as asked until the container's command ends or the agent is told to go. Returns the
+/// exit code.
+pub async fn serve(
+    options: Options,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<i32, AgentError> {
+    container::adopt_orphans();
+    let environment = Environment::new(variables);
+    let main = options
+        .command
+        .map(|argv| MainCommand::new(argv, environment.plain()));
+    // The ports first: nobody else in this container has run yet, so nobody else can have them.
+    let listeners = grpc_listeners(&options.grpc_ports)?;
+    let health = options.http_port.map(listen).transpose();
+    let state = state_folder(options.state)?;
+    let agent = Agent::open(options.workspace, &state, environment, main.clone())
+        .await
+        .map_err(AgentError::NoState)?;
+    let agent = Arc::new(agent);
+
+    let stop = CancellationToken::new();
+    let grpc = tokio::spawn(serve_grpc(agent.clone(), listeners, stop.clone()));
+    match health {
+        Ok(None) => {}
+        Ok(Some(listener)) => {
+            tokio::spawn(serve_health(listener, stop.clone()));
+        }
+        Err(error) => eprintln!("sandlot-agent: no health door: {error}"),
+    }
+    let lived = container::live(main).await.map_err(AgentError::Command);
+    stop.cancel();
+    let _ = tokio::time::timeout(FAREWELL, agent.supervisor.kill_all()).await;
+    grpc.abort();
+    lived
+}
+
+/// Opens as many of the ports as can be had, at least one.
+fn grpc_listeners(ports: &[u16]) -> Result<Vec<tokio::net::TcpListener>, AgentError> {
+    let (mut open, mut failed) = (Vec::new(), None);
+    for port in ports {
+        match listen(*port) {
+            Ok(listener) => open.push(listener),
+            Err(error) => {
+                eprintln!("sandlot-agent: port {port}: {error}");
+                failed = Some(error);
+            }
+        }
+    }
+    match failed {
+        Some(error) if open.is_empty() => Err(AgentError::NoPort(error)),
+        _ => Ok(open),
+    }
+}
+
+fn state_folder(wanted: Option<PathBuf>) -> Result<PathBuf, AgentError> {
+    if let Some(wanted) = wanted {
+        return Ok(wanted);
+    }
+    let mut refused = io::Error::from(io::ErrorKind::NotFound);
+    for place in STATE_PLACES {
+        match writable(Path::new(place)) {
+            Ok(()) => return Ok(place.into()),
+            Err(error) => refused = error,
+        }
+    }
+    Err(AgentError::NoState(refused))
+}
+
+fn writable(folder: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK)?;
+    Ok(())
+}

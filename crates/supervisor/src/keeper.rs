@@ -278,6 +278,7 @@ fn leave(descriptors: &Descriptors) -> ! {
                 held.iter().for_each(save_rest);
                 break;
             }
+            // SAFETY: as above; waiting for no descriptor is a short sleep.
             unsafe {
                 libc::flock(descriptors.bell.as_raw_fd(), libc::LOCK_UN);
                 libc::poll(ptr::null_mut(), 0, 2);

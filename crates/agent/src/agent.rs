@@ -1,0 +1,79 @@
+//! The agent itself: what its doors share.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use sandlot_supervisor::{Key, Limits, Supervisor};
+
+use crate::{container::MainCommand, environment::Environment, files::Grounds, reset};
+
+/// Everything the doors work with.
+pub struct Agent {
+    pub(crate) supervisor: Supervisor,
+    pub(crate) environment: Environment,
+    pub(crate) grounds: Grounds,
+    /// The container's own command, where the agent started it.
+    pub(crate) main: Option<Arc<MainCommand>>,
+    /// Sets apart the names of runs that nobody asked for by key.
+    born: Duration,
+    unnamed: AtomicU64,
+}
+
+impl Agent {
+    /// An agent that works in `workspace` and keeps its records in `state`.
+    pub async fn open(
+        workspace: PathBuf,
+        state: &Path,
+        environment: Environment,
+        main: Option<Arc<MainCommand>>,
+    ) -> std::io::Result<Self> {
+        let supervisor = Supervisor::open(state, Limits::default()).await?;
+        let mut reserved = vec![state.canonicalize()?];
+        reserved.extend(own_folder());
+        Ok(Self {
+            supervisor,
+            environment,
+            grounds: Grounds {
+                workspace,
+                reserved,
+            },
+            main,
+            born: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
+            unnamed: AtomicU64::new(0),
+        })
+    }
+
+    /// A key for a run that nobody will ask for again.
+    pub(crate) fn next_key(&self) -> Key {
+        let number = self.unnamed.fetch_add(1, Ordering::Relaxed);
+        let key = format!("unnamed/{}/{number}", self.born.as_nanos());
+        Key::new(key).expect("neither empty nor long")
+    }
+
+    /// Where a command works: below the workspace unless it says otherwise.
+    pub(crate) fn directory(&self, wanted: &str) -> PathBuf {
+        let directory = self.grounds.workspace.join(wanted);
+        if wanted.is_empty() && !directory.is_dir() {
+            PathBuf::from("/")
+        } else {
+            directory
+        }
+    }
+
+    /// Ends every process and, unless told to keep them, removes the workspace's files.
+    pub(crate) async fn reset(&self, preserve_files: bool) -> Result<String, String> {
+        reset::reset(self, preserve_files).await
+    }
+}
+
+/// The folder the agent's own binary is in, unless that is a folder of the system's.
+fn own_folder() -> Option<PathBuf> {
+    let folder = std::env::current_exe().ok()?.parent()?.to_owned();
+    folder.ends_with(".sandlot").then_some(folder)
+}

@@ -1,0 +1,125 @@
+//! Applying unified diffs, as `diff -u` or `git diff` make them.
+
+use std::{io::Read, path::Path};
+
+use bytes::Bytes;
+use cap_std::fs::PermissionsExt;
+use diffy::patch_set::{FileMode, FileOperation, FilePatch, ParseOptions, PatchKind, PatchSet};
+
+use super::{FileError, Grounds, place::Place, write::Change};
+
+/// The largest file that a diff is applied to.
+const LARGEST: u64 = 64 << 20;
+
+/// What a diff asks for, worked out against the files as they are. Writes nothing.
+pub(crate) fn plan(
+    grounds: &Grounds,
+    base: &Path,
+    diff: &str,
+) -> Result<Vec<(Place, Change)>, FileError> {
+    let options = if diff.contains("diff --git ") {
+        ParseOptions::gitdiff()
+    } else {
+        ParseOptions::unidiff()
+    };
+    let mut planned = Vec::new();
+    for file in PatchSet::parse(diff, options) {
+        let file = file.map_err(|error| FileError::NotADiff(error.to_string()))?;
+        planned.extend(plan_file(grounds, base, &file)?);
+    }
+    if planned.is_empty() {
+        return Err(FileError::NotADiff("it names no file to change".to_owned()));
+    }
+    Ok(planned)
+}
+
+fn plan_file(
+    grounds: &Grounds,
+    base: &Path,
+    file: &FilePatch<'_, str>,
+) -> Result<Vec<(Place, Change)>, FileError> {
+    let (from, to, keep) = paths(file.operation());
+    if let Some(FileMode::Symlink | FileMode::Gitlink) = file.new_mode() {
+        return Err(FileError::Unsupported {
+            path: name(&to, &from),
+            what: "a link",
+        });
+    }
+    let PatchKind::Text(patch) = file.patch() else {
+        return Err(FileError::Unsupported {
+            path: name(&to, &from),
+            what: "a binary file",
+        });
+    };
+    let source = from
+        .as_deref()
+        .map(|path| grounds.place(base, path))
+        .transpose()?;
+    let (before, mode) = match &source {
+        Some(place) => read(place)?,
+        None => (String::new(), None),
+    };
+    let after = diffy::apply(&before, patch).map_err(|error| FileError::DoesNotApply {
+        path: name(&to, &from),
+        error: error.to_string(),
+    })?;
+    let mode = match file.new_mode() {
+        Some(FileMode::Executable) => Some(0o755),
+        Some(FileMode::Regular) => Some(0o644),
+        _ => mode,
+    };
+    let mut planned = Vec::new();
+    if let Some(path) = &to {
+        let change = Change::Write {
+            path: path.clone(),
+            content: Bytes::from(after),
+            mode,
+        };
+        planned.push((grounds.place(base, path)?, change));
+    }
+    if let (Some(place), Some(path)) = (source, from)
+        && to.as_ref() != Some(&path)
+        && !keep
+    {
+        planned.push((place, Change::Remove { path }));
+    }
+    Ok(planned)
+}
+
+/// The file a patch starts from, the one it results in, and whether the first one stays.
+fn paths(operation: &FileOperation<'_, str>) -> (Option<String>, Option<String>, bool) {
+    match operation {
+        FileOperation::Create(to) => (None, Some(stripped(to, "b/")), false),
+        FileOperation::Delete(from) => (Some(stripped(from, "a/")), None, false),
+        // Without the word of git, differing names are a backup's name and the file's own.
+        FileOperation::Modify { original, modified } => {
+            let to = if original.starts_with("a/") {
+                stripped(modified, "b/")
+            } else {
+                modified.to_string()
+            };
+            (Some(to.clone()), Some(to), false)
+        }
+        FileOperation::Rename { from, to } => (Some(from.to_string()), Some(to.to_string()), false),
+        FileOperation::Copy { from, to } => (Some(from.to_string()), Some(to.to_string()), true),
+    }
+}
+
+fn stripped(path: &str, prefix: &str) -> String {
+    path.strip_prefix(prefix).unwrap_or(path).to_owned()
+}
+
+fn name(to: &Option<String>, from: &Option<String>) -> String {
+    to.as_ref().or(from.as_ref()).cloned().unwrap_or_default()
+}
+
+fn read(place: &Place) -> Result<(String, Option<u32>), FileError> {
+    let system = FileError::system(&place.full);
+    let file = place.root.open(&place.below).map_err(&system)?;
+    let mode = file.metadata().map_err(&system)?.permissions().mode() & 0o7777;
+    let mut text = String::new();
+    file.take(LARGEST)
+        .read_to_string(&mut text)
+        .map_err(&system)?;
+    Ok((text, Some(mode)))
+}

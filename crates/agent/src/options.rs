@@ -1,0 +1,219 @@
+//! What the agent was asked to do: its command line and its own variables.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use lexopt::{Arg, Parser, ValueExt};
+
+/// What `--help` says.
+const HELP: &str = "\
+sandlot-agent: runs commands in a sandbox, once, whole and bounded
+
+  sandlot-agent [OPTIONS]                   serve, as a sidecar
+  sandlot-agent run [OPTIONS] -- CMD ARG…   serve beside the container's own command
+  sandlot-agent install FOLDER              copy this program into a folder
+
+Options, and the variables that say the same:
+  --workspace FOLDER   where commands work                  SANDLOT_WORKSPACE    [/workspace]
+  --state-dir FOLDER   where records and output are kept    SANDLOT_STATE_DIR
+  --grpc-port PORT     gRPC, may be given more than once    SANDLOT_GRPC_PORT    [50051 and 9090]
+  --http-port PORT     health over HTTP, 0 for none         SANDLOT_HTTP_PORT    [8080; none with run]
+  --plain              serve gRPC to anybody, without TLS   SANDLOT_PLAIN=true
+  --help, --version
+";
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Serve the doors, with the container's own command where there is one.
+    Serve(Options),
+    /// Copy this program into a folder.
+    Install(PathBuf),
+    /// Say this and be done.
+    Say(String),
+}
+
+/// How to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Where commands work and files go.
+    pub workspace: PathBuf,
+    /// Where records and output are kept; the first place that works if not said.
+    pub state: Option<PathBuf>,
+    /// The ports of the gRPC door.
+    pub grpc_ports: Vec<u16>,
+    /// The port of the health door, if any.
+    pub http_port: Option<u16>,
+    /// Whether anybody may call.
+    pub plain: bool,
+    /// The container's own command; `None` for a sidecar.
+    pub command: Option<Vec<OsString>>,
+}
+
+/// What is wrong with the command line.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    /// A word that means nothing here.
+    #[error("{0}; see --help")]
+    Usage(#[from] lexopt::Error),
+    /// The command to run is missing.
+    #[error("run needs a command: sandlot-agent run -- CMD ARG…")]
+    NoCommand,
+    /// A variable has a value that makes no sense.
+    #[error("the variable {name} is {value:?}, which is not {wanted}")]
+    Variable {
+        /// Its name.
+        name: &'static str,
+        /// What it is.
+        value: String,
+        /// What it should be.
+        wanted: &'static str,
+    },
+}
+
+/// Reads the command line, and the agent's own variables through `variable`.
+pub fn parse(
+    words: impl IntoIterator<Item = OsString>,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Task, OptionsError> {
+    let mut parser = Parser::from_args(words);
+    let mut given = Given::from_variables(&variable)?;
+    let mut running = false;
+    let mut ports = Vec::new();
+    while let Some(word) = parser.next()? {
+        match word {
+            Arg::Value(value) if value == "run" && !running => running = true,
+            Arg::Value(value) if value == "install" => {
+                return Ok(Task::Install(parser.value()?.into()));
+            }
+            Arg::Value(value) if running => {
+                let command = std::iter::once(value).chain(parser.raw_args()?).collect();
+                return Ok(Task::Serve(given.finish(ports, Some(command))));
+            }
+            Arg::Long("workspace") => given.workspace = Some(parser.value()?.into()),
+            Arg::Long("state-dir") => given.state = Some(parser.value()?.into()),
+            Arg::Long("grpc-port") => ports.push(parser.value()?.parse()?),
+            Arg::Long("http-port") => given.http_port = Some(parser.value()?.parse()?),
+            Arg::Long("plain") => given.plain = true,
+            Arg::Long("help") | Arg::Short('h') => return Ok(Task::Say(HELP.to_owned())),
+            Arg::Long("version") => {
+                return Ok(Task::Say(format!(
+                    "sandlot-agent {}\n",
+                    env!("CARGO_PKG_VERSION")
+                )));
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if running {
+        Err(OptionsError::NoCommand)
+    } else {
+        Ok(Task::Serve(given.finish(ports, None)))
+    }
+}
+
+#[derive(Default)]
+struct Given {
+    workspace: Option<PathBuf>,
+    state: Option<PathBuf>,
+    grpc_port: Option<u16>,
+    http_port: Option<u16>,
+    plain: bool,
+}
+
+impl Given {
+    fn from_variables(variable: &impl Fn(&str) -> Option<String>) -> Result<Self, OptionsError> {
+        let port = |name| match variable(name) {
+            None => Ok(None),
+            Some(value) => match value.parse() {
+                Ok(port) => Ok(Some(port)),
+                Err(_) => Err(OptionsError::Variable {
+                    name,
+                    value,
+                    wanted: "a port",
+                }),
+            },
+        };
+        Ok(Self {
+            workspace: variable("SANDLOT_WORKSPACE").map(PathBuf::from),
+            state: variable("SANDLOT_STATE_DIR").map(PathBuf::from),
+            grpc_port: port("SANDLOT_GRPC_PORT")?,
+            http_port: port("SANDLOT_HTTP_PORT")?,
+            plain: variable("SANDLOT_PLAIN").is_some_and(|value| value == "true"),
+        })
+    }
+
+    fn finish(self, mut grpc_ports: Vec<u16>, command: Option<Vec<OsString>>) -> Options {
+        if grpc_ports.is_empty() {
+            grpc_ports = self
+                .grpc_port
+                .map_or_else(|| vec![50051, 9090], |port| vec![port]);
+        }
+        // Beside a user's own server, a port that nobody asked for is better left free.
+        let usual = if command.is_some() { 0 } else { 8080 };
+        let http_port = Some(self.http_port.unwrap_or(usual)).filter(|port| *port != 0);
+        Options {
+            workspace: self.workspace.unwrap_or_else(|| "/workspace".into()),
+            state: self.state,
+            grpc_ports,
+            http_port,
+            plain: self.plain,
+            command,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Task, OptionsError> {
+        parse(line.split_whitespace().map(OsString::from), |_| None)
+    }
+
+    fn serve(line: &str) -> Options {
+        match read(line).unwrap() {
+            Task::Serve(options) => options,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_sidecar_serves_where_its_clients_look() {
+        let options = serve("");
+        assert_eq!(
+            (options.grpc_ports, options.http_port),
+            (vec![50051, 9090], Some(8080))
+        );
+        assert_eq!(
+            serve("--grpc-port 9090 --http-port=81 --workspace /w").workspace,
+            PathBuf::from("/w")
+        );
+    }
+
+    #[test]
+    fn the_command_keeps_its_own_options() {
+        let options = serve("run --plain -- sh -c --help -- x");
+        assert_eq!(options.command.unwrap(), ["sh", "-c", "--help", "--", "x"]);
+        assert!(options.plain && options.http_port.is_none());
+        assert_eq!(serve("run sleep 1").command.unwrap(), ["sleep", "1"]);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        assert!(matches!(read("run"), Err(OptionsError::NoCommand)));
+        assert!(
+            read("--no-such")
+                .unwrap_err()
+                .to_string()
+                .contains("--no-such")
+        );
+        let error = parse([], |name| {
+            (name == "SANDLOT_HTTP_PORT").then(|| "eighty".to_owned())
+        })
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the variable SANDLOT_HTTP_PORT is \"eighty\", which is not a port"
+        );
+    }
+}

@@ -1,0 +1,114 @@
+//! Making the container as good as new: nobody left running, nothing left lying about.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sandlot_supervisor::tree::{self, Root};
+
+use crate::agent::Agent;
+
+/// How long all processes may take to die.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) async fn reset(agent: &Agent, preserve_files: bool) -> Result<String, String> {
+    let held = agent.main.as_ref().map(|main| main.hold_back());
+    kill_everybody(agent).await?;
+    let mut done = "no process is left".to_owned();
+    if !preserve_files {
+        let workspace = agent.grounds.workspace.clone();
+        let emptying = tokio::task::spawn_blocking(move || empty(&workspace));
+        let removed = emptying.await.map_err(|error| error.to_string())??;
+        done = format!("{done}, {removed} entries were removed from the workspace");
+    }
+    // The container's own command begins anew, in the clean place.
+    drop(held);
+    Ok(done)
+}
+
+/// Kills every process below the agent and looks until it sees none.
+async fn kill_everybody(agent: &Agent) -> Result<(), String> {
+    let everybody = Root {
+        above: std::process::id().cast_signed(),
+        session: 0,
+    };
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    for run in agent.supervisor.runs() {
+        run.kill();
+    }
+    loop {
+        let look = move || {
+            tree::kill_all(everybody);
+            tree::members(everybody)
+        };
+        let left = tokio::task::spawn_blocking(look)
+            .await
+            .map_err(|error| error.to_string())?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Err(format!(
+                "processes {left:?} could not be killed: delete the pod"
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Removes everything in a folder, but not the folder: it may be a volume's root. Says how
+/// many entries there were, and looks again whether really nothing is left.
+fn empty(folder: &Path) -> Result<usize, String> {
+    let failed = |path: &Path| {
+        let path = path.display().to_string();
+        move |error: io::Error| format!("{path}: {error}")
+    };
+    let mut removed = 0;
+    for entry in entries(folder).map_err(failed(folder))? {
+        remove(&entry).map_err(failed(&entry))?;
+        removed += 1;
+    }
+    match entries(folder).map_err(failed(folder))?.first() {
+        Some(left) => Err(format!(
+            "{} appeared while the workspace was emptied",
+            left.display()
+        )),
+        None => Ok(removed),
+    }
+}
+
+fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(folder) {
+        Ok(found) => found.map(|entry| entry.map(|e| e.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes one entry, links as links. A folder that its owner locked is opened first.
+fn remove(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.is_dir() {
+        return fs::remove_file(path);
+    }
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            unlock(path)?;
+            fs::remove_dir_all(path)
+        }
+        other => other,
+    }
+}
+
+fn unlock(folder: &Path) -> io::Result<()> {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            unlock(&entry.path())?;
+        }
+    }
+    Ok(())
+}

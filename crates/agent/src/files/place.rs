@@ -46,6 +46,9 @@ impl Grounds {
             .strip_prefix(&root.0)
             .map_err(|_| escapes(path, base))?
             .to_owned();
+        if below.as_os_str().is_empty() {
+            return Err(FileError::Nameless(path.to_owned()));
+        }
         self.check_reserved(&root.1, &below)?;
         let root = Dir::open_ambient_dir(&root.1, ambient_authority())
             .map_err(FileError::system(&root.1))?;

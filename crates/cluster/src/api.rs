@@ -11,6 +11,7 @@ use crate::access::{Authorizer, Tokens};
 use crate::admission::Chain;
 use crate::kinds::{Kind, Registry};
 use crate::kubelet::Kubelet;
+use crate::metrics::Metrics;
 use crate::record::{self, Facts, Record};
 use crate::status::ApiError;
 
@@ -29,6 +30,7 @@ pub(crate) struct Api {
     pub(crate) kubelet: OnceLock<Arc<dyn Kubelet>>,
     /// Held while the names of definitions are given out.
     pub(crate) settling: tokio::sync::Mutex<()>,
+    pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
     /// Cancelled when the server goes: watches end, new requests are turned away.
     pub(crate) stop: CancellationToken,

@@ -20,6 +20,7 @@ use crate::admission::Chain;
 use crate::api::Api;
 use crate::kinds::{Registry, definitions, removal};
 use crate::kubelet::Kubelet;
+use crate::metrics::Metrics;
 use crate::server::{CertificateError, authority, signing_key};
 use crate::status::{ApiError, Reason};
 use crate::{access, bootstrap, front, schemas};
@@ -77,6 +78,7 @@ impl Cluster {
             admission: config.admission,
             kubelet: OnceLock::new(),
             settling: tokio::sync::Mutex::default(),
+            metrics: Metrics::new(),
             clock: Timestamp::now,
             stop: CancellationToken::new(),
             store,

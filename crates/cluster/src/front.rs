@@ -2,7 +2,7 @@
 //! HTTP response goes out. Whatever goes wrong on the way is answered with a Status.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use crate::answer::{Answer, failed};
 use crate::api::Api;
 use crate::call::Call;
 use crate::discovery;
+use crate::metrics::Labels;
 use crate::negotiate::Accept;
 use crate::request::{self, Request, Target, Verb};
 use crate::status::ApiError;
@@ -33,24 +34,36 @@ pub(crate) async fn handle(
     user: User,
     request: HttpRequest<Body>,
 ) -> Response<Body> {
-    let mut warnings = Vec::new();
-    let mut response = match answer(api, user, request, &mut warnings).await {
+    let running = api.metrics.begin();
+    let began = Instant::now();
+    let mut aside = Aside::default();
+    let mut response = match answer(&api, user, request, &mut aside).await {
         Ok(response) => response,
         Err(error) => failed(&error),
     };
-    for warning in warnings {
+    for warning in aside.warnings {
         response
             .headers_mut()
             .append(http::header::WARNING, warning_header(&warning));
     }
+    let code = response.status().as_u16();
+    api.metrics.answered(aside.labels, code, began.elapsed());
+    drop(running);
     response
 }
 
+/// What is learnt about a request beside its answer.
+#[derive(Default)]
+struct Aside {
+    warnings: Vec<String>,
+    labels: Labels,
+}
+
 async fn answer(
-    api: Arc<Api>,
+    api: &Arc<Api>,
     user: User,
     request: HttpRequest<Body>,
-    warnings: &mut Vec<String>,
+    aside: &mut Aside,
 ) -> Result<Response<Body>, ApiError> {
     let (parts, body) = request.into_parts();
     if parts
@@ -65,10 +78,10 @@ async fn answer(
         ));
     }
     let target = request::parse(&parts.method, &parts.uri)?;
-    authorize(&api, &user, &target, &parts.method)?;
+    authorize(api, &user, &target, &parts.method)?;
     let asked = match target {
         Target::Resource(asked) => *asked,
-        other => return discovery::answer(&api, &parts, &other),
+        other => return discovery::answer(api, &parts, &other),
     };
     let kinds = api.registry.now();
     let kind = kinds
@@ -77,13 +90,23 @@ async fn answer(
     if !kind.namespaced && asked.namespace.is_some() && asked.resource != "namespaces" {
         return Err(ApiError::no_such_path());
     }
+    aside.labels = Labels {
+        verb: asked.verb.as_str(),
+        group: asked.group.clone(),
+        version: asked.version.clone(),
+        resource: asked.resource.clone(),
+        subresource: match kind.has(&asked.subresource) {
+            true => asked.subresource.clone(),
+            false => String::new(),
+        },
+    };
     let accept = Accept::of(&parts.headers)?;
     let body = match asked.verb {
         Verb::Get | Verb::List | Verb::Watch => Bytes::new(),
         _ => read(body).await?,
     };
     let mut call = Call {
-        api,
+        api: Arc::clone(api),
         kinds,
         kind,
         request: asked,
@@ -95,7 +118,7 @@ async fn answer(
         warnings: Vec::new(),
     };
     let result = dispatch(&mut call).await;
-    warnings.append(&mut call.warnings);
+    aside.warnings.append(&mut call.warnings);
     result?.into_response(&call)
 }
 

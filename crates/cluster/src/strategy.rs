@@ -8,6 +8,7 @@ use crate::api::Api;
 use crate::kinds::{Kind, definitions};
 use crate::object::{as_map, at, child_mut, copy_field, metadata_mut};
 use crate::status::Cause;
+use crate::subresources::pods;
 use crate::verbs::Part;
 
 /// Built-in kinds whose status may come with a new object: those who watch over them make them.
@@ -83,6 +84,17 @@ pub(crate) fn isolate(kind: &Kind, part: Part, new: &mut Value, old: &Value) {
             }
         }
         Part::Status => only_status(kind, new, old),
+        Part::Sub("finalize") => {
+            let finalizers = at(new, &["spec", "finalizers"]).cloned();
+            let status = new.get("status").cloned();
+            *new = old.clone();
+            child_mut(as_map(new), "spec")
+                .insert("finalizers".into(), finalizers.unwrap_or_else(|| json!([])));
+            if let Some(status) = status {
+                as_map(new).insert("status".into(), status);
+            }
+        }
+        Part::Sub(part) if kind.is("", "Pod") => pods::isolate(part, new, old),
         Part::Sub(_) => {}
     }
 }

@@ -21,6 +21,18 @@ macro_rules! subjects {
 }
 
 subjects! {
+    apply,
+    bad_input,
     crud,
+    custom_kinds,
+    discovery,
+    dry_run,
+    field_validation,
+    lists,
     metadata,
+    namespaces,
+    patches,
+    selectors,
+    subresources,
+    watches,
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::subresource;
 use crate::kinds::{Kind, Kinds, api_version};
 use crate::status::ApiError;
 
@@ -74,11 +75,16 @@ fn lines(kind: &Kind) -> Vec<Value> {
         main["categories"] = kind.categories.clone().into();
     }
     let mut lines = vec![main];
-    lines.extend(kind.subresources.iter().map(|sub| {
-        json!({
-            "name": format!("{}/{sub}", kind.plural), "singularName": "", "namespaced": kind.namespaced,
-            "kind": kind.kind, "verbs": ["get", "patch", "update"],
-        })
+    lines.extend(subresource::of(kind).map(|sub| {
+        let mut line = json!({
+            "name": format!("{}/{}", kind.plural, sub.name), "singularName": "",
+            "namespaced": kind.namespaced, "kind": sub.kind, "verbs": sub.verbs,
+        });
+        if sub.group != kind.group || sub.version != kind.version {
+            line["group"] = sub.group.into();
+            line["version"] = sub.version.into();
+        }
+        line
     }));
     lines
 }

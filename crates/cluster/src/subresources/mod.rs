@@ -1,7 +1,9 @@
 //! What lies below an object's path: its status, its scale, and what can be done with it
 //! beyond reading and writing.
 
+pub(crate) mod pods;
 mod questions;
+mod scale;
 
 pub(crate) use questions::answer as question;
 
@@ -21,6 +23,21 @@ pub(crate) async fn dispatch(call: &mut Call) -> Result<Answer, ApiError> {
         ("status", Verb::Update) => verbs::update(call, Part::Status).await,
         ("status", Verb::Patch) => verbs::patch(call, Part::Status).await,
         ("token", Verb::Create) => questions::token(call),
+        ("scale", _) => scale::scale(call).await,
+        ("binding", _) => pods::bind(call).await,
+        ("eviction", _) => pods::evict(call).await,
+        ("finalize", Verb::Update) => verbs::update(call, Part::Sub("finalize")).await,
+        ("ephemeralcontainers" | "resize", Verb::Get) => verbs::get(call),
+        ("ephemeralcontainers", verb) => write(call, verb, "ephemeralcontainers").await,
+        ("resize", verb) => write(call, verb, "resize").await,
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+async fn write(call: &mut Call, verb: Verb, part: &'static str) -> Result<Answer, ApiError> {
+    match verb {
+        Verb::Update => verbs::update(call, Part::Sub(part)).await,
+        Verb::Patch => verbs::patch(call, Part::Sub(part)).await,
         _ => Err(ApiError::method_not_allowed()),
     }
 }

@@ -25,9 +25,14 @@ const ATTEMPTS: usize = 16;
 /// Removes an object, or marks it when others must agree first.
 pub(crate) async fn delete(call: &mut Call) -> Result<Answer, ApiError> {
     let wish = wish_of(call)?;
+    delete_as(call, &wish).await
+}
+
+/// Removes the object of a request as somebody wishes.
+pub(crate) async fn delete_as(call: &mut Call, wish: &DeleteSettings) -> Result<Answer, ApiError> {
     let name = call.request.name().to_owned();
     let namespace = call.namespace().to_owned();
-    let (object, gone) = delete_one(call, &namespace, &name, &wish).await?;
+    let (object, gone) = delete_one(call, &namespace, &name, wish).await?;
     // Pods and namespaces answer with themselves, as they may go on for a while.
     let shows_itself = call.kind.is("", "Pod") || call.kind.is("", "Namespace");
     if gone && !shows_itself {

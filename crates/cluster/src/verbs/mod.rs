@@ -11,11 +11,11 @@ mod watch;
 mod write;
 
 pub(crate) use create::create;
-pub(crate) use delete::{delete, delete_collection};
+pub(crate) use delete::{delete, delete_as, delete_collection};
 pub(crate) use deletion::{Fate, fate_of};
-pub(crate) use get::get;
+pub(crate) use get::{get, read};
 pub(crate) use list::list;
-pub(crate) use patch::patch;
+pub(crate) use patch::{patch, patched};
 pub(crate) use update::update;
 pub(crate) use watch::watch;
-pub(crate) use write::Part;
+pub(crate) use write::{Part, change};

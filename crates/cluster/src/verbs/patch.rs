@@ -42,7 +42,13 @@ pub(crate) async fn patch(call: &mut Call, part: Part) -> Result<Answer, ApiErro
     }
 }
 
-fn patched(call: &Call, format: PatchFormat, old: &Value, body: &Value) -> Result<Value, ApiError> {
+/// What a patch makes of an object.
+pub(crate) fn patched(
+    call: &Call,
+    format: PatchFormat,
+    old: &Value,
+    body: &Value,
+) -> Result<Value, ApiError> {
     let result = match format {
         PatchFormat::Json => patch::json::apply(old, body),
         PatchFormat::Merge | PatchFormat::Apply => patch::merge::apply(old, body),

@@ -130,7 +130,7 @@ async fn make(
     };
     let mut request = Request::builder()
         .method(method)
-        .uri(path.replace(' ', "%20"));
+        .uri(path.replace(' ', "%20").replace('>', "%3E"));
     if !headers
         .iter()
         .any(|(key, _)| key.eq_ignore_ascii_case("content-type"))

@@ -92,7 +92,8 @@ pub fn validate_update(old: &Value, new: &Value) -> Vec<Cause> {
                 "metadata.finalizers",
                 format!(
                     "no new finalizers can be added if the object is being deleted, found new \
-                     finalizers {added:?}"
+                     finalizers []string{{{}}}",
+                    added.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>().join(", ")
                 ),
             ));
         }

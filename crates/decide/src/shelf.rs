@@ -109,6 +109,11 @@ impl<P: Clone + Ord + Hash, C: Clone + Ord + Hash> Shelf<P, C> {
             .fold(0, |sum, pods| sum.saturating_add(*pods))
     }
 
+    /// Who waits, the one first in line first.
+    pub fn claimants(&self) -> impl Iterator<Item = &C> {
+        self.waiting.keys().map(|(_, claimant)| claimant)
+    }
+
     /// The place of a claimant in the line, counted in pods wanted by those before it.
     pub fn ahead_of(&self, claimant: &C) -> Option<u32> {
         let place = *self.place.get(claimant)?;

@@ -1,1 +1,27 @@
-//! (being laid)
+//! The controllers of Sandlot: watch, decide, write.
+//!
+//! One loop ([`run`]) owns an in-memory picture of all pools, pods, sandboxes and tasks. Watches
+//! feed it; thin controllers, one file each, look at what has changed, ask `sandlot-decide` what
+//! to do, and put writes on a tray; the loop sends them off and takes the answers in. It holds a
+//! `kube::Client` and never knows whether a cluster or a library is at the other end.
+
+mod agents;
+mod crds;
+mod dispatch;
+mod error;
+mod events;
+mod expiry;
+mod index;
+mod metrics;
+mod pods;
+mod run;
+mod sandbox;
+mod settings;
+mod task;
+mod warm_pool;
+mod world;
+
+pub use crds::install_crds;
+pub use error::Error;
+pub use run::run;
+pub use settings::{Agent, BadSetting, Delivery, Identity, Settings};

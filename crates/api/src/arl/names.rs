@@ -28,7 +28,7 @@ pub const CLAIMED_AT: &str = "arl.infra.io/allocated-at";
 /// Annotation: which version of the pool's template a pod was made from.
 pub const TEMPLATE: &str = "arl.infra.io/template-revision";
 
-/// Finalizer: the sandbox's pod must be wiped and handed back before the sandbox may go.
+/// Finalizer: older operators held sandboxes with it; it is taken away when a sandbox goes.
 pub const SANDBOX_FINALIZER: &str = "arl.infra.io/sandbox-finalizer";
 /// A name as a label value: as it is where it fits, else its start with a hash that keeps it apart.
 ///

@@ -1,0 +1,196 @@
+//! What came of the operator's own writes goes into the index, before the watch tells of it.
+
+use jiff::Timestamp;
+use kube::Error;
+use sandlot_api::arl::WarmPool;
+use sandlot_decide::expiry::later;
+
+use super::{Claimed, Wake, Written};
+use crate::{
+    index::Key,
+    task,
+    world::{World, reference},
+};
+
+/// Takes in what came of a write.
+pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
+    match written {
+        Written::PodCreated { pool, result } => pod_created(world, &pool, result, now),
+        Written::PodDeleted { pod, result } => {
+            // The watch takes the pod away; a pod that could not be deleted is looked at again.
+            if let Err(error) = result {
+                let Some(entry) = world.index.pods.get_mut(&pod) else { return };
+                tracing::warn!(%pod, %error, "a pod could not be deleted");
+                entry.busy = false;
+                let pool = entry.pool.clone();
+                world.failed(Wake::Orphan(pod), now);
+                world.failed(Wake::Pool(pool), now);
+            }
+        }
+        Written::PodReturned { pod, result } => {
+            let Some(entry) = world.index.pods.get_mut(&pod) else { return };
+            entry.busy = false;
+            match result {
+                Ok(returned) => world.index.see_pod(&returned, now),
+                Err(error) => {
+                    tracing::warn!(%pod, %error, "a wiped pod could not be returned");
+                    world.failed(Wake::Orphan(pod), now);
+                }
+            }
+        }
+        Written::Claimed(claimed) => claim(world, *claimed, now),
+        Written::Sandbox { key, result } => {
+            let Some(entry) = world.index.sandboxes.get_mut(&key) else { return };
+            match result {
+                Ok(Some(sandbox)) => {
+                    entry.writing = false;
+                    world.succeeded(&Wake::Sandbox(key));
+                    world.index.see_sandbox(&sandbox, now);
+                }
+                // Deleted: the watch will say so.
+                Ok(None) => {}
+                Err(error) => {
+                    entry.writing = false;
+                    say(&key, &error, "a sandbox's status");
+                    world.failed(Wake::Sandbox(key), now);
+                }
+            }
+        }
+        Written::Pool { key, result } => {
+            let Some(entry) = world.index.pools.get_mut(&key) else { return };
+            entry.writing = false;
+            match result {
+                Ok(pool) => {
+                    world.succeeded(&Wake::Pool(key));
+                    world.index.see_pool(&pool);
+                }
+                Err(error) => {
+                    say(&key, &error, "a pool's status");
+                    world.failed(Wake::Pool(key), now);
+                }
+            }
+        }
+        Written::Task { key, result } => task_written(world, key, result),
+    }
+}
+
+fn pod_created(
+    world: &mut World,
+    key: &Key,
+    result: Result<Box<k8s_openapi::api::core::v1::Pod>, Error>,
+    now: Timestamp,
+) {
+    let seen = result
+        .as_ref()
+        .ok()
+        .and_then(|pod| Key::of(&pod.metadata))
+        .filter(|pod| !world.index.pods.contains_key(pod));
+    let Some(entry) = world.index.pools.get_mut(key) else { return };
+    entry.creating = entry.creating.saturating_sub(1);
+    match result {
+        Ok(_) => {
+            // Not seen yet: it counts as being made until the watch tells of it.
+            if let Some(pod) = seen {
+                entry.expected.insert(pod.name, now);
+            }
+        }
+        Err(error) => {
+            let message = match &error {
+                Error::Api(status) => status.message.clone(),
+                other => other.to_string(),
+            };
+            tracing::warn!(pool = %key, %error, "a pod could not be made");
+            // One refusal of a batch speaks for all of them.
+            if entry.failures.last.is_none_or(|last| later(last, super::LEAVING) < now) {
+                entry.failures.refused(message.clone(), now);
+                let about = reference::<WarmPool>(key, &entry.uid);
+                world.events.warn(about, "CreateRefused", "CreatePod", message);
+            }
+        }
+    }
+    world.index.marks.pool(key);
+}
+
+fn claim(world: &mut World, claimed: Claimed, now: Timestamp) {
+    let Claimed {
+        pod,
+        pod_revision,
+        sandbox,
+        given,
+        told,
+    } = claimed;
+    if let Some(entry) = world.index.sandboxes.get_mut(&sandbox) {
+        entry.writing = false;
+    }
+    match given {
+        Ok(given) => world.index.see_pod(&given, now),
+        Err(error) => {
+            say(&pod, &error, "a claim");
+            world.index.unclaim(&pod, pod_revision);
+            world.failed(Wake::Sandbox(sandbox.clone()), now);
+        }
+    }
+    match told {
+        Some(Ok(told)) => {
+            if let Some(entry) = world.index.sandboxes.get(&sandbox) {
+                world.metrics.claimed(entry.seen, now);
+            }
+            world.succeeded(&Wake::Sandbox(sandbox));
+            world.index.see_sandbox(&told, now);
+        }
+        Some(Err(error)) => {
+            say(&sandbox, &error, "a sandbox's status");
+            world.failed(Wake::Sandbox(sandbox), now);
+        }
+        None => {}
+    }
+}
+
+fn task_written(world: &mut World, key: Key, result: Result<Option<Box<sandlot_api::arl::Task>>, Error>) {
+    let now = Timestamp::now();
+    let Some(entry) = world.index.tasks.get_mut(&key) else { return };
+    match result {
+        Ok(Some(written)) => {
+            entry.writing = false;
+            world.succeeded(&Wake::Task(key.clone()));
+            world.index.see_task(&written);
+            if world.index.tasks.get(&key).is_some_and(|task| task.is_finished()) {
+                world.runs.remove(&key);
+            }
+        }
+        // Deleted: the watch will say so.
+        Ok(None) => {}
+        Err(error) => {
+            entry.writing = false;
+            if is_too_large(&error)
+                && let Some(report) = world.runs.get_mut(&key).and_then(|run| run.report.as_mut())
+            {
+                tracing::warn!(task = %key, "the output is too large for a status and is cut short");
+                task::shrink(report);
+            }
+            say(&key, &error, "a task's status");
+            world.failed(Wake::Task(key), now);
+        }
+    }
+}
+
+fn is_too_large(error: &Error) -> bool {
+    match error {
+        Error::Api(status) => {
+            matches!(status.code, 413 | 422)
+                || status.message.contains("too large")
+                || status.message.contains("larger than")
+        }
+        _ => false,
+    }
+}
+
+/// Conflicts are part of life; anything else is worth a line.
+fn say(key: &Key, error: &Error, what: &str) {
+    match error {
+        Error::Api(status) if status.code == 409 || status.code == 404 => {
+            tracing::debug!(%key, %error, what, "written too late");
+        }
+        error => tracing::warn!(%key, %error, what, "could not be written"),
+    }
+}

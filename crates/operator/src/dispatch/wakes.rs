@@ -1,0 +1,85 @@
+//! What to look at again, and when.
+
+use std::collections::{BTreeSet, HashMap};
+
+use jiff::Timestamp;
+
+use crate::index::{Key, Marks};
+
+/// Something to look at again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Wake {
+    Pool(Key),
+    Sandbox(Key),
+    Task(Key),
+    Orphan(Key),
+}
+
+/// Times to look again: one for each thing, the earliest asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Wakes {
+    order: BTreeSet<(Timestamp, Wake)>,
+    due: HashMap<Wake, Timestamp>,
+}
+
+impl Wakes {
+    /// Look at this again, no later than then.
+    pub(crate) fn at(&mut self, when: Timestamp, wake: Wake) {
+        if let Some(known) = self.due.get(&wake) {
+            if *known <= when {
+                return;
+            }
+            self.order.remove(&(*known, wake.clone()));
+        }
+        self.due.insert(wake.clone(), when);
+        self.order.insert((when, wake));
+    }
+
+    /// When something is due next.
+    pub(crate) fn next(&self) -> Option<Timestamp> {
+        self.order.first().map(|(when, _)| *when)
+    }
+
+    /// Marks what is due.
+    pub(crate) fn ring(&mut self, now: Timestamp, marks: &mut Marks) {
+        while let Some((when, _)) = self.order.first()
+            && *when <= now
+        {
+            let Some((_, wake)) = self.order.pop_first() else { return };
+            self.due.remove(&wake);
+            match wake {
+                Wake::Pool(key) => marks.pool(&key),
+                Wake::Sandbox(key) => marks.sandbox(&key),
+                Wake::Task(key) => marks.task(&key),
+                Wake::Orphan(key) => marks.orphan(&key),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn the_earliest_time_asked_for_counts_and_rings_once() {
+        let key = Key {
+            namespace: "n".into(),
+            name: "a".into(),
+        };
+        let (mut wakes, mut marks) = (Wakes::default(), Marks::default());
+        wakes.at(at(5), Wake::Task(key.clone()));
+        wakes.at(at(9), Wake::Task(key.clone()));
+        wakes.at(at(3), Wake::Task(key.clone()));
+        assert_eq!(wakes.next(), Some(at(3)));
+        wakes.ring(at(2), &mut marks);
+        assert!(marks.tasks.is_empty());
+        wakes.ring(at(3), &mut marks);
+        assert!(marks.tasks.contains(&key));
+        assert_eq!(wakes.next(), None);
+    }
+}

@@ -1,0 +1,130 @@
+//! What the API tells: one stream of sights over all the kinds the operator watches.
+
+use std::{collections::HashSet, fmt::Debug};
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, Resource,
+    core::DeserializeGuard,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event},
+    },
+};
+use sandlot_api::arl::{Sandbox, Task, WarmPool, names};
+use serde::de::DeserializeOwned;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use crate::{index::Key, settings::Settings};
+
+/// How many sights may wait for the dispatcher before the watches are held back.
+const BACKLOG: usize = 1024;
+
+/// A kind the operator watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Pool,
+    Pod,
+    Sandbox,
+    Task,
+}
+
+/// Every kind there is.
+pub(crate) const KINDS: [Kind; 4] = [Kind::Pool, Kind::Pod, Kind::Sandbox, Kind::Task];
+
+/// Something seen through a watch.
+pub(crate) enum Sight {
+    Pool(Box<WarmPool>),
+    Pod(Box<Pod>),
+    Sandbox(Box<Sandbox>),
+    Task(Box<Task>),
+    Gone(Kind, Key),
+    /// These are all there are; any other is gone.
+    Complete(Kind, HashSet<Key>),
+}
+
+/// Starts the watches. They end when the receiver is dropped.
+pub(crate) fn start(client: &Client, settings: &Settings) -> (mpsc::Receiver<Sight>, JoinSet<()>) {
+    let (sights, seen) = mpsc::channel(BACKLOG);
+    let mut tasks = JoinSet::new();
+    let all = watcher::Config::default();
+    let pods = watcher::Config::default().labels(names::POOL);
+    tasks.spawn(custom(api(client, settings), all.clone(), Kind::Pool, Sight::Pool, sights.clone()));
+    tasks.spawn(custom(api(client, settings), all.clone(), Kind::Sandbox, Sight::Sandbox, sights.clone()));
+    tasks.spawn(custom(api(client, settings), all, Kind::Task, Sight::Task, sights.clone()));
+    tasks.spawn(follow(api::<Pod>(client, settings), pods, Kind::Pod, |pod| Some(Sight::Pod(Box::new(pod))), sights));
+    (seen, tasks)
+}
+
+fn api<K>(client: &Client, settings: &Settings) -> Api<K>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+{
+    match &settings.namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// A custom kind: an object that cannot be read is passed over, and does not hide the others.
+async fn custom<K>(
+    api: Api<DeserializeGuard<K>>,
+    config: watcher::Config,
+    kind: Kind,
+    sight: fn(Box<K>) -> Sight,
+    sights: mpsc::Sender<Sight>,
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let read = move |guarded: DeserializeGuard<K>| match guarded.0 {
+        Ok(object) => Some(sight(Box::new(object))),
+        Err(invalid) => {
+            let name = invalid.metadata.name.unwrap_or_default();
+            tracing::warn!(kind = ?kind, name, error = invalid.error, "an object cannot be read and is passed over");
+            None
+        }
+    };
+    follow(api, config, kind, read, sights).await;
+}
+
+async fn follow<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    kind: Kind,
+    read: impl Fn(K) -> Option<Sight>,
+    sights: mpsc::Sender<Sight>,
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let mut events = kube::runtime::watcher(api, config).default_backoff().boxed();
+    let mut listed = HashSet::new();
+    loop {
+        let event = match events.try_next().await {
+            Ok(Some(event)) => event,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::warn!(kind = ?kind, %error, "the watch was interrupted and goes on");
+                continue;
+            }
+        };
+        let sight = match event {
+            Event::Init => {
+                listed.clear();
+                None
+            }
+            Event::InitApply(object) => {
+                listed.extend(Key::of(object.meta()));
+                read(object)
+            }
+            Event::InitDone => Some(Sight::Complete(kind, std::mem::take(&mut listed))),
+            Event::Apply(object) => read(object),
+            Event::Delete(object) => Key::of(object.meta()).map(|key| Sight::Gone(kind, key)),
+        };
+        if let Some(sight) = sight
+            && sights.send(sight).await.is_err()
+        {
+            return;
+        }
+    }
+}

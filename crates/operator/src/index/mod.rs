@@ -1,0 +1,316 @@
+//! What the operator knows: one picture of pools, pods, sandboxes and tasks.
+//!
+//! Watch events and the answers to the operator's own writes go in; whichever is newer wins. Every
+//! change marks what it may concern, so that a controller looks only at what has changed. One task
+//! owns the index and everything here is plain memory, so no lock and no lookup over the network
+//! stands between a claim and its pod.
+
+mod key;
+mod marks;
+mod pod;
+mod pool;
+mod sandbox;
+mod task;
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1;
+use sandlot_api::arl::{Sandbox, Task, WarmPool};
+use sandlot_decide::{Seniority, pool::Use, shelf::Shelf};
+
+pub(crate) use key::Key;
+pub(crate) use marks::Marks;
+pub(crate) use pod::PodEntry;
+pub(crate) use pool::PoolEntry;
+pub(crate) use sandbox::SandboxEntry;
+pub(crate) use task::TaskEntry;
+
+/// The uid of an object.
+pub(crate) type Uid = Arc<str>;
+
+/// Pods to give on one side, sandboxes that wait on the other.
+pub(crate) type PoolShelf = Shelf<Key, Key>;
+
+/// One picture of all that concerns the operator.
+#[derive(Default)]
+pub(crate) struct Index {
+    pub(crate) pools: HashMap<Key, PoolEntry>,
+    pub(crate) pods: HashMap<Key, PodEntry>,
+    pub(crate) sandboxes: HashMap<Key, SandboxEntry>,
+    pub(crate) tasks: HashMap<Key, TaskEntry>,
+    /// Shelves outlive their pools: sandboxes may wait for a pool that is yet to come.
+    pub(crate) shelves: HashMap<Key, PoolShelf>,
+    pub(crate) marks: Marks,
+    pods_of_pool: HashMap<Key, HashSet<Key>>,
+    pod_of_sandbox: HashMap<Uid, Key>,
+    sandbox_by_uid: HashMap<Uid, Key>,
+    unfinished: HashMap<Key, BTreeSet<(Seniority, Key)>>,
+}
+
+impl Index {
+    /// A pool is seen.
+    pub(crate) fn see_pool(&mut self, pool: &WarmPool) {
+        let Some(key) = Key::of(&pool.metadata) else { return };
+        let Some(entry) = PoolEntry::read(&key, pool, self.pools.get(&key)) else {
+            return;
+        };
+        self.pools.insert(key.clone(), entry);
+        self.mark_waiting(&key);
+        self.marks.pool(&key);
+    }
+
+    /// A pool is gone.
+    pub(crate) fn lose_pool(&mut self, key: &Key) {
+        if self.pools.remove(key).is_some() {
+            self.mark_waiting(key);
+        }
+    }
+
+    /// A pod is seen.
+    pub(crate) fn see_pod(&mut self, pod: &v1::Pod, now: Timestamp) {
+        let Some(key) = Key::of(&pod.metadata) else { return };
+        let Some(entry) = PodEntry::read(&key, pod, self.pods.get(&key), now) else {
+            return;
+        };
+        if let Some(pool) = self.pools.get_mut(&entry.pool) {
+            pool.expected.remove(&entry.facts.name);
+        }
+        if let Some(old) = self.pods.get(&key).filter(|old| old.uid != entry.uid) {
+            let old = old.uid.clone();
+            self.forget_pod(&key, &old);
+        }
+        self.pods_of_pool.entry(entry.pool.clone()).or_default().insert(key.clone());
+        if let Some(claim) = &entry.claim {
+            self.see_claim(claim.clone(), &key);
+        }
+        let shelf = self.shelves.entry(entry.pool.clone()).or_default();
+        match entry.ready_to_give() {
+            Some(since) => shelf.put(key.clone(), since),
+            // A claim on its way is confirmed by its own answer, not by an older sight of the pod.
+            None if shelf.is_assumed(&key) && entry.claim.is_none() && !entry.facts.leaving => {}
+            None => shelf.take(&key),
+        }
+        self.marks.pool(&entry.pool);
+        self.mark_claimant(&entry);
+        self.pods.insert(key, entry);
+    }
+
+    /// A pod says that a sandbox has it. If two say so, which only a crash in the middle of a claim
+    /// can bring about, the sandbox keeps the one that its status names and the other is given back.
+    fn see_claim(&mut self, claim: Uid, pod: &Key) {
+        let rival = self.pod_of_sandbox.get(&claim).filter(|rival| *rival != pod);
+        let rival = rival.filter(|rival| self.pods.contains_key(*rival)).cloned();
+        let named = self.sandbox_of(&claim).and_then(|sandbox| sandbox.status.pod_name.as_deref());
+        match rival {
+            Some(rival) if named != Some(&*pod.name) => {
+                tracing::warn!(%pod, %rival, "two pods for one sandbox: one is given back");
+                self.marks.orphan(pod);
+            }
+            rival => {
+                if let Some(rival) = rival {
+                    self.marks.orphan(&rival);
+                }
+                self.pod_of_sandbox.insert(claim, pod.clone());
+            }
+        }
+    }
+
+    /// Whether a pod is the one that a living sandbox has.
+    pub(crate) fn keeps(&self, sandbox: &Uid, pod: &Key) -> bool {
+        self.sandbox_by_uid.contains_key(sandbox) && self.pod_of_sandbox.get(sandbox) == Some(pod)
+    }
+
+    /// A claim was refused. The pod goes back on the shelf if it has been seen anew since.
+    pub(crate) fn unclaim(&mut self, pod: &Key, revision: u64) {
+        let Some(entry) = self.pods.get(pod) else { return };
+        let Some(shelf) = self.shelves.get_mut(&entry.pool) else { return };
+        shelf.take(pod);
+        if entry.revision > revision
+            && let Some(since) = entry.ready_to_give()
+        {
+            shelf.put(pod.clone(), since);
+        }
+        let pool = entry.pool.clone();
+        self.marks.pool(&pool);
+    }
+
+    /// A pod is gone.
+    pub(crate) fn lose_pod(&mut self, key: &Key) {
+        if let Some(entry) = self.pods.get(key) {
+            let uid = entry.uid.clone();
+            self.forget_pod(key, &uid);
+        }
+    }
+
+    fn forget_pod(&mut self, key: &Key, uid: &Uid) {
+        let Some(entry) = self.pods.remove(key) else { return };
+        debug_assert_eq!(&entry.uid, uid);
+        if let Some(pods) = self.pods_of_pool.get_mut(&entry.pool) {
+            pods.remove(key);
+            if pods.is_empty() {
+                self.pods_of_pool.remove(&entry.pool);
+            }
+        }
+        if let Some(claim) = &entry.claim
+            && self.pod_of_sandbox.get(claim) == Some(key)
+        {
+            self.pod_of_sandbox.remove(claim);
+        }
+        if let Some(shelf) = self.shelves.get_mut(&entry.pool) {
+            shelf.take(key);
+        }
+        self.marks.pool(&entry.pool);
+        self.mark_claimant(&entry);
+    }
+
+    /// A sandbox is seen.
+    pub(crate) fn see_sandbox(&mut self, sandbox: &Sandbox, now: Timestamp) {
+        let Some(key) = Key::of(&sandbox.metadata) else { return };
+        let Some(entry) = SandboxEntry::read(&key, sandbox, self.sandboxes.get(&key), now) else {
+            return;
+        };
+        if self.sandboxes.get(&key).is_some_and(|old| old.uid != entry.uid) {
+            self.lose_sandbox(&key);
+        }
+        self.sandbox_by_uid.insert(entry.uid.clone(), key.clone());
+        self.sandboxes.insert(key.clone(), entry);
+        self.marks.sandbox(&key);
+        self.mark_tasks(&key);
+    }
+
+    /// A sandbox is gone.
+    pub(crate) fn lose_sandbox(&mut self, key: &Key) {
+        let Some(entry) = self.sandboxes.remove(key) else { return };
+        self.sandbox_by_uid.remove(&entry.uid);
+        self.leave_line(&entry.pool, key);
+        if let Some(pod) = self.pod_of_sandbox.get(&entry.uid) {
+            self.marks.orphan(pod);
+        }
+        self.marks.pool(&entry.pool);
+        self.mark_tasks(key);
+    }
+
+    /// A task is seen.
+    pub(crate) fn see_task(&mut self, task: &Task) {
+        let Some(key) = Key::of(&task.metadata) else { return };
+        let Some(entry) = TaskEntry::read(&key, task, self.tasks.get(&key)) else {
+            return;
+        };
+        if self.tasks.get(&key).is_some_and(|old| old.uid != entry.uid) {
+            self.lose_task(&key);
+        }
+        let place = (entry.seniority, key.clone());
+        if entry.is_finished() {
+            if let Some(ended) = entry.ended
+                && let Some(sandbox) = self.sandboxes.get_mut(&entry.sandbox)
+            {
+                sandbox.task_ended(ended);
+            }
+            self.leave_queue(&entry.sandbox.clone(), &place);
+        } else {
+            self.unfinished.entry(entry.sandbox.clone()).or_default().insert(place);
+        }
+        self.marks.task(&key);
+        self.marks.sandbox(&entry.sandbox);
+        self.tasks.insert(key, entry);
+    }
+
+    /// A task is gone.
+    pub(crate) fn lose_task(&mut self, key: &Key) {
+        let Some(entry) = self.tasks.remove(key) else { return };
+        self.leave_queue(&entry.sandbox.clone(), &(entry.seniority, key.clone()));
+        self.marks.sandbox(&entry.sandbox);
+        self.marks.gone_task(key);
+    }
+
+    fn leave_queue(&mut self, sandbox: &Key, place: &(Seniority, Key)) {
+        let Some(queue) = self.unfinished.get_mut(sandbox) else { return };
+        if queue.remove(place) {
+            if let Some((_, next)) = queue.first() {
+                self.marks.task(next);
+            }
+            if queue.is_empty() {
+                self.unfinished.remove(sandbox);
+            }
+        }
+    }
+
+    /// A sandbox no longer waits for a pod.
+    pub(crate) fn leave_line(&mut self, pool: &Key, sandbox: &Key) {
+        if let Some(shelf) = self.shelves.get_mut(pool) {
+            shelf.leave(sandbox);
+            if shelf.is_empty() && !self.pools.contains_key(pool) {
+                self.shelves.remove(pool);
+            }
+        }
+    }
+
+    /// The pods of a pool.
+    pub(crate) fn pods_of(&self, pool: &Key) -> impl Iterator<Item = &PodEntry> {
+        let keys = self.pods_of_pool.get(pool).into_iter().flatten();
+        keys.filter_map(|key| self.pods.get(key))
+    }
+
+    /// The pod that was given to a sandbox.
+    pub(crate) fn pod_of(&self, sandbox: &Uid) -> Option<&PodEntry> {
+        self.pods.get(self.pod_of_sandbox.get(sandbox)?)
+    }
+
+    /// The sandbox with this uid.
+    pub(crate) fn sandbox_of(&self, uid: &Uid) -> Option<&SandboxEntry> {
+        self.sandboxes.get(self.sandbox_by_uid.get(uid)?)
+    }
+
+    /// The unfinished tasks of a sandbox, the one made first in front.
+    pub(crate) fn queue(&self, sandbox: &Key) -> impl Iterator<Item = &Key> {
+        self.unfinished.get(sandbox).into_iter().flatten().map(|(_, key)| key)
+    }
+
+    /// Taken pods whose sandbox is gone: what a crash between two writes, or a sandbox deleted
+    /// while nobody watched, leaves behind. Only meaningful once everything has been listed.
+    pub(crate) fn mark_orphans(&mut self) {
+        for (key, pod) in &self.pods {
+            if let Some(claim) = &pod.claim
+                && !self.sandbox_by_uid.contains_key(claim)
+            {
+                self.marks.orphan(key);
+            }
+        }
+    }
+
+    /// Pods in use, over all pools.
+    pub(crate) fn taken(&self) -> usize {
+        self.pods.values().filter(|pod| pod.facts.used == Use::Taken).count()
+    }
+
+    fn mark_claimant(&mut self, pod: &PodEntry) {
+        let Some(claim) = &pod.claim else { return };
+        match self.sandbox_by_uid.get(claim) {
+            Some(sandbox) => {
+                let sandbox = sandbox.clone();
+                self.marks.sandbox(&sandbox);
+            }
+            None => self.marks.orphan(&pod.key),
+        }
+    }
+
+    fn mark_tasks(&mut self, sandbox: &Key) {
+        if let Some(queue) = self.unfinished.get(sandbox) {
+            for (_, task) in queue {
+                self.marks.task(task);
+            }
+        }
+    }
+
+    fn mark_waiting(&mut self, pool: &Key) {
+        if let Some(shelf) = self.shelves.get(pool) {
+            for sandbox in shelf.claimants() {
+                self.marks.sandbox(sandbox);
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! A pool as the index keeps it.
+
+use std::{collections::HashMap, sync::Arc};
+
+use jiff::Timestamp;
+use sandlot_api::arl::{PodTemplate, Recycle, WarmPool, WarmPoolStatus};
+use sandlot_decide::pool::Failures;
+
+use super::{Key, Uid, key::revision};
+
+/// A pool, and what the operator remembers of it.
+pub(crate) struct PoolEntry {
+    pub(crate) uid: Uid,
+    pub(crate) revision: u64,
+    pub(crate) resource_version: String,
+    pub(crate) generation: Option<i64>,
+    pub(crate) replicas: u32,
+    pub(crate) recycle: Recycle,
+    pub(crate) template: Arc<PodTemplate>,
+    /// Tells pods of this template from pods of an older one.
+    pub(crate) template_revision: Arc<str>,
+    pub(crate) status: WarmPoolStatus,
+    pub(crate) leaving: bool,
+    /// Pods being asked for.
+    pub(crate) creating: u32,
+    /// Pods made but not seen by the watch yet, and since when.
+    pub(crate) expected: HashMap<Arc<str>, Timestamp>,
+    pub(crate) failures: Failures,
+    /// Failures count for one template only.
+    failures_of: Arc<str>,
+    pub(crate) looked: Option<Timestamp>,
+    pub(crate) told: Option<Timestamp>,
+    pub(crate) writing: bool,
+}
+
+impl PoolEntry {
+    /// Reads a pool; nothing if a newer one is known already.
+    pub(super) fn read(key: &Key, pool: &WarmPool, old: Option<&Self>) -> Option<Self> {
+        let uid: Uid = Arc::from(pool.metadata.uid.as_deref()?);
+        let revision = revision(&pool.metadata);
+        let old = old.filter(|old| old.uid == uid);
+        if old.is_some_and(|old| old.revision > revision) {
+            return None;
+        }
+        let template_revision = match old {
+            Some(old) if *old.template == pool.spec.template => old.template_revision.clone(),
+            _ => Arc::from(fingerprint(&pool.spec.template)),
+        };
+        tracing::trace!(pool = %key, revision, "pool seen");
+        Some(Self {
+            uid,
+            revision,
+            resource_version: pool.metadata.resource_version.clone().unwrap_or_default(),
+            generation: pool.metadata.generation,
+            replicas: u32::try_from(pool.spec.replicas).unwrap_or(0),
+            recycle: pool.spec.recycle.unwrap_or_default(),
+            template: old
+                .filter(|old| *old.template == pool.spec.template)
+                .map_or_else(|| Arc::new(pool.spec.template.clone()), |old| old.template.clone()),
+            status: pool.status.clone().unwrap_or_default(),
+            leaving: pool.metadata.deletion_timestamp.is_some(),
+            creating: old.map_or(0, |old| old.creating),
+            expected: old.map_or_else(HashMap::new, |old| old.expected.clone()),
+            failures: old
+                .filter(|old| old.failures_of == template_revision)
+                .map_or_else(Failures::default, |old| old.failures.clone()),
+            failures_of: template_revision.clone(),
+            template_revision,
+            looked: old.and_then(|old| old.looked),
+            told: old.and_then(|old| old.told),
+            writing: old.is_some_and(|old| old.writing),
+        })
+    }
+}
+
+/// A short name for a template's content.
+fn fingerprint(template: &PodTemplate) -> String {
+    // FNV-1a over the canonical text: maps in it are sorted, so equal templates read equal.
+    let text = serde_json::to_string(template).unwrap_or_default();
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}

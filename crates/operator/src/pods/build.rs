@@ -1,0 +1,269 @@
+//! How a pod is made from a pool's template.
+//!
+//! The template is kept as it was written. Added are labels, the owner, and the agent: it is put
+//! into the executor's file system from outside and starts the container's own command, so that
+//! tasks run in the user's container, in the user's image.
+
+use kube::api::{ApiResource, DynamicObject};
+use sandlot_api::arl::{PodTemplate, names};
+use serde_json::{Map, Value, json};
+
+use crate::settings::{Agent, Delivery};
+
+/// Where the agent is found inside the container.
+const AGENT_DIR: &str = "/.sandlot";
+const AGENT_VOLUME: &str = "sandlot-agent";
+const INSTALL: &str = "sandlot-install";
+
+/// Whose pod it will be.
+pub(crate) struct Owner<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) pool: &'a str,
+    pub(crate) uid: &'a str,
+    pub(crate) template_revision: &'a str,
+}
+
+/// The container that tasks run in: the one named `executor`, else the first that is not the
+/// sidecar of older clients.
+pub(crate) fn executor(template: &PodTemplate) -> Option<&str> {
+    let mut names = template.container_names();
+    names
+        .clone()
+        .find(|name| *name == "executor")
+        .or_else(|| names.find(|name| *name != "sidecar"))
+        .or_else(|| template.container_names().next())
+}
+
+/// Makes a pod from a template.
+pub(crate) fn build(template: &PodTemplate, owner: &Owner<'_>, agent: &Agent) -> DynamicObject {
+    let executor = executor(template).unwrap_or_default().to_owned();
+    let mut data = template.0.clone();
+    let written = data.remove("metadata");
+    let spec = object(data.entry("spec").or_insert_with(|| json!({})));
+    drop_sidecar(spec, &executor);
+    deliver(spec, agent);
+    for container in list(spec, "containers") {
+        let container = object(container);
+        if container.get("name").and_then(Value::as_str) == Some(executor.as_str()) {
+            wrap(container, agent);
+        }
+    }
+    // What runs in a sandbox is not trusted with the cluster.
+    spec.entry("automountServiceAccountToken").or_insert(Value::Bool(false));
+
+    let mut pod = DynamicObject::new("", &ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&()));
+    pod.metadata = written
+        .and_then(|written| serde_json::from_value(written).ok())
+        .unwrap_or_default();
+    let meta = &mut pod.metadata;
+    meta.name = None;
+    meta.generate_name = Some(format!("{}-", owner.pool));
+    meta.namespace = Some(owner.namespace.to_owned());
+    let pool = names::label_value(owner.pool);
+    meta.labels.get_or_insert_default().extend([
+        (names::POOL.to_owned(), pool.clone()),
+        (names::POOL_SHORT.to_owned(), pool),
+        (names::POD_STATE.to_owned(), "ready".to_owned()),
+        (names::STATUS.to_owned(), "idle".to_owned()),
+    ]);
+    meta.annotations
+        .get_or_insert_default()
+        .insert(names::TEMPLATE.to_owned(), owner.template_revision.to_owned());
+    meta.owner_references = serde_json::from_value(json!([pool_reference(owner.pool, owner.uid, true)])).ok();
+    pod.data = Value::Object(data);
+    pod
+}
+
+/// The pool as the owner of a pod.
+pub(crate) fn pool_reference(pool: &str, uid: &str, controls: bool) -> Value {
+    json!({
+        "apiVersion": "arl.infra.io/v1alpha1", "kind": "WarmPool", "name": pool, "uid": uid,
+        "controller": controls, "blockOwnerDeletion": false,
+    })
+}
+
+/// Older clients declare a sidecar of their own; the agent takes its place.
+fn drop_sidecar(spec: &mut Map<String, Value>, executor: &str) {
+    list(spec, "containers").retain(|container| {
+        let name = container.get("name").and_then(Value::as_str);
+        name == Some(executor) || name != Some("sidecar")
+    });
+}
+
+/// Brings the agent's binary into the pod.
+fn deliver(spec: &mut Map<String, Value>, agent: &Agent) {
+    match &agent.delivery {
+        Delivery::ImageVolume { image } => {
+            list(spec, "volumes").push(json!({
+                "name": AGENT_VOLUME, "image": { "reference": image, "pullPolicy": "IfNotPresent" },
+            }));
+        }
+        Delivery::InitContainer { image } => {
+            list(spec, "volumes").push(json!({ "name": AGENT_VOLUME, "emptyDir": {} }));
+            list(spec, "initContainers").insert(
+                0,
+                json!({
+                    "name": INSTALL, "image": image, "imagePullPolicy": "IfNotPresent",
+                    "command": ["/sandlot-agent", "install", AGENT_DIR],
+                    "volumeMounts": [{ "name": AGENT_VOLUME, "mountPath": AGENT_DIR }],
+                    "resources": { "requests": { "cpu": "10m", "memory": "16Mi" } },
+                    "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
+                }),
+            );
+        }
+    }
+}
+
+/// Lets the agent start the container's own command.
+fn wrap(container: &mut Map<String, Value>, agent: &Agent) {
+    let mut command = vec![
+        json!(format!("{AGENT_DIR}/sandlot-agent")),
+        json!("run"),
+        json!("--workspace"),
+        json!(agent.work_dir),
+        json!("--grpc-port"),
+        json!(agent.port.to_string()),
+        json!("--"),
+    ];
+    // Without a command of its own a container would run its image's, which is not known here:
+    // then the agent alone keeps it alive.
+    if let Some(Value::Array(own)) = container.remove("command") {
+        command.extend(own);
+    }
+    if let Some(Value::Array(own)) = container.remove("args") {
+        command.extend(own);
+    }
+    container.insert("command".to_owned(), Value::Array(command));
+    list(container, "volumeMounts").push(json!({
+        "name": AGENT_VOLUME, "mountPath": AGENT_DIR, "readOnly": true,
+    }));
+}
+
+/// The value as an object; whatever else stood there gives way, and the API will say so.
+fn object(value: &mut Value) -> &mut Map<String, Value> {
+    if !value.is_object() {
+        *value = json!({});
+    }
+    match value {
+        Value::Object(map) => map,
+        _ => unreachable!("it has just been made one"),
+    }
+}
+
+fn list<'a>(map: &'a mut Map<String, Value>, field: &str) -> &'a mut Vec<Value> {
+    let value = map.entry(field).or_insert_with(|| json!([]));
+    if !value.is_array() {
+        *value = json!([]);
+    }
+    match value {
+        Value::Array(list) => list,
+        _ => unreachable!("it has just been made one"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(delivery: Delivery) -> Agent {
+        Agent {
+            delivery,
+            work_dir: "/workspace".into(),
+            port: 50051,
+        }
+    }
+
+    fn pod_of(template: Value, delivery: Delivery) -> Value {
+        let template: PodTemplate = serde_json::from_value(template).unwrap();
+        let owner = Owner {
+            namespace: "default",
+            pool: "python-pool",
+            uid: "u-1",
+            template_revision: "r1",
+        };
+        serde_json::to_value(build(&template, &owner, &agent(delivery))).unwrap()
+    }
+
+    fn by_volume() -> Delivery {
+        Delivery::ImageVolume {
+            image: "sandlot/agent".into(),
+        }
+    }
+
+    fn documents_template() -> Value {
+        json!({
+            "metadata": { "labels": { "team": "a" }, "annotations": { "note": "kept" } },
+            "spec": {
+                "containers": [{ "name": "executor", "image": "python:3.9-slim", "command": ["sleep", "infinity"],
+                    "volumeMounts": [{ "name": "workspace", "mountPath": "/workspace" }] }],
+                "volumes": [{ "name": "workspace", "emptyDir": {} }],
+                "fieldOfTheFuture": { "kept": true }
+            }
+        })
+    }
+
+    #[test]
+    fn a_pod_carries_both_spellings_of_the_labels_and_what_the_template_wrote() {
+        let pod = pod_of(documents_template(), by_volume());
+        let labels = &pod["metadata"]["labels"];
+        for (label, value) in [
+            ("arl.infra.io/warmpool", "python-pool"),
+            ("arl.infra.io/pool", "python-pool"),
+            ("arl.infra.io/pod-state", "ready"),
+            ("arl.infra.io/status", "idle"),
+            ("team", "a"),
+        ] {
+            assert_eq!(labels[label], json!(value), "{label}");
+        }
+        assert_eq!(pod["metadata"]["annotations"]["note"], json!("kept"));
+        assert_eq!(pod["metadata"]["generateName"], json!("python-pool-"));
+        assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], json!("u-1"));
+        assert_eq!(pod["spec"]["fieldOfTheFuture"], json!({ "kept": true }));
+        assert_eq!(pod["spec"]["automountServiceAccountToken"], json!(false));
+    }
+
+    #[test]
+    fn the_agent_starts_the_containers_own_command() {
+        let pod = pod_of(documents_template(), by_volume());
+        let executor = &pod["spec"]["containers"][0];
+        let command: Vec<_> = executor["command"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|word| word.as_str().unwrap())
+            .collect();
+        assert_eq!(command[..2], ["/.sandlot/sandlot-agent", "run"]);
+        assert_eq!(command[command.len() - 3..], ["--", "sleep", "infinity"]);
+        assert_eq!(executor["volumeMounts"][1]["mountPath"], json!("/.sandlot"));
+        assert_eq!(pod["spec"]["volumes"][1]["image"]["reference"], json!("sandlot/agent"));
+    }
+
+    #[test]
+    fn on_a_cluster_an_init_container_brings_the_agent() {
+        let pod = pod_of(
+            documents_template(),
+            Delivery::InitContainer {
+                image: "agent:1".into(),
+            },
+        );
+        assert_eq!(pod["spec"]["initContainers"][0]["image"], json!("agent:1"));
+        assert_eq!(pod["spec"]["volumes"][1], json!({ "name": "sandlot-agent", "emptyDir": {} }));
+    }
+
+    #[test]
+    fn a_sidecar_of_an_older_client_gives_way_to_the_agent() {
+        let template = json!({ "spec": { "containers": [
+            { "name": "sidecar", "image": "arl-sidecar" }, { "name": "main", "image": "busybox", "args": ["x"] } ] } });
+        let pod = pod_of(template, by_volume());
+        let containers = pod["spec"]["containers"].as_array().unwrap();
+        assert_eq!(containers.len(), 1);
+        assert_eq!(containers[0]["name"], json!("main"));
+        assert!(containers[0].get("args").is_none());
+    }
+
+    #[test]
+    fn a_template_that_is_no_pod_is_left_for_the_api_to_refuse() {
+        let pod = pod_of(json!({ "spec": { "containers": "oops" } }), by_volume());
+        assert_eq!(pod["spec"]["containers"], json!([]));
+    }
+}

@@ -1,0 +1,6 @@
+//! Pods: how one is made from a template, and how one is.
+
+mod build;
+pub(crate) mod health;
+
+pub(crate) use build::{Owner, build, executor};

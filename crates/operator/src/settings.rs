@@ -1,0 +1,245 @@
+//! What the operator can be told, by its embedder or by environment variables.
+
+use std::{net::SocketAddr, str::FromStr, time::Duration};
+
+use sandlot_api::GoDuration;
+
+/// How the operator runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Watch this namespace only.
+    pub namespace: Option<String>,
+    /// What is put into pods.
+    pub agent: Agent,
+    /// How long a sandbox may be without a task, when it does not say; `None` is for ever.
+    pub idle_timeout: Option<Duration>,
+    /// How long a sandbox may live, when it does not say; `None` is for ever.
+    pub max_lifetime: Option<Duration>,
+    /// How long a sandbox with `keepAlive: false` outlives its last task.
+    pub grace: Duration,
+    /// How long a connection to an agent may take, and a call that is not a step.
+    pub call_timeout: Duration,
+    /// How many bytes of each output stream of a step are kept in its status.
+    pub output_limit: usize,
+    /// How many pods of one pool may be starting at once.
+    pub max_starting: u32,
+    /// Whether finished tasks and idle sandboxes are removed.
+    pub cleanup: bool,
+    /// Where `/metrics` is served.
+    pub metrics: Option<SocketAddr>,
+    /// Where `/healthz` and `/readyz` are served.
+    pub probes: Option<SocketAddr>,
+    /// Whether several operators elect one to lead.
+    pub leader_election: bool,
+    /// The namespace of the lease, and the name this operator holds it under.
+    pub identity: Identity,
+}
+
+/// What is put into pods, and how it is reached there.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// How it gets there.
+    pub delivery: Delivery,
+    /// Where commands run and relative paths start.
+    pub work_dir: String,
+    /// The port of its gRPC door.
+    pub port: u16,
+}
+
+/// How the agent's binary gets into a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// An image mounted as a volume.
+    ImageVolume {
+        /// The image.
+        image: String,
+    },
+    /// An init container that copies it into a shared volume.
+    InitContainer {
+        /// The image.
+        image: String,
+    },
+}
+
+/// Who this operator is among several.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The namespace it runs in.
+    pub namespace: String,
+    /// Its own name there.
+    pub name: String,
+}
+
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name}={value:?}: {why}")]
+pub struct BadSetting {
+    name: &'static str,
+    value: String,
+    why: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            namespace: None,
+            agent: Agent {
+                delivery: Delivery::InitContainer {
+                    image: "sandlot-agent:latest".to_owned(),
+                },
+                work_dir: "/workspace".to_owned(),
+                port: 50051,
+            },
+            idle_timeout: Some(Duration::from_secs(3600)),
+            // The documents promise that a sandbox kept alive stays; a lifetime must be asked for.
+            max_lifetime: None,
+            grace: Duration::from_secs(30),
+            call_timeout: Duration::from_secs(30),
+            output_limit: 256 * 1024,
+            max_starting: 100,
+            cleanup: true,
+            metrics: None,
+            probes: None,
+            leader_election: false,
+            identity: Identity {
+                namespace: "arl-system".to_owned(),
+                name: "arl-operator".to_owned(),
+            },
+        }
+    }
+}
+
+impl Settings {
+    /// The settings of a cluster's operator, from its environment.
+    pub fn from_env() -> Result<Self, BadSetting> {
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    /// The same from any source of variables.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self, BadSetting> {
+        let set = |name: &'static str| {
+            let value = variable(name).filter(|value| !value.is_empty())?;
+            Some((name, value))
+        };
+        let text = |name| set(name).map(|(_, value)| value);
+        let defaults = Self::default();
+        let delivery = match text("SIDECAR_IMAGE") {
+            Some(image) => Delivery::InitContainer { image },
+            None => defaults.agent.delivery,
+        };
+        let served = |name, fallback: &str| -> Result<Option<SocketAddr>, BadSetting> {
+            let value = text(name).unwrap_or_else(|| fallback.to_owned());
+            if value == "0" {
+                return Ok(None);
+            }
+            // `:8080` is how Go programs write "on every address".
+            let full = if value.starts_with(':') { format!("0.0.0.0{value}") } else { value.clone() };
+            read(Some((name, full)), "an address such as :8080, or 0 for none")
+        };
+        let metrics = served("METRICS_ADDR", ":8080")?;
+        let wants_metrics = flag(set("ENABLE_METRICS"))?.unwrap_or(true);
+        Ok(Self {
+            namespace: text("WATCH_NAMESPACE"),
+            agent: Agent {
+                delivery,
+                work_dir: text("WORKSPACE_DIR").unwrap_or(defaults.agent.work_dir),
+                port: read(set("SIDECAR_GRPC_PORT"), "a port")?.unwrap_or(defaults.agent.port),
+            },
+            idle_timeout: seconds(set("SANDBOX_IDLE_TIMEOUT_SECONDS"), defaults.idle_timeout)?,
+            max_lifetime: seconds(set("SANDBOX_MAX_LIFETIME_SECONDS"), defaults.max_lifetime)?,
+            grace: seconds(set("SANDBOX_GRACE_SECONDS"), Some(defaults.grace))?.unwrap_or_default(),
+            call_timeout: read::<GoDuration>(set("HTTP_CLIENT_TIMEOUT"), "a duration such as 30s")?
+                .map_or(defaults.call_timeout, |duration| duration.0),
+            output_limit: read(set("TASK_OUTPUT_LIMIT_BYTES"), "a number of bytes")?.unwrap_or(defaults.output_limit),
+            max_starting: read(set("POOL_MAX_STARTING"), "a number of pods")?.unwrap_or(defaults.max_starting),
+            cleanup: flag(set("ENABLE_AUTO_CLEANUP"))?.unwrap_or(true),
+            metrics: metrics.filter(|_| wants_metrics),
+            probes: served("PROBE_ADDR", ":8081")?,
+            leader_election: flag(set("ENABLE_LEADER_ELECTION"))?.unwrap_or(false),
+            identity: Identity {
+                namespace: text("POD_NAMESPACE").unwrap_or(defaults.identity.namespace),
+                name: text("POD_NAME")
+                    .or_else(|| text("HOSTNAME"))
+                    .unwrap_or(defaults.identity.name),
+            },
+        })
+    }
+}
+
+type Found = Option<(&'static str, String)>;
+
+fn read<T: FromStr>(found: Found, expected: &str) -> Result<Option<T>, BadSetting> {
+    let Some((name, value)) = found else { return Ok(None) };
+    match value.parse() {
+        Ok(read) => Ok(Some(read)),
+        Err(_) => Err(BadSetting {
+            name,
+            value,
+            why: format!("write {expected}"),
+        }),
+    }
+}
+
+fn flag(found: Found) -> Result<Option<bool>, BadSetting> {
+    let lower = found.map(|(name, value)| (name, value.to_lowercase()));
+    match lower {
+        Some((_, value)) if value == "1" => Ok(Some(true)),
+        Some((_, value)) if value == "0" => Ok(Some(false)),
+        other => read(other, "true or false"),
+    }
+}
+
+/// Zero means for ever, as in the resources.
+fn seconds(found: Found, default: Option<Duration>) -> Result<Option<Duration>, BadSetting> {
+    Ok(match read::<u64>(found, "a number of seconds, 0 for never")? {
+        None => default,
+        Some(0) => None,
+        Some(seconds) => Some(Duration::from_secs(seconds)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(variables: &[(&str, &str)]) -> Result<Settings, BadSetting> {
+        Settings::from_variables(|name| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn an_empty_environment_gives_the_published_defaults() {
+        let settings = with(&[]).unwrap();
+        assert_eq!(settings.idle_timeout, Some(Duration::from_secs(3600)));
+        assert_eq!(settings.metrics, "0.0.0.0:8080".parse().ok());
+        assert_eq!(settings.probes, "0.0.0.0:8081".parse().ok());
+        assert_eq!(settings.agent.work_dir, "/workspace");
+        assert!(!settings.leader_election && settings.cleanup);
+    }
+
+    #[test]
+    fn variables_are_read_as_a_go_program_reads_them() {
+        let settings = with(&[
+            ("HTTP_CLIENT_TIMEOUT", "1m30s"),
+            ("SANDBOX_IDLE_TIMEOUT_SECONDS", "0"),
+            ("ENABLE_LEADER_ELECTION", "True"),
+            ("ENABLE_METRICS", "0"),
+            ("SIDECAR_IMAGE", "registry/agent:2"),
+        ])
+        .unwrap();
+        assert_eq!(settings.call_timeout, Duration::from_secs(90));
+        assert_eq!(settings.idle_timeout, None);
+        assert!(settings.leader_election);
+        assert_eq!(settings.metrics, None);
+        let image = "registry/agent:2".to_owned();
+        assert_eq!(settings.agent.delivery, Delivery::InitContainer { image });
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_by_name() {
+        let refused = with(&[("HTTP_CLIENT_TIMEOUT", "soon")]).unwrap_err().to_string();
+        assert!(refused.contains("HTTP_CLIENT_TIMEOUT=\"soon\"") && refused.contains("30s"), "{refused}");
+    }
+}

@@ -1,0 +1,185 @@
+//! WarmPool: as many idle pods ready as the pool asks for.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sandlot_api::arl::{PoolPhase, WarmPool, WarmPoolStatus};
+use sandlot_decide::{
+    backoff::Backoff,
+    expiry::later,
+    pool::{self, Care, Counts, Plan, Share, Sizing, Trouble, Use, Why},
+};
+
+use crate::{
+    dispatch::{Wake, Write, status_patch},
+    index::{Key, PoolEntry},
+    pods::{self, Owner},
+    world::{World, condition, reference},
+};
+
+/// A busy pool is looked at no more often than this; claims do not wait for it.
+const BREATH: Duration = Duration::from_millis(20);
+/// Its counts are written no more often than this.
+const TELL: Duration = Duration::from_millis(200);
+/// A pod that was made and is not seen for so long is not waited for.
+const UNSEEN: Duration = Duration::from_secs(60);
+
+fn care(max_starting: u32) -> Care {
+    Care {
+        starting: Share::Count(max_starting),
+        rolling: Share::Percent(25),
+        replace: Backoff {
+            first: Duration::from_secs(10),
+            longest: Duration::from_secs(300),
+        },
+        steady: Duration::from_secs(60),
+    }
+}
+
+/// Looks at a pool and puts on the tray what is to be done.
+pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
+    let care = care(world.settings.max_starting);
+    let Some(entry) = world.index.pools.get_mut(key) else { return };
+    if entry.leaving {
+        return;
+    }
+    if let Some(looked) = entry.looked
+        && later(looked, BREATH) > now
+    {
+        world.wakes.at(later(looked, BREATH), Wake::Pool(key.clone()));
+        return;
+    }
+    entry.looked = Some(now);
+    entry.expected.retain(|_, since| later(*since, UNSEEN) > now);
+
+    let Some(entry) = world.index.pools.get(key) else { return };
+    let facts = facts(world, key, entry);
+    let shelf = world.index.shelves.get(key);
+    let plan = pool::plan(
+        &pool::Pool {
+            sizing: Sizing::Idle {
+                replicas: entry.replicas,
+            },
+            care,
+            pods: &facts,
+            creating: entry.creating + entry.expected.len() as u32,
+            wanted: shelf.map_or(0, |shelf| shelf.wanted()),
+            failures: &entry.failures,
+        },
+        now,
+    );
+    if let Some(again) = plan.again {
+        world.wakes.at(again, Wake::Pool(key.clone()));
+    }
+    world.metrics.pool(key, &plan.counts);
+    carry_out(world, key, &plan);
+    tell(world, key, &plan, now);
+}
+
+/// The pool's pods as the engine wants them.
+fn facts(world: &World, key: &Key, entry: &PoolEntry) -> Vec<pool::Pod> {
+    let shelf = world.index.shelves.get(key);
+    let pods = world.index.pods_of(key);
+    pods.map(|pod| {
+        let mut facts = pod.facts.clone();
+        facts.current = pod.template_revision == entry.template_revision;
+        if pod.busy {
+            facts.leaving = facts.used == Use::Idle;
+        }
+        if shelf.is_some_and(|shelf| shelf.is_assumed(&pod.key)) {
+            facts.used = Use::Taken;
+        }
+        facts
+    })
+    .collect()
+}
+
+fn carry_out(world: &mut World, key: &Key, plan: &Plan) {
+    for removal in &plan.remove {
+        let pod = key.beside(&removal.pod);
+        if let Some(shelf) = world.index.shelves.get_mut(key) {
+            shelf.take(&pod);
+        }
+        let Some(found) = world.index.pods.get_mut(&pod) else { continue };
+        found.busy = true;
+        let uid = found.uid.clone();
+        world.tray.writes.push(Write::DeletePod { pod: pod.clone(), uid });
+        if let (Why::Failing(trouble), Some(entry)) = (&removal.why, world.index.pools.get(key)) {
+            let about = reference::<WarmPool>(key, &entry.uid);
+            let note = format!("replacing pod {}: {}", pod.name, trouble.message);
+            world.events.warn(about, trouble.kind.reason(), "ReplacePod", note);
+        }
+    }
+    let Some(entry) = world.index.pools.get_mut(key) else { return };
+    entry.failures = plan.failures.clone();
+    entry.creating += plan.create;
+    let owner = Owner {
+        namespace: &key.namespace,
+        pool: &key.name,
+        uid: &entry.uid,
+        template_revision: &entry.template_revision,
+    };
+    for _ in 0..plan.create {
+        let pod = pods::build(&entry.template, &owner, &world.settings.agent);
+        world.tray.writes.push(Write::CreatePod {
+            pool: key.clone(),
+            pod: Box::new(pod),
+        });
+    }
+}
+
+/// Writes what has changed in the pool's status, a few times a second at most.
+fn tell(world: &mut World, key: &Key, plan: &Plan, now: Timestamp) {
+    let Some(entry) = world.index.pools.get_mut(key) else { return };
+    let status = status(entry, &plan.counts, plan.trouble.as_ref(), now);
+    if status == entry.status || entry.writing {
+        return;
+    }
+    if let Some(told) = entry.told
+        && later(told, TELL) > now
+    {
+        world.wakes.at(later(told, TELL), Wake::Pool(key.clone()));
+        return;
+    }
+    entry.told = Some(now);
+    entry.writing = true;
+    let patch = status_patch(&entry.resource_version, &status);
+    world.tray.writes.push(Write::Pool {
+        key: key.clone(),
+        patch,
+    });
+}
+
+fn status(entry: &PoolEntry, counts: &Counts, trouble: Option<&Trouble>, now: Timestamp) -> WarmPoolStatus {
+    let number = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
+    let wanted = entry.replicas;
+    let phase = match counts.ready {
+        ready if ready >= wanted && counts.idle <= counts.target.max(wanted) => PoolPhase::Ready,
+        0 => PoolPhase::Pending,
+        _ => PoolPhase::Scaling,
+    };
+    let (reason, message) = match (phase, trouble) {
+        (PoolPhase::Ready, _) => ("PodsReady", format!("{} of {wanted} idle pods are ready", counts.ready)),
+        (_, Some(trouble)) => (trouble.kind.reason(), trouble.message.clone()),
+        (PoolPhase::Pending, None) => ("Starting", "no pod is ready yet".to_owned()),
+        (PoolPhase::Scaling, None) => ("Scaling", format!("{} of {wanted} idle pods are ready", counts.ready)),
+    };
+    let old = entry.status.conditions.as_deref().unwrap_or_default();
+    let make = |kind, status, reason: &str, message: &str| {
+        condition(old, kind, status, reason, message, entry.generation, now)
+    };
+    let failing = match trouble {
+        Some(trouble) => make("PodsFailing", true, trouble.kind.reason(), &trouble.message),
+        None => make("PodsFailing", false, "PodsHealthy", "no pod fails"),
+    };
+    WarmPoolStatus {
+        ready_replicas: number(counts.ready),
+        ready: number(counts.ready),
+        allocated_replicas: number(counts.taken),
+        allocated: number(counts.taken),
+        total: number(counts.total),
+        phase: Some(phase),
+        observed_generation: entry.generation,
+        conditions: Some(vec![make("Ready", phase == PoolPhase::Ready, reason, &message), failing]),
+    }
+}

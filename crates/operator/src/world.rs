@@ -1,0 +1,125 @@
+//! What a controller has at hand: the index to read, and a tray for what is to be done.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::ObjectReference,
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+};
+use kube::Resource;
+use sandlot_decide::{backoff::Backoff, expiry::later};
+
+use crate::{
+    agents::{Agents, Door, Job, Report, Stop},
+    dispatch::{Wake, Wakes, Write},
+    events::Events,
+    index::{Index, Key, Uid},
+    metrics::Metrics,
+    settings::Settings,
+};
+
+/// Waits between attempts at a write that fails.
+const RETRY: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    longest: Duration::from_secs(30),
+};
+
+/// What a controller has at hand.
+pub(crate) struct World {
+    pub(crate) index: Index,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) agents: Arc<Agents>,
+    pub(crate) events: Events,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) wakes: Wakes,
+    pub(crate) runs: HashMap<Key, Run>,
+    /// Since when tasks wait that have not been told so yet.
+    pub(crate) waiting: HashMap<Key, Timestamp>,
+    pub(crate) tray: Tray,
+    failures: HashMap<Wake, u32>,
+}
+
+/// What is to be done, taken away by the dispatcher after each round.
+#[derive(Default)]
+pub(crate) struct Tray {
+    pub(crate) writes: Vec<Write>,
+    pub(crate) starts: Vec<(Job, Stop)>,
+    pub(crate) resets: Vec<(Key, Door)>,
+}
+
+/// A task that runs, or has run and is not written down yet.
+pub(crate) struct Run {
+    pub(crate) uid: Uid,
+    pub(crate) pod: Uid,
+    pub(crate) since: Timestamp,
+    pub(crate) stop: Stop,
+    pub(crate) report: Option<Report>,
+}
+
+impl World {
+    pub(crate) fn new(settings: Arc<Settings>, agents: Arc<Agents>, events: Events, metrics: Arc<Metrics>) -> Self {
+        Self {
+            index: Index::default(),
+            settings,
+            agents,
+            events,
+            metrics,
+            wakes: Wakes::default(),
+            runs: HashMap::new(),
+            waiting: HashMap::new(),
+            tray: Tray::default(),
+            failures: HashMap::new(),
+        }
+    }
+
+    /// A write about this has failed: look again, each time later.
+    pub(crate) fn failed(&mut self, what: Wake, now: Timestamp) {
+        let failures = self.failures.entry(what.clone()).or_default();
+        *failures = failures.saturating_add(1);
+        let when = later(now, RETRY.after(*failures));
+        self.wakes.at(when, what);
+    }
+
+    /// A write about this has succeeded.
+    pub(crate) fn succeeded(&mut self, what: &Wake) {
+        self.failures.remove(what);
+    }
+}
+
+/// A reference to an object, for events about it.
+pub(crate) fn reference<K: Resource<DynamicType = ()>>(key: &Key, uid: &Uid) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        name: Some(key.name.to_string()),
+        namespace: Some(key.namespace.to_string()),
+        uid: Some(uid.to_string()),
+        ..ObjectReference::default()
+    }
+}
+
+/// A condition as it should be now: its time of change stays when its status does.
+pub(crate) fn condition(
+    old: &[Condition],
+    kind: &str,
+    status: bool,
+    reason: &str,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let status = if status { "True" } else { "False" };
+    let before = old.iter().find(|condition| condition.type_ == kind);
+    Condition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        observed_generation: generation,
+        last_transition_time: match before {
+            Some(before) if before.status == status => before.last_transition_time.clone(),
+            _ => Time(now),
+        },
+    }
+}

@@ -75,6 +75,11 @@ impl World {
 
     /// A write about this has failed: look again, each time later.
     pub(crate) fn failed(&mut self, what: Wake, now: Timestamp) {
+        self.metrics.failed(match &what {
+            Wake::Pool(_) => "warmpool",
+            Wake::Sandbox(_) | Wake::Orphan(_) => "sandbox",
+            Wake::Task(_) => "task",
+        });
         let failures = self.failures.entry(what.clone()).or_default();
         *failures = failures.saturating_add(1);
         let when = later(now, RETRY.after(*failures));

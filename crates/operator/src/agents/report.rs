@@ -58,6 +58,7 @@ pub(super) fn entry(step: &Step, outcome: Outcome, begun: Timestamp, ended: Time
 }
 
 impl Entry {
+    /// A step that never ran.
     pub(super) fn of(step: &Step) -> Self {
         Self {
             name: step.name.clone(),

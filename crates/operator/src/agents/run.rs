@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use sandlot_api::arl::{StepState, TaskSpec};
+use sandlot_api::arl::TaskSpec;
 use sandlot_decide::task::{Course, Ending, Next};
 use tokio_util::sync::CancellationToken;
 
@@ -95,7 +95,7 @@ impl Walk {
                 }
                 Next::Done { succeeded } => {
                     for step in &job.spec.steps[self.entries.len()..] {
-                        self.entries.push(Entry::skipped(step));
+                        self.entries.push(Entry::of(step));
                     }
                     let attempts = self.course.attempt() + 1;
                     let entries = std::mem::take(&mut self.entries);
@@ -126,14 +126,5 @@ impl Walk {
         self.course.ended(outcome.ending.report());
         let entry = entry(&job.spec.steps[step], outcome, begun, Timestamp::now());
         self.entries.push(entry);
-    }
-}
-
-impl Entry {
-    fn skipped(step: &sandlot_api::arl::Step) -> Self {
-        Self {
-            state: StepState::Skipped,
-            ..Self::of(step)
-        }
     }
 }

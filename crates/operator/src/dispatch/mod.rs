@@ -77,6 +77,7 @@ impl Dispatcher {
         let mut batch = Vec::with_capacity(ROUND);
         let mut ready = Some(ready);
         loop {
+            let pause = self.pause();
             tokio::select! {
                 () = cancel.cancelled() => break,
                 count = sights.recv_many(&mut batch, ROUND) => {
@@ -86,7 +87,7 @@ impl Dispatcher {
                     }
                 }
                 Some(answer) = self.answers.join_next() => self.take(answer),
-                () = tokio::time::sleep(self.pause()) => {}
+                () = tokio::time::sleep(pause) => {}
             }
             self.take_in(&mut sights, &mut batch);
             if self.unlisted.is_empty() {
@@ -133,7 +134,10 @@ impl Dispatcher {
             Sight::Pod(pod) => index.see_pod(&pod, now),
             Sight::Sandbox(sandbox) => index.see_sandbox(&sandbox, now),
             Sight::Task(task) => index.see_task(&task),
-            Sight::Gone(Kind::Pool, key) => index.lose_pool(&key),
+            Sight::Gone(Kind::Pool, key) => {
+                self.world.metrics.forget_pool(&key);
+                index.lose_pool(&key);
+            }
             Sight::Gone(Kind::Pod, key) => self.lose_pod(&key),
             Sight::Gone(Kind::Sandbox, key) => index.lose_sandbox(&key),
             Sight::Gone(Kind::Task, key) => index.lose_task(&key),
@@ -205,6 +209,14 @@ impl Dispatcher {
         }
         for key in &pools {
             warm_pool::look(world, key, now);
+        }
+        let looks = [
+            ("warmpool", pools.len()),
+            ("sandbox", marks.sandboxes.len()),
+            ("task", marks.tasks.len()),
+        ];
+        for (controller, times) in looks {
+            world.metrics.looked(controller, times);
         }
     }
 

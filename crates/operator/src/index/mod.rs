@@ -20,7 +20,7 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use sandlot_api::arl::{Sandbox, Task, WarmPool};
-use sandlot_decide::{Seniority, pool::Use, shelf::Shelf};
+use sandlot_decide::{Seniority, shelf::Shelf};
 
 pub(crate) use key::Key;
 pub(crate) use marks::Marks;
@@ -280,11 +280,6 @@ impl Index {
                 self.marks.orphan(key);
             }
         }
-    }
-
-    /// Pods in use, over all pools.
-    pub(crate) fn taken(&self) -> usize {
-        self.pods.values().filter(|pod| pod.facts.used == Use::Taken).count()
     }
 
     fn mark_claimant(&mut self, pod: &PodEntry) {

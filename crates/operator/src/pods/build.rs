@@ -25,13 +25,11 @@ pub(crate) struct Owner<'a> {
 
 /// The container that tasks run in: the one named `executor`, else the first that is not the
 /// sidecar of older clients.
-pub(crate) fn executor(template: &PodTemplate) -> Option<&str> {
-    let mut names = template.container_names();
-    names
-        .clone()
-        .find(|name| *name == "executor")
-        .or_else(|| names.find(|name| *name != "sidecar"))
-        .or_else(|| template.container_names().next())
+fn executor(template: &PodTemplate) -> Option<&str> {
+    let named = |wanted: &str| template.container_names().find(|name| *name == wanted);
+    named("executor")
+        .or_else(|| template.container_names().find(|name| *name != "sidecar"))
+        .or_else(|| named("sidecar"))
 }
 
 /// Makes a pod from a template.

@@ -28,7 +28,9 @@ pub async fn install_crds(client: Client) -> Result<(), Error> {
                 name: name.clone(),
                 error: Box::new(error),
             };
-            api.patch(&name, params, &Patch::Apply(&crd)).await.map_err(failed)?;
+            api.patch(&name, params, &Patch::Apply(&crd))
+                .await
+                .map_err(failed)?;
             let established = await_condition(api.clone(), &name, is_crd_established());
             match tokio::time::timeout(PATIENCE, established).await {
                 Ok(Ok(_)) => Ok(()),

@@ -5,7 +5,9 @@
 #[non_exhaustive]
 pub enum Error {
     /// A custom resource definition was refused.
-    #[error("could not install {name}: {error}; the operator needs the right to write CustomResourceDefinitions")]
+    #[error(
+        "could not install {name}: {error}; the operator needs the right to write CustomResourceDefinitions"
+    )]
     Install {
         /// The definition.
         name: String,
@@ -13,7 +15,9 @@ pub enum Error {
         error: Box<kube::Error>,
     },
     /// The API took a definition and does not serve the kind.
-    #[error("{name} is installed but the API does not serve it: see its conditions with kubectl describe crd {name}")]
+    #[error(
+        "{name} is installed but the API does not serve it: see its conditions with kubectl describe crd {name}"
+    )]
     NotServed {
         /// The definition.
         name: String,

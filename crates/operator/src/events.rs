@@ -59,7 +59,14 @@ impl Events {
         self.hand_in(EventType::Warning, about, reason, action, note);
     }
 
-    fn hand_in(&self, kind: EventType, about: ObjectReference, reason: &str, action: &str, mut note: String) {
+    fn hand_in(
+        &self,
+        kind: EventType,
+        about: ObjectReference,
+        reason: &str,
+        action: &str,
+        mut note: String,
+    ) {
         if note.len() > LONGEST_NOTE {
             let mut end = LONGEST_NOTE;
             while !note.is_char_boundary(end) {

@@ -11,7 +11,9 @@ use crate::{
 
 /// Looks at a finished task.
 pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
-    let Some(entry) = world.index.tasks.get_mut(key) else { return };
+    let Some(entry) = world.index.tasks.get_mut(key) else {
+        return;
+    };
     if entry.writing || entry.leaving || !world.settings.cleanup {
         return;
     }

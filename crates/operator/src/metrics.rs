@@ -46,15 +46,25 @@ impl Default for Metrics {
             registry: Registry::default(),
             pools: Family::default(),
             task_states: Family::default(),
-            task_duration: Histogram::new([0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0]),
+            task_duration: Histogram::new([
+                0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0,
+            ]),
             claims: Histogram::new([0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0]),
             removed: Counter::default(),
             looks: Family::default(),
             errors: Family::default(),
         };
         let registry = &mut metrics.registry;
-        registry.register("arl_pool_utilization", "Pods of a pool by status", metrics.pools.clone());
-        registry.register("arl_task_state", "Tasks that came to this state", metrics.task_states.clone());
+        registry.register(
+            "arl_pool_utilization",
+            "Pods of a pool by status",
+            metrics.pools.clone(),
+        );
+        registry.register(
+            "arl_task_state",
+            "Tasks that came to this state",
+            metrics.task_states.clone(),
+        );
         registry.register(
             "arl_task_duration_seconds",
             "From a task's first step to its last",
@@ -65,16 +75,32 @@ impl Default for Metrics {
             "From a sandbox first seen to its pod given",
             metrics.claims.clone(),
         );
-        registry.register("arl_task_cleanup", "Finished tasks removed", metrics.removed.clone());
-        registry.register("arl_reconcile", "Looks of a controller at an object", metrics.looks.clone());
-        registry.register("arl_reconcile_errors", "Writes of a controller that failed", metrics.errors.clone());
+        registry.register(
+            "arl_task_cleanup",
+            "Finished tasks removed",
+            metrics.removed.clone(),
+        );
+        registry.register(
+            "arl_reconcile",
+            "Looks of a controller at an object",
+            metrics.looks.clone(),
+        );
+        registry.register(
+            "arl_reconcile_errors",
+            "Writes of a controller that failed",
+            metrics.errors.clone(),
+        );
         metrics
     }
 }
 
 impl Metrics {
     pub(crate) fn pool(&self, key: &Key, counts: &Counts) {
-        for (status, count) in [("idle", counts.idle), ("ready", counts.ready), ("allocated", counts.taken)] {
+        for (status, count) in [
+            ("idle", counts.idle),
+            ("ready", counts.ready),
+            ("allocated", counts.taken),
+        ] {
             let labels = PoolLabels {
                 namespace: key.namespace.to_string(),
                 pool: key.name.to_string(),
@@ -96,7 +122,11 @@ impl Metrics {
     }
 
     pub(crate) fn task_ended(&self, report: &Report) {
-        let state = if report.succeeded { "Succeeded" } else { "Failed" };
+        let state = if report.succeeded {
+            "Succeeded"
+        } else {
+            "Failed"
+        };
         self.task_states.get_or_create(&StateLabels { state }).inc();
         if let Some(duration) = &report.status.duration {
             self.task_duration.observe(duration.0.as_secs_f64());
@@ -113,12 +143,16 @@ impl Metrics {
 
     pub(crate) fn looked(&self, controller: &'static str, times: usize) {
         if times > 0 {
-            self.looks.get_or_create(&ControllerLabels { controller }).inc_by(times as u64);
+            self.looks
+                .get_or_create(&ControllerLabels { controller })
+                .inc_by(times as u64);
         }
     }
 
     pub(crate) fn failed(&self, controller: &'static str) {
-        self.errors.get_or_create(&ControllerLabels { controller }).inc();
+        self.errors
+            .get_or_create(&ControllerLabels { controller })
+            .inc();
     }
 
     /// The text that Prometheus reads.

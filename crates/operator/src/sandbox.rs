@@ -30,16 +30,25 @@ const REWORD: Duration = Duration::from_secs(5);
 /// Puts a sandbox in the line for a pod, if it needs one.
 pub(crate) fn line_up(world: &mut World, key: &Key) {
     let index = &mut world.index;
-    let Some(entry) = index.sandboxes.get(key) else { return };
+    let Some(entry) = index.sandboxes.get(key) else {
+        return;
+    };
     let pool = entry.pool.clone();
     let needs = !entry.leaving
         && !entry.writing
         && entry.status.pod_name.is_none()
-        && !matches!(entry.status.phase, Some(SandboxPhase::Released | SandboxPhase::Failed))
+        && !matches!(
+            entry.status.phase,
+            Some(SandboxPhase::Released | SandboxPhase::Failed)
+        )
         && index.pod_of(&entry.uid).is_none();
     if needs {
         let seniority = entry.seniority;
-        index.shelves.entry(pool.clone()).or_default().wait(key.clone(), seniority, 1);
+        index
+            .shelves
+            .entry(pool.clone())
+            .or_default()
+            .wait(key.clone(), seniority, 1);
         index.marks.pool(&pool);
     } else {
         index.leave_line(&pool, key);
@@ -48,7 +57,12 @@ pub(crate) fn line_up(world: &mut World, key: &Key) {
 
 /// Gives out what is on a pool's shelf: the pod ready longest to the sandbox waiting longest.
 pub(crate) fn give_out(world: &mut World, pool: &Key, now: Timestamp) {
-    while let Some((pod, sandbox)) = world.index.shelves.get_mut(pool).and_then(|shelf| shelf.give()) {
+    while let Some((pod, sandbox)) = world
+        .index
+        .shelves
+        .get_mut(pool)
+        .and_then(|shelf| shelf.give())
+    {
         let claim = claim(world, pool, &pod, &sandbox, now);
         let entry = world.index.sandboxes.get_mut(&sandbox);
         if let (Some(claim), Some(entry)) = (claim, entry) {
@@ -104,7 +118,9 @@ fn claim(world: &World, pool: &Key, pod: &Key, sandbox: &Key, now: Timestamp) ->
 
 /// Looks at a sandbox and puts on the tray what is to be said or done.
 pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
-    let Some(entry) = world.index.sandboxes.get(key) else { return };
+    let Some(entry) = world.index.sandboxes.get(key) else {
+        return;
+    };
     if entry.writing {
         return;
     }
@@ -126,7 +142,9 @@ pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
     if verdict.end {
         let patch = status_patch(version, &status);
         let note = format!("{}: {}", verdict.reason, verdict.message);
-        world.events.tell(reference::<Sandbox>(key, &uid), "Released", "Release", note);
+        world
+            .events
+            .tell(reference::<Sandbox>(key, &uid), "Released", "Release", note);
         return write(world, key, |key| Write::EndSandbox { key, uid, patch });
     }
     match worth_telling(old, &status, entry.last_ended, now) {
@@ -137,7 +155,9 @@ pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
     let patch = status_patch(version, &status);
     if verdict.phase == SandboxPhase::Failed && old.phase != Some(SandboxPhase::Failed) {
         let about = reference::<Sandbox>(key, &uid);
-        world.events.warn(about, verdict.reason, "Watch", verdict.message);
+        world
+            .events
+            .warn(about, verdict.reason, "Watch", verdict.message);
     }
     write(world, key, |key| Write::Sandbox { key, patch });
 }
@@ -166,15 +186,25 @@ fn facts(
     pod: Option<&PodEntry>,
     now: Timestamp,
 ) -> (Facts, Option<Timestamp>) {
-    let runs = world.index.queue(key).filter_map(|task| world.runs.get(task));
+    let runs = world
+        .index
+        .queue(key)
+        .filter_map(|task| world.runs.get(task));
     let since = runs.map(|run| run.since).min();
-    let bound_at = since.map(|since| later(since, BOUND_AFTER)).filter(|at| *at > now);
+    let bound_at = since
+        .map(|since| later(since, BOUND_AFTER))
+        .filter(|at| *at > now);
     let was_bound = entry.status.phase == Some(SandboxPhase::Bound);
     let stored = entry.status.allocated_at.as_ref().map(|time| time.0);
     let settings = &world.settings;
     let facts = Facts {
         made: entry.seniority.at,
-        limits: limits(entry, settings.idle_timeout, settings.max_lifetime, settings.grace),
+        limits: limits(
+            entry,
+            settings.idle_timeout,
+            settings.max_lifetime,
+            settings.grace,
+        ),
         phase: entry.status.phase,
         pod: view(world, key, entry, pod),
         allocated: stored.or_else(|| pod.and_then(|pod| pod.claimed_at)),
@@ -193,7 +223,12 @@ fn limits(
     lifetime: Option<Duration>,
     grace: Duration,
 ) -> Limits {
-    let seconds = |value: i64| u64::try_from(value).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    let seconds = |value: i64| {
+        u64::try_from(value)
+            .ok()
+            .filter(|seconds| *seconds > 0)
+            .map(Duration::from_secs)
+    };
     let spec = &entry.spec;
     let keep_alive = spec.keep_alive.unwrap_or(false);
     let finished = spec.ttl_seconds_after_finished;
@@ -236,12 +271,19 @@ fn wait(world: &World, key: &Key, pool_key: &Key) -> Wait {
     if found.replicas == 0 {
         return Wait::PoolStopped { pool };
     }
-    let starting = world.index.pods_of(pool_key).filter(|pod| pod.facts.health == Health::Starting);
+    let starting = world
+        .index
+        .pods_of(pool_key)
+        .filter(|pod| pod.facts.health == Health::Starting);
     let shelf = world.index.shelves.get(pool_key);
     Wait::PoolEmpty {
         starting: starting.count() as u32 + found.creating,
         ahead: shelf.and_then(|shelf| shelf.ahead_of(key)).unwrap_or(0),
-        trouble: found.failures.trouble.as_ref().map(|trouble| trouble.message.clone()),
+        trouble: found
+            .failures
+            .trouble
+            .as_ref()
+            .map(|trouble| trouble.message.clone()),
         pool,
     }
 }
@@ -268,11 +310,21 @@ fn status(
     );
     SandboxStatus {
         phase: Some(verdict.phase),
-        pod_name: pod.map(|pod| pod.key.name.to_string()).or_else(|| old.pod_name.clone()),
-        pod_ip: pod.and_then(|pod| pod.ip.as_deref()).map(str::to_owned).or_else(|| old.pod_ip.clone()),
-        work_dir: pod.map(|_| world.settings.agent.work_dir.clone()).or_else(|| old.work_dir.clone()),
+        pod_name: pod
+            .map(|pod| pod.key.name.to_string())
+            .or_else(|| old.pod_name.clone()),
+        pod_ip: pod
+            .and_then(|pod| pod.ip.as_deref())
+            .map(str::to_owned)
+            .or_else(|| old.pod_ip.clone()),
+        work_dir: pod
+            .map(|_| world.settings.agent.work_dir.clone())
+            .or_else(|| old.work_dir.clone()),
         // Statuses carry whole seconds, so that what is read back compares equal.
-        allocated_at: old.allocated_at.clone().or_else(|| allocated.map(whole_second)),
+        allocated_at: old
+            .allocated_at
+            .clone()
+            .or_else(|| allocated.map(whole_second)),
         last_task_time: entry.last_ended.map(whole_second),
         observed_generation: entry.generation,
         conditions: Some(vec![ready]),
@@ -290,11 +342,26 @@ enum Telling {
 }
 
 /// Whether a status differs from the written one in something that cannot wait.
-fn worth_telling(old: &SandboxStatus, new: &SandboxStatus, ended: Option<Timestamp>, now: Timestamp) -> Telling {
+fn worth_telling(
+    old: &SandboxStatus,
+    new: &SandboxStatus,
+    ended: Option<Timestamp>,
+    now: Timestamp,
+) -> Telling {
     let essence = |status: &SandboxStatus| {
-        let ready = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
-        let reason = ready.map(|condition| (condition.reason.clone(), condition.observed_generation));
-        (status.phase, status.pod_name.clone(), status.pod_ip.clone(), reason)
+        let ready = status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|condition| condition.type_ == "Ready");
+        let reason =
+            ready.map(|condition| (condition.reason.clone(), condition.observed_generation));
+        (
+            status.phase,
+            status.pod_name.clone(),
+            status.pod_ip.clone(),
+            reason,
+        )
     };
     if essence(old) != essence(new) {
         return Telling::Now;
@@ -306,7 +373,11 @@ fn worth_telling(old: &SandboxStatus, new: &SandboxStatus, ended: Option<Timesta
         };
     }
     let words = |status: &SandboxStatus| {
-        let ready = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
+        let ready = status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|condition| condition.type_ == "Ready");
         ready.map(|condition| condition.message.clone())
     };
     if words(old) != words(new) {
@@ -316,7 +387,9 @@ fn worth_telling(old: &SandboxStatus, new: &SandboxStatus, ended: Option<Timesta
         return if second % step == 0 {
             Telling::Now
         } else {
-            Telling::At(Timestamp::from_second(second - second % step + step).unwrap_or(Timestamp::MAX))
+            Telling::At(
+                Timestamp::from_second(second - second % step + step).unwrap_or(Timestamp::MAX),
+            )
         };
     }
     Telling::Nothing
@@ -325,12 +398,19 @@ fn worth_telling(old: &SandboxStatus, new: &SandboxStatus, ended: Option<Timesta
 /// Gives back a pod whose sandbox is gone: it is deleted, or wiped and returned.
 pub(crate) fn give_back(world: &mut World, pod: &Key) {
     let index = &mut world.index;
-    let Some(entry) = index.pods.get(pod) else { return };
-    let Some(claim) = entry.claim.clone() else { return };
+    let Some(entry) = index.pods.get(pod) else {
+        return;
+    };
+    let Some(claim) = entry.claim.clone() else {
+        return;
+    };
     if entry.busy || entry.facts.leaving || index.keeps(&claim, pod) {
         return;
     }
-    let recycle = index.pools.get(&entry.pool).map_or(Recycle::Delete, |pool| pool.recycle);
+    let recycle = index
+        .pools
+        .get(&entry.pool)
+        .map_or(Recycle::Delete, |pool| pool.recycle);
     let door = entry.ip.clone().map(|ip| Door {
         pod: entry.uid.clone(),
         ip,
@@ -342,13 +422,18 @@ pub(crate) fn give_back(world: &mut World, pod: &Key) {
     }
     match (recycle, door) {
         (Recycle::Reset, Some(door)) if reusable => world.tray.resets.push((pod.clone(), door)),
-        _ => world.tray.writes.push(Write::DeletePod { pod: pod.clone(), uid }),
+        _ => world.tray.writes.push(Write::DeletePod {
+            pod: pod.clone(),
+            uid,
+        }),
     }
 }
 
 /// A pod has been wiped: back to its pool with it, or away.
 pub(crate) fn wiped(world: &mut World, pod: &Key, result: Result<(), String>) {
-    let Some(entry) = world.index.pods.get(pod) else { return };
+    let Some(entry) = world.index.pods.get(pod) else {
+        return;
+    };
     let uid = entry.uid.clone();
     let pool = world.index.pools.get(&entry.pool);
     match (result, pool) {
@@ -363,7 +448,10 @@ pub(crate) fn wiped(world: &mut World, pod: &Key, result: Result<(), String>) {
             if let Err(why) = result {
                 tracing::warn!(%pod, why, "a pod could not be wiped and is deleted instead");
             }
-            world.tray.writes.push(Write::DeletePod { pod: pod.clone(), uid });
+            world.tray.writes.push(Write::DeletePod {
+                pod: pod.clone(),
+                uid,
+            });
         }
     }
 }

@@ -133,8 +133,15 @@ impl Settings {
                 return Ok(None);
             }
             // `:8080` is how Go programs write "on every address".
-            let full = if value.starts_with(':') { format!("0.0.0.0{value}") } else { value.clone() };
-            read(Some((name, full)), "an address such as :8080, or 0 for none")
+            let full = if value.starts_with(':') {
+                format!("0.0.0.0{value}")
+            } else {
+                value.clone()
+            };
+            read(
+                Some((name, full)),
+                "an address such as :8080, or 0 for none",
+            )
         };
         let metrics = served("METRICS_ADDR", ":8080")?;
         let wants_metrics = flag(set("ENABLE_METRICS"))?.unwrap_or(true);
@@ -150,8 +157,10 @@ impl Settings {
             grace: seconds(set("SANDBOX_GRACE_SECONDS"), Some(defaults.grace))?.unwrap_or_default(),
             call_timeout: read::<GoDuration>(set("HTTP_CLIENT_TIMEOUT"), "a duration such as 30s")?
                 .map_or(defaults.call_timeout, |duration| duration.0),
-            output_limit: read(set("TASK_OUTPUT_LIMIT_BYTES"), "a number of bytes")?.unwrap_or(defaults.output_limit),
-            max_starting: read(set("POOL_MAX_STARTING"), "a number of pods")?.unwrap_or(defaults.max_starting),
+            output_limit: read(set("TASK_OUTPUT_LIMIT_BYTES"), "a number of bytes")?
+                .unwrap_or(defaults.output_limit),
+            max_starting: read(set("POOL_MAX_STARTING"), "a number of pods")?
+                .unwrap_or(defaults.max_starting),
             cleanup: flag(set("ENABLE_AUTO_CLEANUP"))?.unwrap_or(true),
             metrics: metrics.filter(|_| wants_metrics),
             probes: served("PROBE_ADDR", ":8081")?,
@@ -169,7 +178,9 @@ impl Settings {
 type Found = Option<(&'static str, String)>;
 
 fn read<T: FromStr>(found: Found, expected: &str) -> Result<Option<T>, BadSetting> {
-    let Some((name, value)) = found else { return Ok(None) };
+    let Some((name, value)) = found else {
+        return Ok(None);
+    };
     match value.parse() {
         Ok(read) => Ok(Some(read)),
         Err(_) => Err(BadSetting {
@@ -191,11 +202,13 @@ fn flag(found: Found) -> Result<Option<bool>, BadSetting> {
 
 /// Zero means for ever, as in the resources.
 fn seconds(found: Found, default: Option<Duration>) -> Result<Option<Duration>, BadSetting> {
-    Ok(match read::<u64>(found, "a number of seconds, 0 for never")? {
-        None => default,
-        Some(0) => None,
-        Some(seconds) => Some(Duration::from_secs(seconds)),
-    })
+    Ok(
+        match read::<u64>(found, "a number of seconds, 0 for never")? {
+            None => default,
+            Some(0) => None,
+            Some(seconds) => Some(Duration::from_secs(seconds)),
+        },
+    )
 }
 
 #[cfg(test)]
@@ -239,7 +252,12 @@ mod tests {
 
     #[test]
     fn a_bad_value_is_refused_by_name() {
-        let refused = with(&[("HTTP_CLIENT_TIMEOUT", "soon")]).unwrap_err().to_string();
-        assert!(refused.contains("HTTP_CLIENT_TIMEOUT=\"soon\"") && refused.contains("30s"), "{refused}");
+        let refused = with(&[("HTTP_CLIENT_TIMEOUT", "soon")])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("HTTP_CLIENT_TIMEOUT=\"soon\"") && refused.contains("30s"),
+            "{refused}"
+        );
     }
 }

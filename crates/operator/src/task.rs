@@ -28,7 +28,9 @@ const SMALL_OUTPUT: usize = 4 * 1024;
 
 /// Looks at a task and puts on the tray what is to be done.
 pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
-    let Some(entry) = world.index.tasks.get(key) else { return };
+    let Some(entry) = world.index.tasks.get(key) else {
+        return;
+    };
     if entry.is_finished() {
         return expiry::look(world, key, now);
     }
@@ -46,7 +48,9 @@ pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
         return;
     }
     let first = world.index.queue(&entry.sandbox).next();
-    let before = first.filter(|first| *first != key).map(|first| &*first.name);
+    let before = first
+        .filter(|first| *first != key)
+        .map(|first| &*first.name);
     let started = entry.state == Some(TaskState::Running);
     match start(&entry.sandbox_name, view, before, started) {
         Start::Now => begin(world, key, now),
@@ -65,20 +69,30 @@ fn sandbox_view(world: &World, task: &TaskEntry) -> SandboxView {
     match (sandbox.status.phase, world.index.pod_of(&sandbox.uid)) {
         (Some(phase), _) if sandbox.status.pod_name.is_none() => SandboxView::Standing(phase),
         // The pod knows better than a status that is yet to be written.
-        (Some(phase), Some(pod)) if pod.is_ready() && pod.ended.is_none() => SandboxView::Standing(phase),
-        (Some(phase @ (sandlot_api::arl::SandboxPhase::Failed | sandlot_api::arl::SandboxPhase::Released)), _) => {
+        (Some(phase), Some(pod)) if pod.is_ready() && pod.ended.is_none() => {
             SandboxView::Standing(phase)
         }
+        (
+            Some(
+                phase @ (sandlot_api::arl::SandboxPhase::Failed
+                | sandlot_api::arl::SandboxPhase::Released),
+            ),
+            _,
+        ) => SandboxView::Standing(phase),
         _ => SandboxView::Standing(sandlot_api::arl::SandboxPhase::Pending),
     }
 }
 
 /// Starts a task, or attaches to it if it was running before this operator began.
 fn begin(world: &mut World, key: &Key, now: Timestamp) {
-    let Some(entry) = world.index.tasks.get(key) else { return };
+    let Some(entry) = world.index.tasks.get(key) else {
+        return;
+    };
     let sandbox = world.index.sandboxes.get(&entry.sandbox);
     let pod = sandbox.and_then(|sandbox| world.index.pod_of(&sandbox.uid));
-    let (Some(spec), Some(pod)) = (entry.spec.clone(), pod) else { return };
+    let (Some(spec), Some(pod)) = (entry.spec.clone(), pod) else {
+        return;
+    };
     let Some(ip) = pod.ip.clone() else { return };
     let stop = Stop::default();
     let started = entry.started.unwrap_or(now);
@@ -101,7 +115,9 @@ fn begin(world: &mut World, key: &Key, now: Timestamp) {
         stop: stop.clone(),
         report: None,
     };
-    world.wakes.at(later(now, RUNNING_AFTER), Wake::Task(key.clone()));
+    world
+        .wakes
+        .at(later(now, RUNNING_AFTER), Wake::Task(key.clone()));
     let sandbox = entry.sandbox.clone();
     world.runs.insert(key.clone(), run);
     world.index.marks.sandbox(&sandbox);
@@ -122,7 +138,10 @@ fn watch_over(world: &mut World, key: &Key, view: SandboxView, now: Timestamp) {
     if !pod_is_there {
         let why = match start(&entry.sandbox_name, view, None, true) {
             Start::Never(why) => why,
-            _ => format!("sandbox {:?} lost its pod while the task was running", entry.sandbox_name),
+            _ => format!(
+                "sandbox {:?} lost its pod while the task was running",
+                entry.sandbox_name
+            ),
         };
         let started = Some(run.since);
         if let Some(run) = world.runs.get_mut(key) {
@@ -169,15 +188,29 @@ fn end_patch(world: &World, entry: &TaskEntry, report: &Report, now: Timestamp) 
     let pod = sandbox.and_then(|sandbox| world.index.pod_of(&sandbox.uid));
     status.pod_name = pod.map(|pod| pod.key.name.to_string());
     status.observed_generation = entry.generation;
-    let (kind, reason) = if report.succeeded { ("Complete", "StepsSucceeded") } else { ("Failed", "StepFailed") };
+    let (kind, reason) = if report.succeeded {
+        ("Complete", "StepsSucceeded")
+    } else {
+        ("Failed", "StepFailed")
+    };
     let message = status.message.as_deref().unwrap_or_default();
-    status.conditions = Some(vec![condition(&[], kind, true, reason, message, entry.generation, now)]);
+    status.conditions = Some(vec![condition(
+        &[],
+        kind,
+        true,
+        reason,
+        message,
+        entry.generation,
+        now,
+    )]);
     status_patch(&entry.resource_version, status)
 }
 
 /// Ends a task that cannot run.
 fn give_up(world: &mut World, key: &Key, why: &str, now: Timestamp) {
-    let Some(entry) = world.index.tasks.get(key) else { return };
+    let Some(entry) = world.index.tasks.get(key) else {
+        return;
+    };
     let report = never_ran(why, entry.started, now);
     let patch = end_patch(world, entry, &report, now);
     let about = reference::<Task>(key, &entry.uid);
@@ -186,7 +219,9 @@ fn give_up(world: &mut World, key: &Key, why: &str, now: Timestamp) {
 }
 
 fn tell_waiting(world: &mut World, key: &Key, why: &str, now: Timestamp) {
-    let Some(entry) = world.index.tasks.get(key) else { return };
+    let Some(entry) = world.index.tasks.get(key) else {
+        return;
+    };
     if entry.state == Some(TaskState::Pending) && entry.message.as_deref() == Some(why) {
         return;
     }
@@ -228,7 +263,11 @@ pub(crate) fn stop(world: &mut World, key: &Key) {
 
 /// A run has come to its end.
 pub(crate) fn ended(world: &mut World, key: &Key, uid: &str, report: Report) {
-    let Some(run) = world.runs.get_mut(key).filter(|run| *run.uid == *uid && run.report.is_none()) else {
+    let Some(run) = world
+        .runs
+        .get_mut(key)
+        .filter(|run| *run.uid == *uid && run.report.is_none())
+    else {
         return;
     };
     world.metrics.task_ended(&report);
@@ -250,7 +289,10 @@ pub(crate) fn shrink(report: &mut Report) {
         while !long.is_char_boundary(end) {
             end -= 1;
         }
-        *text = Some(format!("{}\n[... the rest was too large to keep ...]\n", &long[..end]));
+        *text = Some(format!(
+            "{}\n[... the rest was too large to keep ...]\n",
+            &long[..end]
+        ));
     };
     cut(&mut report.status.stdout);
     cut(&mut report.status.stderr);

@@ -39,20 +39,28 @@ fn care(max_starting: u32) -> Care {
 /// Looks at a pool and puts on the tray what is to be done.
 pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
     let care = care(world.settings.max_starting);
-    let Some(entry) = world.index.pools.get_mut(key) else { return };
+    let Some(entry) = world.index.pools.get_mut(key) else {
+        return;
+    };
     if entry.leaving {
         return;
     }
     if let Some(looked) = entry.looked
         && later(looked, BREATH) > now
     {
-        world.wakes.at(later(looked, BREATH), Wake::Pool(key.clone()));
+        world
+            .wakes
+            .at(later(looked, BREATH), Wake::Pool(key.clone()));
         return;
     }
     entry.looked = Some(now);
-    entry.expected.retain(|_, since| later(*since, UNSEEN) > now);
+    entry
+        .expected
+        .retain(|_, since| later(*since, UNSEEN) > now);
 
-    let Some(entry) = world.index.pools.get(key) else { return };
+    let Some(entry) = world.index.pools.get(key) else {
+        return;
+    };
     let facts = facts(world, key, entry);
     let shelf = world.index.shelves.get(key);
     let plan = pool::plan(
@@ -100,17 +108,26 @@ fn carry_out(world: &mut World, key: &Key, plan: &Plan) {
         if let Some(shelf) = world.index.shelves.get_mut(key) {
             shelf.take(&pod);
         }
-        let Some(found) = world.index.pods.get_mut(&pod) else { continue };
+        let Some(found) = world.index.pods.get_mut(&pod) else {
+            continue;
+        };
         found.busy = true;
         let uid = found.uid.clone();
-        world.tray.writes.push(Write::DeletePod { pod: pod.clone(), uid });
+        world.tray.writes.push(Write::DeletePod {
+            pod: pod.clone(),
+            uid,
+        });
         if let (Why::Failing(trouble), Some(entry)) = (&removal.why, world.index.pools.get(key)) {
             let about = reference::<WarmPool>(key, &entry.uid);
             let note = format!("replacing pod {}: {}", pod.name, trouble.message);
-            world.events.warn(about, trouble.kind.reason(), "ReplacePod", note);
+            world
+                .events
+                .warn(about, trouble.kind.reason(), "ReplacePod", note);
         }
     }
-    let Some(entry) = world.index.pools.get_mut(key) else { return };
+    let Some(entry) = world.index.pools.get_mut(key) else {
+        return;
+    };
     entry.failures = plan.failures.clone();
     entry.creating += plan.create;
     let owner = Owner {
@@ -130,7 +147,9 @@ fn carry_out(world: &mut World, key: &Key, plan: &Plan) {
 
 /// Writes what has changed in the pool's status, a few times a second at most.
 fn tell(world: &mut World, key: &Key, plan: &Plan, now: Timestamp) {
-    let Some(entry) = world.index.pools.get_mut(key) else { return };
+    let Some(entry) = world.index.pools.get_mut(key) else {
+        return;
+    };
     let status = status(entry, &plan.counts, plan.trouble.as_ref(), now);
     if status == entry.status || entry.writing {
         return;
@@ -150,7 +169,12 @@ fn tell(world: &mut World, key: &Key, plan: &Plan, now: Timestamp) {
     });
 }
 
-fn status(entry: &PoolEntry, counts: &Counts, trouble: Option<&Trouble>, now: Timestamp) -> WarmPoolStatus {
+fn status(
+    entry: &PoolEntry,
+    counts: &Counts,
+    trouble: Option<&Trouble>,
+    now: Timestamp,
+) -> WarmPoolStatus {
     let number = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
     let wanted = entry.replicas;
     let phase = match counts.ready {
@@ -159,10 +183,16 @@ fn status(entry: &PoolEntry, counts: &Counts, trouble: Option<&Trouble>, now: Ti
         _ => PoolPhase::Scaling,
     };
     let (reason, message) = match (phase, trouble) {
-        (PoolPhase::Ready, _) => ("PodsReady", format!("{} of {wanted} idle pods are ready", counts.ready)),
+        (PoolPhase::Ready, _) => (
+            "PodsReady",
+            format!("{} of {wanted} idle pods are ready", counts.ready),
+        ),
         (_, Some(trouble)) => (trouble.kind.reason(), trouble.message.clone()),
         (PoolPhase::Pending, None) => ("Starting", "no pod is ready yet".to_owned()),
-        (PoolPhase::Scaling, None) => ("Scaling", format!("{} of {wanted} idle pods are ready", counts.ready)),
+        (PoolPhase::Scaling, None) => (
+            "Scaling",
+            format!("{} of {wanted} idle pods are ready", counts.ready),
+        ),
     };
     let old = entry.status.conditions.as_deref().unwrap_or_default();
     let make = |kind, status, reason: &str, message: &str| {
@@ -180,6 +210,9 @@ fn status(entry: &PoolEntry, counts: &Counts, trouble: Option<&Trouble>, now: Ti
         total: number(counts.total),
         phase: Some(phase),
         observed_generation: entry.generation,
-        conditions: Some(vec![make("Ready", phase == PoolPhase::Ready, reason, &message), failing]),
+        conditions: Some(vec![
+            make("Ready", phase == PoolPhase::Ready, reason, &message),
+            failing,
+        ]),
     }
 }

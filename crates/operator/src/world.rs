@@ -58,7 +58,12 @@ pub(crate) struct Run {
 }
 
 impl World {
-    pub(crate) fn new(settings: Arc<Settings>, agents: Arc<Agents>, events: Events, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        agents: Arc<Agents>,
+        events: Events,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             index: Index::default(),
             settings,

@@ -66,9 +66,15 @@ impl Agents {
     }
 
     fn connect(&self, ip: &str) -> Result<Channel, tonic::Status> {
-        let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
-        let endpoint = Endpoint::from_shared(format!("http://{host}:{}", self.port))
-            .map_err(|error| tonic::Status::invalid_argument(format!("pod address {ip:?}: {error}")))?;
+        let host = if ip.contains(':') {
+            format!("[{ip}]")
+        } else {
+            ip.to_owned()
+        };
+        let endpoint =
+            Endpoint::from_shared(format!("http://{host}:{}", self.port)).map_err(|error| {
+                tonic::Status::invalid_argument(format!("pod address {ip:?}: {error}"))
+            })?;
         Ok(endpoint
             .connect_timeout(self.call_timeout.min(Duration::from_secs(5)))
             .tcp_nodelay(true)
@@ -86,13 +92,21 @@ impl Agents {
 
     /// Ends everything that runs in a pod and empties its workspace.
     pub(crate) async fn reset(&self, door: &Door) -> Result<(), String> {
-        let mut agent = self.at(door).map_err(|status| status.message().to_owned())?;
-        let call = agent.reset(ResetRequest { preserve_files: false });
+        let mut agent = self
+            .at(door)
+            .map_err(|status| status.message().to_owned())?;
+        let call = agent.reset(ResetRequest {
+            preserve_files: false,
+        });
         let answer = tokio::time::timeout(self.call_timeout, call)
             .await
             .map_err(|_| "the agent did not answer in time".to_owned())?
             .map_err(|status| status.message().to_owned())?
             .into_inner();
-        if answer.success { Ok(()) } else { Err(answer.message) }
+        if answer.success {
+            Ok(())
+        } else {
+            Err(answer.message)
+        }
     }
 }

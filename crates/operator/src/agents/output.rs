@@ -123,7 +123,11 @@ fn fitting<'a>(bytes: impl Iterator<Item = &'a u8>, budget: usize) -> usize {
 fn lossy(bytes: &[u8], cut_at_end: bool, cut_at_start: bool) -> String {
     let mut bytes = bytes;
     if cut_at_start {
-        let split = bytes.iter().take(3).take_while(|byte| **byte & 0xc0 == 0x80).count();
+        let split = bytes
+            .iter()
+            .take(3)
+            .take_while(|byte| **byte & 0xc0 == 0x80)
+            .count();
         bytes = &bytes[split..];
     }
     if cut_at_end

@@ -101,16 +101,30 @@ impl Entry {
             pid: self.pid,
             started_at: self.begun.map(Time),
             completed_at: self.ended.map(Time),
-            duration: self.begun.zip(self.ended).map(|(begun, ended)| between(begun, ended)),
+            duration: self
+                .begun
+                .zip(self.ended)
+                .map(|(begun, ended)| between(begun, ended)),
         }
     }
 }
 
 impl Report {
-    pub(super) fn new(job: &Job, entries: Vec<Entry>, succeeded: bool, attempts: u32, ended: Timestamp) -> Self {
-        let last_command = entries.iter().rev().find(|entry| entry.is_command && entry.code.is_some());
+    pub(super) fn new(
+        job: &Job,
+        entries: Vec<Entry>,
+        succeeded: bool,
+        attempts: u32,
+        ended: Timestamp,
+    ) -> Self {
+        let last_command = entries
+            .iter()
+            .rev()
+            .find(|entry| entry.is_command && entry.code.is_some());
         let last_run = entries.iter().rev().find(|entry| entry.code.is_some());
-        let failed = entries.iter().find(|entry| entry.state == StepState::Failed);
+        let failed = entries
+            .iter()
+            .find(|entry| entry.state == StepState::Failed);
         let message = failed.map(|entry| {
             let why = entry.error.as_deref().unwrap_or("it failed");
             format!("step {:?}: {why}", entry.name)
@@ -119,7 +133,11 @@ impl Report {
         let stdout = last_command.map(|entry| entry.stdout.text(job.output_limit));
         let stderr = last_command.map(|entry| entry.stderr.text(job.output_limit));
         let status = TaskStatus {
-            state: Some(if succeeded { TaskState::Succeeded } else { TaskState::Failed }),
+            state: Some(if succeeded {
+                TaskState::Succeeded
+            } else {
+                TaskState::Failed
+            }),
             exit_code: Some(last_run.and_then(|entry| entry.code).unwrap_or(0)),
             stdout: Some(stdout.unwrap_or_default().text),
             stderr: Some(stderr.unwrap_or_default().text),

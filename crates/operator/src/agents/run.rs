@@ -38,9 +38,16 @@ pub(crate) struct Stop {
 pub(crate) async fn run(agents: Arc<Agents>, job: Job, stop: Stop) -> Option<Report> {
     let mut walk = Walk {
         course: Course::new(
-            job.spec.steps.iter().map(|step| step.timeout.map(|limit| limit.0)).collect(),
+            job.spec
+                .steps
+                .iter()
+                .map(|step| step.timeout.map(|limit| limit.0))
+                .collect(),
             job.spec.timeout.map(|limit| limit.0),
-            job.spec.retries.and_then(|retries| u32::try_from(retries).ok()).unwrap_or(0),
+            job.spec
+                .retries
+                .and_then(|retries| u32::try_from(retries).ok())
+                .unwrap_or(0),
             job.started,
         ),
         entries: Vec::new(),
@@ -82,7 +89,8 @@ impl Walk {
                     let outcome = self.step(agents, job, step, limit, true).await;
                     if outcome.unknown {
                         let ended = Ending::TimedOut(limit).report();
-                        self.entries.push(Entry::never(&job.spec.steps[step], &ended));
+                        self.entries
+                            .push(Entry::never(&job.spec.steps[step], &ended));
                         self.course.ended(ended);
                     } else {
                         self.record(job, step, outcome, begun);
@@ -105,7 +113,14 @@ impl Walk {
         }
     }
 
-    async fn step(&mut self, agents: &Agents, job: &Job, step: usize, limit: Duration, attach_only: bool) -> Outcome {
+    async fn step(
+        &mut self,
+        agents: &Agents,
+        job: &Job,
+        step: usize,
+        limit: Duration,
+        attach_only: bool,
+    ) -> Outcome {
         let key = format!("{}/{step}/{}", job.uid, self.course.attempt());
         self.running = Some(key.clone());
         let errand = Errand {

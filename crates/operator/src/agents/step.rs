@@ -78,7 +78,9 @@ impl Agents {
 
     /// Ends what runs under a key, with all its children.
     pub(crate) async fn kill(&self, door: &Door, key: &str) -> Result<(), String> {
-        let mut agent = self.at(door).map_err(|status| status.message().to_owned())?;
+        let mut agent = self
+            .at(door)
+            .map_err(|status| status.message().to_owned())?;
         let request = SignalRequest {
             pid: 0,
             signal: "SIGKILL".to_owned(),
@@ -93,8 +95,15 @@ impl Agents {
     }
 
     async fn command(&self, errand: &Errand<'_>) -> Outcome {
-        let Some(command) = errand.step.command.clone().filter(|command| !command.is_empty()) else {
-            return Outcome::broken("the step has no command: write `command: [program, argument, …]`");
+        let Some(command) = errand
+            .step
+            .command
+            .clone()
+            .filter(|command| !command.is_empty())
+        else {
+            return Outcome::broken(
+                "the step has no command: write `command: [program, argument, …]`",
+            );
         };
         let background = errand.step.background.unwrap_or(false);
         let mut outcome = Outcome {
@@ -109,8 +118,18 @@ impl Agents {
         loop {
             let request = ExecRequest {
                 command: command.clone(),
-                env: errand.step.env.clone().unwrap_or_default().into_iter().collect(),
-                working_dir: errand.step.work_dir.clone().unwrap_or_else(|| errand.work_dir.to_owned()),
+                env: errand
+                    .step
+                    .env
+                    .clone()
+                    .unwrap_or_default()
+                    .into_iter()
+                    .collect(),
+                working_dir: errand
+                    .step
+                    .work_dir
+                    .clone()
+                    .unwrap_or_else(|| errand.work_dir.to_owned()),
                 background,
                 timeout_seconds: i32::try_from(errand.limit.as_secs()).unwrap_or(i32::MAX),
                 key: errand.key.clone(),
@@ -119,7 +138,8 @@ impl Agents {
                 stderr_offset: outcome.stderr.total(),
                 attach_only: errand.attach_only,
             };
-            let followed = tokio::time::timeout_at(until, self.follow(errand, request, &mut outcome)).await;
+            let followed =
+                tokio::time::timeout_at(until, self.follow(errand, request, &mut outcome)).await;
             let broken = match followed {
                 Ok(Ok(ending)) => {
                     outcome.ending = ending;
@@ -155,8 +175,12 @@ impl Agents {
         let background = request.background;
         let mut frames = self.at(errand.door)?.execute(request).await?.into_inner();
         while let Some(frame) = frames.message().await? {
-            outcome.stdout.push(part(&frame.stdout_bytes, &frame.stdout));
-            outcome.stderr.push(part(&frame.stderr_bytes, &frame.stderr));
+            outcome
+                .stdout
+                .push(part(&frame.stdout_bytes, &frame.stdout));
+            outcome
+                .stderr
+                .push(part(&frame.stderr_bytes, &frame.stderr));
             if frame.done {
                 return Ok(ending(&frame, errand.limit));
             }
@@ -165,7 +189,9 @@ impl Agents {
                 return Ok(Ending::Exited(0));
             }
         }
-        Err(tonic::Status::unavailable("the stream ended before the command did"))
+        Err(tonic::Status::unavailable(
+            "the stream ended before the command did",
+        ))
     }
 
     async fn file(&self, errand: &Errand<'_>) -> Outcome {
@@ -173,7 +199,11 @@ impl Agents {
             return Outcome::broken("the step has no path: write `path: /workspace/file`");
         };
         let mut request = FileRequest {
-            base_path: errand.step.work_dir.clone().unwrap_or_else(|| errand.work_dir.to_owned()),
+            base_path: errand
+                .step
+                .work_dir
+                .clone()
+                .unwrap_or_else(|| errand.work_dir.to_owned()),
             key: errand.key.clone(),
             ..FileRequest::default()
         };
@@ -226,7 +256,11 @@ fn is_final(code: Code) -> bool {
 
 /// Text that is not UTF-8 comes as bytes.
 fn part<'a>(bytes: &'a [u8], text: &'a str) -> &'a [u8] {
-    if bytes.is_empty() { text.as_bytes() } else { bytes }
+    if bytes.is_empty() {
+        text.as_bytes()
+    } else {
+        bytes
+    }
 }
 
 fn ending(frame: &ExecLog, limit: Duration) -> Ending {

@@ -19,7 +19,9 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
         Written::PodDeleted { pod, result } => {
             // The watch takes the pod away; a pod that could not be deleted is looked at again.
             if let Err(error) = result {
-                let Some(entry) = world.index.pods.get_mut(&pod) else { return };
+                let Some(entry) = world.index.pods.get_mut(&pod) else {
+                    return;
+                };
                 tracing::warn!(%pod, %error, "a pod could not be deleted");
                 entry.busy = false;
                 let pool = entry.pool.clone();
@@ -28,7 +30,9 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
             }
         }
         Written::PodReturned { pod, result } => {
-            let Some(entry) = world.index.pods.get_mut(&pod) else { return };
+            let Some(entry) = world.index.pods.get_mut(&pod) else {
+                return;
+            };
             entry.busy = false;
             match result {
                 Ok(returned) => world.index.see_pod(&returned, now),
@@ -40,7 +44,9 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
         }
         Written::Claimed(claimed) => claim(world, *claimed, now),
         Written::Sandbox { key, result } => {
-            let Some(entry) = world.index.sandboxes.get_mut(&key) else { return };
+            let Some(entry) = world.index.sandboxes.get_mut(&key) else {
+                return;
+            };
             match result {
                 Ok(Some(sandbox)) => {
                     entry.writing = false;
@@ -57,7 +63,9 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
             }
         }
         Written::Pool { key, result } => {
-            let Some(entry) = world.index.pools.get_mut(&key) else { return };
+            let Some(entry) = world.index.pools.get_mut(&key) else {
+                return;
+            };
             entry.writing = false;
             match result {
                 Ok(pool) => {
@@ -85,7 +93,9 @@ fn pod_created(
         .ok()
         .and_then(|pod| Key::of(&pod.metadata))
         .filter(|pod| !world.index.pods.contains_key(pod));
-    let Some(entry) = world.index.pools.get_mut(key) else { return };
+    let Some(entry) = world.index.pools.get_mut(key) else {
+        return;
+    };
     entry.creating = entry.creating.saturating_sub(1);
     match result {
         Ok(_) => {
@@ -101,10 +111,16 @@ fn pod_created(
             };
             tracing::warn!(pool = %key, %error, "a pod could not be made");
             // One refusal of a batch speaks for all of them.
-            if entry.failures.last.is_none_or(|last| later(last, super::LEAVING) < now) {
+            if entry
+                .failures
+                .last
+                .is_none_or(|last| later(last, super::LEAVING) < now)
+            {
                 entry.failures.refused(message.clone(), now);
                 let about = reference::<WarmPool>(key, &entry.uid);
-                world.events.warn(about, "CreateRefused", "CreatePod", message);
+                world
+                    .events
+                    .warn(about, "CreateRefused", "CreatePod", message);
             }
         }
     }
@@ -146,15 +162,26 @@ fn claim(world: &mut World, claimed: Claimed, now: Timestamp) {
     }
 }
 
-fn task_written(world: &mut World, key: Key, result: Result<Option<Box<sandlot_api::arl::Task>>, Error>) {
+fn task_written(
+    world: &mut World,
+    key: Key,
+    result: Result<Option<Box<sandlot_api::arl::Task>>, Error>,
+) {
     let now = Timestamp::now();
-    let Some(entry) = world.index.tasks.get_mut(&key) else { return };
+    let Some(entry) = world.index.tasks.get_mut(&key) else {
+        return;
+    };
     match result {
         Ok(Some(written)) => {
             entry.writing = false;
             world.succeeded(&Wake::Task(key.clone()));
             world.index.see_task(&written);
-            if world.index.tasks.get(&key).is_some_and(|task| task.is_finished()) {
+            if world
+                .index
+                .tasks
+                .get(&key)
+                .is_some_and(|task| task.is_finished())
+            {
                 world.runs.remove(&key);
             }
         }

@@ -104,8 +104,12 @@ impl Dispatcher {
     }
 
     fn pause(&self) -> Duration {
-        let Some(next) = self.world.wakes.next() else { return IDLE };
-        let left = next.duration_since(Timestamp::now()).max(SignedDuration::ZERO);
+        let Some(next) = self.world.wakes.next() else {
+            return IDLE;
+        };
+        let left = next
+            .duration_since(Timestamp::now())
+            .max(SignedDuration::ZERO);
         Duration::try_from(left).unwrap_or(IDLE).min(IDLE)
     }
 
@@ -121,7 +125,9 @@ impl Dispatcher {
             self.see(sight, now);
         }
         for _ in 0..ROUND {
-            let Some(answer) = self.answers.try_join_next() else { break };
+            let Some(answer) = self.answers.try_join_next() else {
+                break;
+            };
             self.take(answer);
         }
         self.world.wakes.ring(now, &mut self.world.index.marks);
@@ -152,7 +158,10 @@ impl Dispatcher {
 
     fn unseen(&self, kind: Kind, listed: &HashSet<Key>) -> Vec<Key> {
         fn missing<'a>(known: impl Iterator<Item = &'a Key>, listed: &HashSet<Key>) -> Vec<Key> {
-            known.filter(|key| !listed.contains(*key)).cloned().collect()
+            known
+                .filter(|key| !listed.contains(*key))
+                .cloned()
+                .collect()
         }
         let index = &self.world.index;
         match kind {
@@ -174,7 +183,9 @@ impl Dispatcher {
         let now = Timestamp::now();
         match answer {
             Ok(Answer::Written(written)) => answers::take(&mut self.world, *written, now),
-            Ok(Answer::Ran(key, uid, Some(report))) => task::ended(&mut self.world, &key, &uid, *report),
+            Ok(Answer::Ran(key, uid, Some(report))) => {
+                task::ended(&mut self.world, &key, &uid, *report)
+            }
             Ok(Answer::Ran(..)) => {}
             Ok(Answer::Wiped(pod, result)) => sandbox::wiped(&mut self.world, &pod, result),
             Err(error) if error.is_cancelled() => {}

@@ -45,7 +45,9 @@ impl Wakes {
         while let Some((when, _)) = self.order.first()
             && *when <= now
         {
-            let Some((_, wake)) = self.order.pop_first() else { return };
+            let Some((_, wake)) = self.order.pop_first() else {
+                return;
+            };
             self.due.remove(&wake);
             match wake {
                 Wake::Pool(key) => marks.pool(&key),

@@ -50,10 +50,34 @@ pub(crate) fn start(client: &Client, settings: &Settings) -> (mpsc::Receiver<Sig
     let mut tasks = JoinSet::new();
     let all = watcher::Config::default();
     let pods = watcher::Config::default().labels(names::POOL);
-    tasks.spawn(custom(api(client, settings), all.clone(), Kind::Pool, Sight::Pool, sights.clone()));
-    tasks.spawn(custom(api(client, settings), all.clone(), Kind::Sandbox, Sight::Sandbox, sights.clone()));
-    tasks.spawn(custom(api(client, settings), all, Kind::Task, Sight::Task, sights.clone()));
-    tasks.spawn(follow(api::<Pod>(client, settings), pods, Kind::Pod, |pod| Some(Sight::Pod(Box::new(pod))), sights));
+    tasks.spawn(custom(
+        api(client, settings),
+        all.clone(),
+        Kind::Pool,
+        Sight::Pool,
+        sights.clone(),
+    ));
+    tasks.spawn(custom(
+        api(client, settings),
+        all.clone(),
+        Kind::Sandbox,
+        Sight::Sandbox,
+        sights.clone(),
+    ));
+    tasks.spawn(custom(
+        api(client, settings),
+        all,
+        Kind::Task,
+        Sight::Task,
+        sights.clone(),
+    ));
+    tasks.spawn(follow(
+        api::<Pod>(client, settings),
+        pods,
+        Kind::Pod,
+        |pod| Some(Sight::Pod(Box::new(pod))),
+        sights,
+    ));
     (seen, tasks)
 }
 
@@ -97,7 +121,9 @@ async fn follow<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let mut events = kube::runtime::watcher(api, config).default_backoff().boxed();
+    let mut events = kube::runtime::watcher(api, config)
+        .default_backoff()
+        .boxed();
     let mut listed = HashSet::new();
     loop {
         let event = match events.try_next().await {

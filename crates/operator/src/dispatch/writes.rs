@@ -5,7 +5,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, Error,
-    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
+    api::{
+        ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
+    },
 };
 use sandlot_api::arl::{Sandbox, Task, WarmPool, names};
 use serde_json::{Value, json};
@@ -51,13 +53,31 @@ pub(crate) struct Claim {
 
 /// What came of a write.
 pub(crate) enum Written {
-    PodCreated { pool: Key, result: Result<Box<Pod>, Error> },
-    PodDeleted { pod: Key, result: Result<(), Error> },
-    PodReturned { pod: Key, result: Result<Box<Pod>, Error> },
+    PodCreated {
+        pool: Key,
+        result: Result<Box<Pod>, Error>,
+    },
+    PodDeleted {
+        pod: Key,
+        result: Result<(), Error>,
+    },
+    PodReturned {
+        pod: Key,
+        result: Result<Box<Pod>, Error>,
+    },
     Claimed(Box<Claimed>),
-    Sandbox { key: Key, result: Result<Option<Box<Sandbox>>, Error> },
-    Pool { key: Key, result: Result<Box<WarmPool>, Error> },
-    Task { key: Key, result: Result<Option<Box<Task>>, Error> },
+    Sandbox {
+        key: Key,
+        result: Result<Option<Box<Sandbox>>, Error>,
+    },
+    Pool {
+        key: Key,
+        result: Result<Box<WarmPool>, Error>,
+    },
+    Task {
+        key: Key,
+        result: Result<Option<Box<Task>>, Error>,
+    },
 }
 
 /// What came of a claim.
@@ -81,7 +101,8 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
                 ..PostParams::default()
             };
             let made = api.create(&params, &pod).await;
-            let result = made.and_then(|pod| pod.try_parse::<Pod>().map(Box::new).map_err(unreadable));
+            let result =
+                made.and_then(|pod| pod.try_parse::<Pod>().map(Box::new).map_err(unreadable));
             Written::PodCreated { pool, result }
         }
         Write::DeletePod { pod, uid } => {
@@ -91,19 +112,27 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
         }
         Write::ReturnPod { pod, patch } => {
             let api: Api<Pod> = Api::namespaced(client, &pod.namespace);
-            let result = api.patch(&pod.name, &manager(), &Patch::Merge(patch)).await.map(Box::new);
+            let result = api
+                .patch(&pod.name, &manager(), &Patch::Merge(patch))
+                .await
+                .map(Box::new);
             Written::PodReturned { pod, result }
         }
         Write::Claim(claim) => Written::Claimed(Box::new(give(client, *claim).await)),
         Write::Sandbox { key, patch } => {
             let api: Api<Sandbox> = Api::namespaced(client, &key.namespace);
-            let result = api.patch_status(&key.name, &manager(), &Patch::Merge(patch)).await;
+            let result = api
+                .patch_status(&key.name, &manager(), &Patch::Merge(patch))
+                .await;
             let result = result.map(|sandbox| Some(Box::new(sandbox)));
             Written::Sandbox { key, result }
         }
         Write::EndSandbox { key, uid, patch } => {
             let api: Api<Sandbox> = Api::namespaced(client, &key.namespace);
-            let mut result = api.patch_status(&key.name, &manager(), &Patch::Merge(patch)).await.map(drop);
+            let mut result = api
+                .patch_status(&key.name, &manager(), &Patch::Merge(patch))
+                .await
+                .map(drop);
             if result.is_ok() {
                 result = delete(&api, &key, &uid, None).await;
             }
@@ -120,13 +149,17 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
         }
         Write::Pool { key, patch } => {
             let api: Api<WarmPool> = Api::namespaced(client, &key.namespace);
-            let result = api.patch_status(&key.name, &manager(), &Patch::Merge(patch)).await;
+            let result = api
+                .patch_status(&key.name, &manager(), &Patch::Merge(patch))
+                .await;
             let result = result.map(Box::new);
             Written::Pool { key, result }
         }
         Write::Task { key, patch } => {
             let api: Api<Task> = Api::namespaced(client, &key.namespace);
-            let result = api.patch_status(&key.name, &manager(), &Patch::Merge(patch)).await;
+            let result = api
+                .patch_status(&key.name, &manager(), &Patch::Merge(patch))
+                .await;
             let result = result.map(|task| Some(Box::new(task)));
             Written::Task { key, result }
         }
@@ -153,7 +186,11 @@ async fn give(client: Client, claim: Claim) -> Claimed {
         Ok(_) => {
             let sandboxes: Api<Sandbox> = Api::namespaced(client, &claim.sandbox.namespace);
             let patch = Patch::Merge(&claim.status_patch);
-            Some(sandboxes.patch_status(&claim.sandbox.name, &manager(), &patch).await)
+            Some(
+                sandboxes
+                    .patch_status(&claim.sandbox.name, &manager(), &patch)
+                    .await,
+            )
         }
     };
     Claimed {
@@ -166,10 +203,16 @@ async fn give(client: Client, claim: Claim) -> Claimed {
 }
 
 /// No answer came, so the pod may be given or not: the pod itself knows.
-async fn find_out(pods: &Api<Pod>, claim: &Claim, unclear: Result<Pod, Error>) -> Result<Pod, Error> {
+async fn find_out(
+    pods: &Api<Pod>,
+    claim: &Claim,
+    unclear: Result<Pod, Error>,
+) -> Result<Pod, Error> {
     for wait in [20, 100, 500, 2_000, 5_000] {
         tokio::time::sleep(Duration::from_millis(wait)).await;
-        let Ok(pod) = pods.get(&claim.pod.name).await else { continue };
+        let Ok(pod) = pods.get(&claim.pod.name).await else {
+            continue;
+        };
         let notes = pod.metadata.annotations.as_ref();
         let owner = notes.and_then(|notes| notes.get(names::CLAIMED_BY));
         return if owner.is_some_and(|uid| **uid == *claim.sandbox_uid) {

@@ -54,7 +54,9 @@ pub(crate) struct Index {
 impl Index {
     /// A pool is seen.
     pub(crate) fn see_pool(&mut self, pool: &WarmPool) {
-        let Some(key) = Key::of(&pool.metadata) else { return };
+        let Some(key) = Key::of(&pool.metadata) else {
+            return;
+        };
         let Some(entry) = PoolEntry::read(&key, pool, self.pools.get(&key)) else {
             return;
         };
@@ -72,7 +74,9 @@ impl Index {
 
     /// A pod is seen.
     pub(crate) fn see_pod(&mut self, pod: &v1::Pod, now: Timestamp) {
-        let Some(key) = Key::of(&pod.metadata) else { return };
+        let Some(key) = Key::of(&pod.metadata) else {
+            return;
+        };
         let Some(entry) = PodEntry::read(&key, pod, self.pods.get(&key), now) else {
             return;
         };
@@ -83,7 +87,10 @@ impl Index {
             let old = old.uid.clone();
             self.forget_pod(&key, &old);
         }
-        self.pods_of_pool.entry(entry.pool.clone()).or_default().insert(key.clone());
+        self.pods_of_pool
+            .entry(entry.pool.clone())
+            .or_default()
+            .insert(key.clone());
         if let Some(claim) = &entry.claim {
             self.see_claim(claim.clone(), &key);
         }
@@ -102,9 +109,16 @@ impl Index {
     /// A pod says that a sandbox has it. If two say so, which only a crash in the middle of a claim
     /// can bring about, the sandbox keeps the one that its status names and the other is given back.
     fn see_claim(&mut self, claim: Uid, pod: &Key) {
-        let rival = self.pod_of_sandbox.get(&claim).filter(|rival| *rival != pod);
-        let rival = rival.filter(|rival| self.pods.contains_key(*rival)).cloned();
-        let named = self.sandbox_of(&claim).and_then(|sandbox| sandbox.status.pod_name.as_deref());
+        let rival = self
+            .pod_of_sandbox
+            .get(&claim)
+            .filter(|rival| *rival != pod);
+        let rival = rival
+            .filter(|rival| self.pods.contains_key(*rival))
+            .cloned();
+        let named = self
+            .sandbox_of(&claim)
+            .and_then(|sandbox| sandbox.status.pod_name.as_deref());
         match rival {
             Some(rival) if named != Some(&*pod.name) => {
                 tracing::warn!(%pod, %rival, "two pods for one sandbox: one is given back");
@@ -126,8 +140,12 @@ impl Index {
 
     /// A claim was refused. The pod goes back on the shelf if it has been seen anew since.
     pub(crate) fn unclaim(&mut self, pod: &Key, revision: u64) {
-        let Some(entry) = self.pods.get(pod) else { return };
-        let Some(shelf) = self.shelves.get_mut(&entry.pool) else { return };
+        let Some(entry) = self.pods.get(pod) else {
+            return;
+        };
+        let Some(shelf) = self.shelves.get_mut(&entry.pool) else {
+            return;
+        };
         shelf.take(pod);
         if entry.revision > revision
             && let Some(since) = entry.ready_to_give()
@@ -147,7 +165,9 @@ impl Index {
     }
 
     fn forget_pod(&mut self, key: &Key, uid: &Uid) {
-        let Some(entry) = self.pods.remove(key) else { return };
+        let Some(entry) = self.pods.remove(key) else {
+            return;
+        };
         debug_assert_eq!(&entry.uid, uid);
         if let Some(pods) = self.pods_of_pool.get_mut(&entry.pool) {
             pods.remove(key);
@@ -169,11 +189,17 @@ impl Index {
 
     /// A sandbox is seen.
     pub(crate) fn see_sandbox(&mut self, sandbox: &Sandbox, now: Timestamp) {
-        let Some(key) = Key::of(&sandbox.metadata) else { return };
+        let Some(key) = Key::of(&sandbox.metadata) else {
+            return;
+        };
         let Some(entry) = SandboxEntry::read(&key, sandbox, self.sandboxes.get(&key), now) else {
             return;
         };
-        if self.sandboxes.get(&key).is_some_and(|old| old.uid != entry.uid) {
+        if self
+            .sandboxes
+            .get(&key)
+            .is_some_and(|old| old.uid != entry.uid)
+        {
             self.lose_sandbox(&key);
         }
         self.sandbox_by_uid.insert(entry.uid.clone(), key.clone());
@@ -184,7 +210,9 @@ impl Index {
 
     /// A sandbox is gone.
     pub(crate) fn lose_sandbox(&mut self, key: &Key) {
-        let Some(entry) = self.sandboxes.remove(key) else { return };
+        let Some(entry) = self.sandboxes.remove(key) else {
+            return;
+        };
         self.sandbox_by_uid.remove(&entry.uid);
         self.leave_line(&entry.pool, key);
         if let Some(pod) = self.pod_of_sandbox.get(&entry.uid) {
@@ -196,7 +224,9 @@ impl Index {
 
     /// A task is seen.
     pub(crate) fn see_task(&mut self, task: &Task) {
-        let Some(key) = Key::of(&task.metadata) else { return };
+        let Some(key) = Key::of(&task.metadata) else {
+            return;
+        };
         let Some(entry) = TaskEntry::read(&key, task, self.tasks.get(&key)) else {
             return;
         };
@@ -212,7 +242,10 @@ impl Index {
             }
             self.leave_queue(&entry.sandbox.clone(), &place);
         } else {
-            self.unfinished.entry(entry.sandbox.clone()).or_default().insert(place);
+            self.unfinished
+                .entry(entry.sandbox.clone())
+                .or_default()
+                .insert(place);
         }
         self.marks.task(&key);
         self.marks.sandbox(&entry.sandbox);
@@ -221,14 +254,18 @@ impl Index {
 
     /// A task is gone.
     pub(crate) fn lose_task(&mut self, key: &Key) {
-        let Some(entry) = self.tasks.remove(key) else { return };
+        let Some(entry) = self.tasks.remove(key) else {
+            return;
+        };
         self.leave_queue(&entry.sandbox.clone(), &(entry.seniority, key.clone()));
         self.marks.sandbox(&entry.sandbox);
         self.marks.gone_task(key);
     }
 
     fn leave_queue(&mut self, sandbox: &Key, place: &(Seniority, Key)) {
-        let Some(queue) = self.unfinished.get_mut(sandbox) else { return };
+        let Some(queue) = self.unfinished.get_mut(sandbox) else {
+            return;
+        };
         if queue.remove(place) {
             if let Some((_, next)) = queue.first() {
                 self.marks.task(next);
@@ -267,7 +304,11 @@ impl Index {
 
     /// The unfinished tasks of a sandbox, the one made first in front.
     pub(crate) fn queue(&self, sandbox: &Key) -> impl Iterator<Item = &Key> {
-        self.unfinished.get(sandbox).into_iter().flatten().map(|(_, key)| key)
+        self.unfinished
+            .get(sandbox)
+            .into_iter()
+            .flatten()
+            .map(|(_, key)| key)
     }
 
     /// Taken pods whose sandbox is gone: what a crash between two writes, or a sandbox deleted

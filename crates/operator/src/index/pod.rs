@@ -37,18 +37,33 @@ pub(crate) struct PodEntry {
 
 impl PodEntry {
     /// Reads a pod; nothing if it belongs to no pool or a newer sight of it is known already.
-    pub(super) fn read(key: &Key, pod: &v1::Pod, old: Option<&Self>, now: Timestamp) -> Option<Self> {
+    pub(super) fn read(
+        key: &Key,
+        pod: &v1::Pod,
+        old: Option<&Self>,
+        now: Timestamp,
+    ) -> Option<Self> {
         let labels = pod.metadata.labels.as_ref()?;
-        let pool = labels.get(names::POOL).or_else(|| labels.get(names::POOL_SHORT))?;
+        let pool = labels
+            .get(names::POOL)
+            .or_else(|| labels.get(names::POOL_SHORT))?;
         let uid: Uid = Arc::from(pod.metadata.uid.as_deref()?);
         let revision = revision(&pod.metadata);
         let old = old.filter(|old| old.uid == uid);
         if old.is_some_and(|old| old.revision > revision) {
             return None;
         }
-        let note = |name: &str| pod.metadata.annotations.as_ref().and_then(|notes| notes.get(name));
+        let note = |name: &str| {
+            pod.metadata
+                .annotations
+                .as_ref()
+                .and_then(|notes| notes.get(name))
+        };
         let claim: Option<Uid> = note(names::CLAIMED_BY).map(|uid| Arc::from(uid.as_str()));
-        let idle = claim.is_none() && labels.get(names::STATUS).is_none_or(|status| status == "idle");
+        let idle = claim.is_none()
+            && labels
+                .get(names::STATUS)
+                .is_none_or(|status| status == "idle");
         let health = health::of(pod, old.map(|old| &old.facts.health), now);
         Some(Self {
             key: key.clone(),
@@ -87,7 +102,9 @@ impl PodEntry {
     /// Since when it can be given to a sandbox, if it can.
     pub(super) fn ready_to_give(&self) -> Option<Timestamp> {
         match self.facts.health {
-            Health::Ready { since } if self.facts.used == Use::Idle && !self.facts.leaving && !self.busy => {
+            Health::Ready { since }
+                if self.facts.used == Use::Idle && !self.facts.leaving && !self.busy =>
+            {
                 self.ip.as_ref().map(|_| since)
             }
             _ => None,
@@ -96,6 +113,8 @@ impl PodEntry {
 
     /// Whether tasks can run in it.
     pub(crate) fn is_ready(&self) -> bool {
-        matches!(self.facts.health, Health::Ready { .. }) && self.ip.is_some() && !self.facts.leaving
+        matches!(self.facts.health, Health::Ready { .. })
+            && self.ip.is_some()
+            && !self.facts.leaving
     }
 }

@@ -56,7 +56,10 @@ impl PoolEntry {
             recycle: pool.spec.recycle.unwrap_or_default(),
             template: old
                 .filter(|old| *old.template == pool.spec.template)
-                .map_or_else(|| Arc::new(pool.spec.template.clone()), |old| old.template.clone()),
+                .map_or_else(
+                    || Arc::new(pool.spec.template.clone()),
+                    |old| old.template.clone(),
+                ),
             status: pool.status.clone().unwrap_or_default(),
             leaving: pool.metadata.deletion_timestamp.is_some(),
             creating: old.map_or(0, |old| old.creating),

@@ -35,7 +35,12 @@ pub(crate) struct SandboxEntry {
 
 impl SandboxEntry {
     /// Reads a sandbox; nothing if a newer one is known already.
-    pub(super) fn read(key: &Key, sandbox: &Sandbox, old: Option<&Self>, now: Timestamp) -> Option<Self> {
+    pub(super) fn read(
+        key: &Key,
+        sandbox: &Sandbox,
+        old: Option<&Self>,
+        now: Timestamp,
+    ) -> Option<Self> {
         let uid: Uid = Arc::from(sandbox.metadata.uid.as_deref()?);
         let revision = revision(&sandbox.metadata);
         let old = old.filter(|old| old.uid == uid);
@@ -48,7 +53,11 @@ impl SandboxEntry {
         Some(Self {
             uid,
             revision,
-            resource_version: sandbox.metadata.resource_version.clone().unwrap_or_default(),
+            resource_version: sandbox
+                .metadata
+                .resource_version
+                .clone()
+                .unwrap_or_default(),
             generation: sandbox.metadata.generation,
             seniority: old.map_or(
                 Seniority {
@@ -66,7 +75,9 @@ impl SandboxEntry {
                 .cloned()
                 .collect(),
             seen: old.map_or(now, |old| old.seen),
-            held: finalizers.iter().any(|name| name == names::SANDBOX_FINALIZER),
+            held: finalizers
+                .iter()
+                .any(|name| name == names::SANDBOX_FINALIZER),
             last_ended: old.and_then(|old| old.last_ended).max(stored),
             writing: old.is_some_and(|old| old.writing),
             status,

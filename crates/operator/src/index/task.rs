@@ -44,7 +44,12 @@ impl TaskEntry {
         let state = status.and_then(|status| status.state);
         let finished = state.is_some_and(TaskState::is_terminal);
         let ended = status
-            .and_then(|status| status.completion_time.as_ref().or(status.completed_at.as_ref()))
+            .and_then(|status| {
+                status
+                    .completion_time
+                    .as_ref()
+                    .or(status.completed_at.as_ref())
+            })
             .map(|time| time.0);
         Some(Self {
             uid,
@@ -68,7 +73,9 @@ impl TaskEntry {
                 _ => Some(Arc::new(task.spec.clone())),
             },
             state,
-            message: status.and_then(|status| status.message.as_deref()).map(Arc::from),
+            message: status
+                .and_then(|status| status.message.as_deref())
+                .map(Arc::from),
             started: status
                 .and_then(|status| status.start_time.as_ref().or(status.started_at.as_ref()))
                 .map(|time| time.0),

@@ -47,9 +47,13 @@ pub(crate) fn build(template: &PodTemplate, owner: &Owner<'_>, agent: &Agent) ->
         }
     }
     // What runs in a sandbox is not trusted with the cluster.
-    spec.entry("automountServiceAccountToken").or_insert(Value::Bool(false));
+    spec.entry("automountServiceAccountToken")
+        .or_insert(Value::Bool(false));
 
-    let mut pod = DynamicObject::new("", &ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&()));
+    let mut pod = DynamicObject::new(
+        "",
+        &ApiResource::erase::<k8s_openapi::api::core::v1::Pod>(&()),
+    );
     pod.metadata = written
         .and_then(|written| serde_json::from_value(written).ok())
         .unwrap_or_default();
@@ -64,10 +68,12 @@ pub(crate) fn build(template: &PodTemplate, owner: &Owner<'_>, agent: &Agent) ->
         (names::POD_STATE.to_owned(), "ready".to_owned()),
         (names::STATUS.to_owned(), "idle".to_owned()),
     ]);
-    meta.annotations
-        .get_or_insert_default()
-        .insert(names::TEMPLATE.to_owned(), owner.template_revision.to_owned());
-    meta.owner_references = serde_json::from_value(json!([pool_reference(owner.pool, owner.uid, true)])).ok();
+    meta.annotations.get_or_insert_default().insert(
+        names::TEMPLATE.to_owned(),
+        owner.template_revision.to_owned(),
+    );
+    meta.owner_references =
+        serde_json::from_value(json!([pool_reference(owner.pool, owner.uid, true)])).ok();
     pod.data = Value::Object(data);
     pod
 }
@@ -233,7 +239,10 @@ mod tests {
         assert_eq!(command[..2], ["/.sandlot/sandlot-agent", "run"]);
         assert_eq!(command[command.len() - 3..], ["--", "sleep", "infinity"]);
         assert_eq!(executor["volumeMounts"][1]["mountPath"], json!("/.sandlot"));
-        assert_eq!(pod["spec"]["volumes"][1]["image"]["reference"], json!("sandlot/agent"));
+        assert_eq!(
+            pod["spec"]["volumes"][1]["image"]["reference"],
+            json!("sandlot/agent")
+        );
     }
 
     #[test]
@@ -245,7 +254,10 @@ mod tests {
             },
         );
         assert_eq!(pod["spec"]["initContainers"][0]["image"], json!("agent:1"));
-        assert_eq!(pod["spec"]["volumes"][1], json!({ "name": "sandlot-agent", "emptyDir": {} }));
+        assert_eq!(
+            pod["spec"]["volumes"][1],
+            json!({ "name": "sandlot-agent", "emptyDir": {} })
+        );
     }
 
     #[test]

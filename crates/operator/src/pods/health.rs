@@ -14,7 +14,11 @@ pub(crate) fn of(pod: &v1::Pod, before: Option<&Health>, now: Timestamp) -> Heal
             Some(Health::Failing(old)) if old.kind == kind => old.since,
             _ => now,
         };
-        return Health::Failing(Trouble { kind, since, message });
+        return Health::Failing(Trouble {
+            kind,
+            since,
+            message,
+        });
     }
     let ready = status
         .conditions
@@ -25,7 +29,10 @@ pub(crate) fn of(pod: &v1::Pod, before: Option<&Health>, now: Timestamp) -> Heal
         (None, _) => Health::Starting,
         (Some(_), Some(Health::Ready { since })) => Health::Ready { since: *since },
         (Some(condition), _) => Health::Ready {
-            since: condition.last_transition_time.as_ref().map_or(now, |time| time.0),
+            since: condition
+                .last_transition_time
+                .as_ref()
+                .map_or(now, |time| time.0),
         },
     }
 }
@@ -43,20 +50,33 @@ fn trouble(status: &v1::PodStatus) -> Option<(TroubleKind, String)> {
     if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
         return Some((TroubleKind::Ended, ended(status)));
     }
-    let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
+    let containers = status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses);
     for container in containers.flatten() {
-        let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+        let waiting = container
+            .state
+            .as_ref()
+            .and_then(|state| state.waiting.as_ref());
         let Some(reason) = waiting.and_then(|waiting| waiting.reason.as_deref()) else {
             continue;
         };
-        let Some(kind) = waiting_trouble(reason) else { continue };
-        let said = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();
+        let Some(kind) = waiting_trouble(reason) else {
+            continue;
+        };
+        let said = waiting
+            .and_then(|waiting| waiting.message.as_deref())
+            .unwrap_or_default();
         let mut message = format!("container {:?}: {reason}", container.name);
         if !said.is_empty() {
             message += &format!(": {said}");
         }
         if kind == TroubleKind::Crash
-            && let Some(last) = container.last_state.as_ref().and_then(|last| last.terminated.as_ref())
+            && let Some(last) = container
+                .last_state
+                .as_ref()
+                .and_then(|last| last.terminated.as_ref())
         {
             message += &format!("; last exit code {}", last.exit_code);
         }
@@ -67,15 +87,24 @@ fn trouble(status: &v1::PodStatus) -> Option<(TroubleKind, String)> {
             && condition.status == "False"
             && condition.reason.as_deref() == Some("Unschedulable")
     })?;
-    let said = unplaced.message.clone().unwrap_or_else(|| "no node has room".to_owned());
+    let said = unplaced
+        .message
+        .clone()
+        .unwrap_or_else(|| "no node has room".to_owned());
     Some((TroubleKind::Unschedulable, said))
 }
 
 fn waiting_trouble(reason: &str) -> Option<TroubleKind> {
     Some(match reason {
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "ImageInspectError"
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ImageInspectError"
         | "RegistryUnavailable" => TroubleKind::Image,
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => TroubleKind::Config,
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+            TroubleKind::Config
+        }
         "CrashLoopBackOff" => TroubleKind::Crash,
         _ => return None,
     })
@@ -87,9 +116,16 @@ fn ended(status: &v1::PodStatus) -> String {
         return format!("{reason}: {said}");
     }
     for container in status.container_statuses.iter().flatten() {
-        if let Some(end) = container.state.as_ref().and_then(|state| state.terminated.as_ref()) {
+        if let Some(end) = container
+            .state
+            .as_ref()
+            .and_then(|state| state.terminated.as_ref())
+        {
             let reason = end.reason.as_deref().unwrap_or("it ended");
-            return format!("container {:?}: {reason}, exit code {}", container.name, end.exit_code);
+            return format!(
+                "container {:?}: {reason}, exit code {}",
+                container.name, end.exit_code
+            );
         }
     }
     "the pod ended".to_owned()

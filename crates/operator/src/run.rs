@@ -1,23 +1,95 @@
 //! The operator from its start to its end.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use kube::Client;
+use sandlot_api::arl::names::LEADER_LEASE;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Error, Settings, agents::Agents, dispatch::Dispatcher, events::Events, metrics::Metrics,
-    world::World,
+    Error, Settings, agents::Agents, dispatch::Dispatcher, events::Events, http, leader::Election,
+    metrics::Metrics, world::World,
 };
 
 /// Runs the operator until it is cancelled. The custom resources must be installed.
+///
+/// Steps that are running when it ends go on running; the next operator attaches to them.
 pub async fn run(
     client: Client,
     settings: Settings,
     cancel: CancellationToken,
 ) -> Result<(), Error> {
-    let settings = Arc::new(settings);
+    // Whatever ends first, the work or one of its servers, ends the others.
+    let stop = cancel.child_token();
     let metrics = Arc::new(Metrics::default());
+    let ready = Arc::new(AtomicBool::new(settings.leader_election));
+    let mut servers = JoinSet::new();
+    if let Some(address) = settings.metrics {
+        servers.spawn(http::metrics(address, metrics.clone(), stop.clone()));
+    }
+    if let Some(address) = settings.probes {
+        servers.spawn(http::probes(address, ready.clone(), stop.clone()));
+    }
+    let work = lead(client, settings, metrics, ready, stop.clone());
+    let result = tokio::select! {
+        result = work => result,
+        Some(Ok(served)) = servers.join_next() => served,
+    };
+    stop.cancel();
+    while servers.join_next().await.is_some() {}
+    result
+}
+
+/// Works as long as this operator leads.
+async fn lead(
+    client: Client,
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    ready: Arc<AtomicBool>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    if !settings.leader_election {
+        work(client, settings, metrics, ready, stop).await;
+        return Ok(());
+    }
+    let mut election = Election::new(client.clone(), &settings.identity);
+    if !election.win(&stop).await {
+        return Ok(());
+    }
+    tracing::info!(identity = settings.identity.name, "this operator leads");
+    // The lease is let go only after the last write: `done` tells of it.
+    let (leading, done) = (stop.child_token(), CancellationToken::new());
+    let working = async {
+        work(client, settings, metrics, ready, leading.clone()).await;
+        done.cancel();
+    };
+    let keeping = async {
+        let kept = election.keep(&done).await;
+        leading.cancel();
+        kept
+    };
+    let ((), kept) = tokio::join!(working, keeping);
+    if kept {
+        Ok(())
+    } else {
+        Err(Error::LeaseLost {
+            lease: LEADER_LEASE.to_owned(),
+        })
+    }
+}
+
+async fn work(
+    client: Client,
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    ready: Arc<AtomicBool>,
+    stop: CancellationToken,
+) {
+    let settings = Arc::new(settings);
     let agents = Arc::new(Agents::new(settings.agent.port, settings.call_timeout));
     // Events are told until the last write has been sent.
     let telling = CancellationToken::new();
@@ -26,12 +98,14 @@ pub async fn run(
         settings.identity.name.clone(),
         telling.clone(),
     );
-    let teller = tokio::spawn(tell);
     let world = World::new(settings, agents, events, metrics);
-    let ready = || tracing::info!("the operator has read everything and works");
-    Dispatcher::new(client, world).work(ready, cancel).await;
-    telling.cancel();
-    // A panic in there has been reported by the runtime; nothing depends on it.
-    let _ = teller.await;
-    Ok(())
+    let tell_ready = || {
+        ready.store(true, Ordering::Release);
+        tracing::info!("the operator has read everything and works");
+    };
+    let dispatching = async {
+        Dispatcher::new(client, world).work(tell_ready, stop).await;
+        telling.cancel();
+    };
+    tokio::join!(dispatching, tell);
 }

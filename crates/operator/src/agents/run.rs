@@ -54,7 +54,7 @@ pub(crate) async fn run(agents: Arc<Agents>, job: Job, stop: Stop) -> Option<Rep
         running: None,
     };
     tokio::select! {
-        report = walk.to_the_end(&agents, &job) => return Some(report),
+        report = walk.go(&agents, &job) => return Some(report),
         () = stop.leave.cancelled() => return None,
         () = stop.kill.cancelled() => {}
     }
@@ -75,7 +75,7 @@ struct Walk {
 }
 
 impl Walk {
-    async fn to_the_end(&mut self, agents: &Agents, job: &Job) -> Report {
+    async fn go(&mut self, agents: &Agents, job: &Job) -> Report {
         loop {
             match self.course.next(Timestamp::now()) {
                 Next::Run { step, limit, .. } => {

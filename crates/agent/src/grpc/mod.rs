@@ -42,6 +42,7 @@ impl AgentService for GrpcDoor {
             files,
             patch,
             blobs,
+            ..
         } = request.into_inner();
         let grounds = self.0.grounds.clone();
         let files = files

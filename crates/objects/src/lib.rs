@@ -6,6 +6,7 @@ pub mod builtin;
 pub mod cel;
 pub mod crd;
 pub mod meta;
+pub mod openapi;
 pub mod patch;
 pub mod schema;
 pub mod selector;

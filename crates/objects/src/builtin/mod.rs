@@ -4,6 +4,7 @@
 //! - [`defaults::apply`] fills in what a real API server fills in;
 //! - [`rules::validate`] tells what is wrong with an object, beyond its shape.
 
+pub mod defaults;
 mod merge;
 mod types;
 

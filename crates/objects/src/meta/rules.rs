@@ -93,7 +93,11 @@ pub fn validate_update(old: &Value, new: &Value) -> Vec<Cause> {
                 format!(
                     "no new finalizers can be added if the object is being deleted, found new \
                      finalizers []string{{{}}}",
-                    added.iter().map(|one| format!("{one:?}")).collect::<Vec<_>>().join(", ")
+                    added
+                        .iter()
+                        .map(|one| format!("{one:?}"))
+                        .collect::<Vec<_>>()
+                        .join(", ")
                 ),
             ));
         }

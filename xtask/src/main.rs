@@ -1,6 +1,7 @@
 //! The project's own chores: generate, test, package.
 
 mod generate;
+mod protobuf_fields;
 mod test;
 mod tools;
 
@@ -22,12 +23,19 @@ enum Chore {
     Test(test::Options),
     /// Write the files that are made from the Rust types; `--check` only compares.
     Generate(generate::Options),
+    /// Write the table of the protobuf fields of built-in kinds, from the published Go types.
+    ProtobufFields {
+        /// Only say whether the table is up to date.
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Args::parse().chore {
         Chore::Test(options) => test::run(&options),
         Chore::Generate(options) => generate::run(&options),
+        Chore::ProtobufFields { check } => protobuf_fields::run(check),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

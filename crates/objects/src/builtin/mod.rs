@@ -6,6 +6,8 @@
 
 pub mod defaults;
 mod merge;
+pub mod quantity;
+pub mod rules;
 mod types;
 
 use std::sync::{Arc, LazyLock};

@@ -81,7 +81,7 @@ fn check_spec(checks: &mut Checks, path: &Path, spec: &Value) {
     }
     for (index, alias) in list(spec, "hostAliases").iter().enumerate() {
         let at = path.field("hostAliases").index(index);
-        if !text(alias, "ip").is_some_and(|ip| ip.parse::<std::net::IpAddr>().is_ok()) {
+        if text(alias, "ip").is_none_or(|ip| ip.parse::<std::net::IpAddr>().is_err()) {
             checks.invalid(
                 at.field("ip"),
                 &alias["ip"],

@@ -23,7 +23,7 @@ use crate::kubelet::Kubelet;
 use crate::metrics::Metrics;
 use crate::server::{CertificateError, authority, signing_key};
 use crate::status::{ApiError, Reason};
-use crate::{access, bootstrap, front, schemas};
+use crate::{access, bootstrap, front, housekeeping, schemas};
 
 /// How a cluster is started.
 #[derive(Default)]
@@ -34,6 +34,9 @@ pub struct Config {
     pub keys: Option<PathBuf>,
     /// What looks at writes in process, before webhooks do.
     pub admission: Chain,
+    /// The certificate of the authority by which pods know the server, as PEM; every
+    /// namespace has it as a ConfigMap.
+    pub root_ca: Option<String>,
 }
 
 /// Why a cluster could not be started.
@@ -79,6 +82,7 @@ impl Cluster {
             kubelet: OnceLock::new(),
             settling: tokio::sync::Mutex::default(),
             metrics: Metrics::new(),
+            root_ca: config.root_ca,
             clock: Timestamp::now,
             stop: CancellationToken::new(),
             store,
@@ -97,6 +101,7 @@ impl Cluster {
             Arc::clone(&cluster.api),
             cluster.tasks.clone(),
         ));
+        housekeeping::start(&cluster.api, &cluster.tasks);
         Ok(cluster)
     }
 

@@ -15,6 +15,7 @@ mod cluster;
 mod discovery;
 mod front;
 mod health;
+mod housekeeping;
 mod intake;
 mod kinds;
 pub mod kubelet;

@@ -10,6 +10,7 @@ use sandlot_store::{Key, Record as StoreRecord, Render};
 use serde_json::Value;
 
 use crate::kinds::builtin;
+use crate::verbs::{FOREGROUND, ORPHAN};
 
 /// A version of an object in the store.
 pub(crate) type Record = StoreRecord<Facts>;
@@ -23,10 +24,22 @@ pub(crate) struct Facts {
     pub(crate) labels: Box<[(Box<str>, Box<str>)]>,
     /// The values of the fields that a built-in kind can be selected by, in the order of its row.
     pub(crate) fields: Box<[Box<str>]>,
-    /// The uids of its owners.
-    pub(crate) owners: Box<[Box<str>]>,
-    /// Whether it is on its way out.
+    /// Its owners.
+    pub(crate) owners: Box<[Owner]>,
+    /// Whether it is on its way out…
     pub(crate) deleting: bool,
+    /// …but stays until what it owns is deleted…
+    pub(crate) foreground: bool,
+    /// …or set free.
+    pub(crate) orphan: bool,
+}
+
+/// What an object says of one of its owners.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) uid: Box<str>,
+    /// Whether an owner that is deleted in the foreground waits for this object.
+    pub(crate) blocks: bool,
 }
 
 impl sandlot_store::Facts for Facts {
@@ -61,9 +74,17 @@ impl Facts {
                 .map(|path| text_at(object, path).into())
                 .collect(),
             owners: owners
-                .filter_map(|owner| Some(owner.get("uid")?.as_str()?.into()))
+                .filter_map(|owner| {
+                    let blocks = owner.get("blockOwnerDeletion").and_then(Value::as_bool);
+                    Some(Owner {
+                        uid: owner.get("uid")?.as_str()?.into(),
+                        blocks: blocks.unwrap_or(false),
+                    })
+                })
                 .collect(),
             deleting: crate::object::is_deleting(object),
+            foreground: crate::object::finalizers(object).contains(&FOREGROUND),
+            orphan: crate::object::finalizers(object).contains(&ORPHAN),
         }
     }
 

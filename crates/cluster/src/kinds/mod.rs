@@ -155,6 +155,7 @@ pub(crate) fn stored_as(group: &str, plural: &str) -> Arc<str> {
 #[derive(Debug, Default)]
 pub(crate) struct Kinds {
     by_path: HashMap<(String, String, String), Arc<Kind>>,
+    by_store: HashMap<Arc<str>, Arc<Kind>>,
     groups: BTreeMap<String, Vec<String>>,
     /// Changes whenever what is served changes; discovery answers carry it.
     pub(crate) serial: u64,
@@ -181,6 +182,15 @@ impl Kinds {
         for versions in all.groups.values_mut() {
             versions.sort_by_key(|version| custom::version_rank(version));
         }
+        let stored: Vec<_> = all
+            .preferred()
+            .filter(|kind| kind.is_stored())
+            .cloned()
+            .collect();
+        for kind in stored {
+            // Events lie in the store once and are served by two groups; either will do.
+            all.by_store.insert(Arc::clone(&kind.stored_as), kind);
+        }
         all
     }
 
@@ -189,6 +199,16 @@ impl Kinds {
         self.by_path
             .get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
             .cloned()
+    }
+
+    /// The kind whose objects the store calls so, in its preferred version.
+    pub(crate) fn stored(&self, stored_as: &str) -> Option<&Arc<Kind>> {
+        self.by_store.get(stored_as)
+    }
+
+    /// Every kind whose objects are stored, in its preferred version.
+    pub(crate) fn all_stored(&self) -> impl Iterator<Item = &Arc<Kind>> {
+        self.by_store.values()
     }
 
     /// The groups, and the versions of each with the preferred one first.

@@ -12,7 +12,7 @@ mod write;
 
 pub(crate) use create::create;
 pub(crate) use delete::{delete, delete_as, delete_collection};
-pub(crate) use deletion::{Fate, fate_of};
+pub(crate) use deletion::{FOREGROUND, Fate, ORPHAN, fate_of, is_due};
 pub(crate) use get::{get, read};
 pub(crate) use list::list;
 pub(crate) use patch::{patch, patched};

@@ -31,8 +31,6 @@ pub(crate) struct Api {
     /// Held while the names of definitions are given out.
     pub(crate) settling: tokio::sync::Mutex<()>,
     pub(crate) metrics: Metrics,
-    /// The certificate by which pods know the server, as PEM.
-    pub(crate) root_ca: Option<String>,
     pub(crate) clock: Clock,
     /// Cancelled when the server goes: watches end, new requests are turned away.
     pub(crate) stop: CancellationToken,

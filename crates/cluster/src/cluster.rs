@@ -34,9 +34,6 @@ pub struct Config {
     pub keys: Option<PathBuf>,
     /// What looks at writes in process, before webhooks do.
     pub admission: Chain,
-    /// The certificate of the authority by which pods know the server, as PEM; every
-    /// namespace has it as a ConfigMap.
-    pub root_ca: Option<String>,
 }
 
 /// Why a cluster could not be started.
@@ -82,7 +79,6 @@ impl Cluster {
             kubelet: OnceLock::new(),
             settling: tokio::sync::Mutex::default(),
             metrics: Metrics::new(),
-            root_ca: config.root_ca,
             clock: Timestamp::now,
             stop: CancellationToken::new(),
             store,

@@ -43,7 +43,10 @@ impl Accounts {
     }
 
     fn authority(&self, namespace: &Arc<str>) -> Option<Action> {
-        let certificate = self.api.root_ca.as_deref()?;
+        let certificate = &self.api.authority;
+        if certificate.is_empty() {
+            return None;
+        }
         let key = Key::new("configmaps", Arc::clone(namespace), AUTHORITY);
         let kinds = self.api.registry.now();
         let kind = kinds.stored("configmaps")?;

@@ -10,22 +10,25 @@ use crate::office::{object, until};
 
 const AUTHORITY: &str = "kube-root-ca.crt";
 
-async fn cluster() -> Cluster {
+async fn cluster() -> (Cluster, tempfile::TempDir) {
+    let keys = tempfile::tempdir().unwrap();
     let config = Config {
-        root_ca: Some("the certificate".into()),
+        keys: Some(keys.path().to_owned()),
         ..Config::default()
     };
-    Cluster::start(config).await.expect("starts")
+    (Cluster::start(config).await.expect("starts"), keys)
 }
 
 fn certificate(map: Option<&ConfigMap>) -> bool {
     let data = map.and_then(|map| map.data.as_ref());
-    data.is_some_and(|data| data.len() == 1 && data["ca.crt"] == "the certificate")
+    data.is_some_and(|data| {
+        data.len() == 1 && data["ca.crt"].starts_with("-----BEGIN CERTIFICATE-----")
+    })
 }
 
 #[tokio::test]
 async fn a_new_namespace_gets_an_account_and_the_certificate() {
-    let cluster = cluster().await;
+    let (cluster, _keys) = cluster().await;
     let namespaces: Api<Namespace> = Api::all(cluster.client());
     let namespace = object(json!({"metadata": {"name": "new"}}));
     namespaces
@@ -45,7 +48,7 @@ async fn a_new_namespace_gets_an_account_and_the_certificate() {
 
 #[tokio::test]
 async fn what_is_deleted_or_changed_comes_back() {
-    let cluster = cluster().await;
+    let (cluster, _keys) = cluster().await;
     let accounts: Api<ServiceAccount> = Api::default_namespaced(cluster.client());
     let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
     until(&accounts, "default", |a: Option<&ServiceAccount>| {

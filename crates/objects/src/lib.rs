@@ -32,3 +32,4 @@ pub mod protobuf;
 pub mod schema;
 pub mod selector;
 pub mod shape;
+pub mod table;

@@ -138,7 +138,7 @@ impl Reader {
             let described = raw["description"].as_str().map(str::to_owned);
             return match self.named(name) {
                 Some(named) => Schema {
-                    description: described.or_else(|| named.description.clone()),
+                    description: described,
                     ..named.as_ref().clone()
                 },
                 None => Schema {

@@ -2,13 +2,15 @@
 //!
 //! It works on the JSON of the schema, since what is forbidden must be seen to be refused.
 
-use std::sync::Arc;
+mod branches;
+mod lists;
+mod values;
 
 use serde_json::{Map, Value};
 
 use crate::{
-    cel::{self, estimate},
-    schema::{self, Cause, Path, Schema, Type, pattern},
+    cel::estimate,
+    schema::{Cause, Path, Schema, pattern},
 };
 
 /// How many faults are told.
@@ -24,22 +26,6 @@ const UNSUPPORTED: &[&str] = &[
     "dependencies",
     "id",
     "patternProperties",
-];
-/// Keywords that may not stand inside `allOf`, `anyOf`, `oneOf` and `not`.
-const NOT_NESTED: &[&str] = &[
-    "description",
-    "title",
-    "default",
-    "additionalProperties",
-    "nullable",
-    "type",
-    "x-kubernetes-preserve-unknown-fields",
-    "x-kubernetes-embedded-resource",
-    "x-kubernetes-int-or-string",
-    "x-kubernetes-list-type",
-    "x-kubernetes-list-map-keys",
-    "x-kubernetes-map-type",
-    "x-kubernetes-validations",
 ];
 const TYPES: &[&str] = &["array", "boolean", "integer", "number", "object", "string"];
 
@@ -379,248 +365,6 @@ impl Checks {
             }
         }
     }
-
-    fn list(&mut self, path: &Path, fields: &Map<String, Value>) {
-        let keys_at = path.field("x-kubernetes-list-map-keys");
-        let keys = fields.get("x-kubernetes-list-map-keys");
-        let Some(list_type) = fields.get("x-kubernetes-list-type") else {
-            if let Some(keys) = keys {
-                let detail = "must be empty if x-kubernetes-list-type is not map";
-                self.invalid(keys_at, keys, detail);
-            }
-            return;
-        };
-        if !matches!(list_type.as_str(), Some("atomic" | "set" | "map")) {
-            let at = path.field("x-kubernetes-list-type");
-            self.causes.push(Cause::not_supported(
-                at,
-                list_type,
-                &["atomic", "set", "map"],
-            ));
-            return;
-        }
-        if fields.get("type").is_none_or(|kind| kind != "array") {
-            let kind = fields.get("type").cloned().unwrap_or_default();
-            self.invalid(
-                path.field("type"),
-                &kind,
-                "must be array if x-kubernetes-list-type is specified",
-            );
-            return;
-        }
-        let items = fields.get("items").unwrap_or(&Value::Null);
-        match list_type.as_str() {
-            Some("map") => self.map_list(path, keys, items),
-            Some("set") => self.set_list(path, items),
-            _ => {}
-        }
-        if list_type != "map"
-            && let Some(keys) = keys
-        {
-            self.invalid(
-                keys_at,
-                keys,
-                "must be empty if x-kubernetes-list-type is not map",
-            );
-        }
-    }
-
-    fn set_list(&mut self, path: &Path, items: &Value) {
-        let items_at = path.field("items");
-        if items["nullable"] == true {
-            self.forbid(
-                items_at.field("nullable"),
-                "cannot be nullable when x-kubernetes-list-type is set",
-            );
-        }
-        if items["type"] == "array"
-            && items
-                .get("x-kubernetes-list-type")
-                .is_some_and(|kind| kind != "atomic")
-        {
-            let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
-            self.invalid(
-                items_at.field("x-kubernetes-list-type"),
-                &items["x-kubernetes-list-type"],
-                detail,
-            );
-        }
-        if items["type"] == "object" && items["x-kubernetes-map-type"] != "atomic" {
-            let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
-            self.invalid(
-                items_at.field("x-kubernetes-map-type"),
-                &items["x-kubernetes-map-type"],
-                detail,
-            );
-        }
-    }
-
-    fn map_list(&mut self, path: &Path, keys: Option<&Value>, items: &Value) {
-        let keys_at = path.field("x-kubernetes-list-map-keys");
-        let keys = keys
-            .and_then(Value::as_array)
-            .map_or(&[][..], Vec::as_slice);
-        if keys.is_empty() {
-            let detail = "must not be empty if x-kubernetes-list-type is map";
-            self.causes.push(Cause::required(keys_at, detail));
-            return;
-        }
-        if items["type"] != "object" {
-            let detail = "must be object if parent array's x-kubernetes-list-type is map";
-            self.invalid(path.field("items").field("type"), &items["type"], detail);
-            return;
-        }
-        let required = items["required"].as_array().map_or(&[][..], Vec::as_slice);
-        for (index, key) in keys.iter().enumerate() {
-            if keys[..index].contains(key) {
-                self.causes
-                    .push(Cause::duplicate(keys_at.index(index), key));
-                continue;
-            }
-            let name = key.as_str().unwrap_or_default();
-            let Some(property) = items["properties"].get(name) else {
-                self.invalid(
-                    keys_at.index(index),
-                    key,
-                    "entries must all be names of item properties",
-                );
-                continue;
-            };
-            let at = path.field("items").field("properties").key(name);
-            if matches!(property["type"].as_str(), Some("array" | "object")) {
-                self.invalid(
-                    at.field("type"),
-                    &property["type"],
-                    "must be a scalar type if parent array's x-kubernetes-list-type is map",
-                );
-            }
-            if !required.contains(key) && property.get("default").is_none() {
-                self.causes.push(Cause::required(
-                    at.field("default"),
-                    "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property",
-                ));
-            }
-            if property["nullable"] == true {
-                self.forbid(
-                    at.field("nullable"),
-                    "this property is in x-kubernetes-list-map-keys, so it cannot be nullable",
-                );
-            }
-        }
-    }
-
-    /// A default must itself be a valid value.
-    fn default(&mut self, path: &Path, json: &Value) {
-        let Some(default) = json.get("default") else {
-            return;
-        };
-        let at = path.field("default");
-        let of = Schema::from_json(json);
-        let mut pruned = default.clone();
-        let unknown = schema::prune(&of, &mut pruned);
-        if !unknown.is_empty() {
-            let detail = format!("must not have unknown fields: {}", unknown.join(", "));
-            self.invalid(at, default, &detail);
-            return;
-        }
-        schema::default(&of, &mut pruned);
-        self.causes.extend(schema::validate_at(&at, &of, &pruned));
-    }
-
-    fn rules(&mut self, path: &Path, json: &Value, place: Place) {
-        let Some(rules) = json.get("x-kubernetes-validations") else {
-            return;
-        };
-        let at = path.field("x-kubernetes-validations");
-        let mut of = Schema::from_json(json);
-        if place.role == Role::Root || of.embedded_resource {
-            add_visible_fields(&mut of);
-        }
-        for (index, rule) in rules
-            .as_array()
-            .map_or(&[][..], Vec::as_slice)
-            .iter()
-            .enumerate()
-        {
-            let place = cel::Place {
-                schema: &of,
-                count: place.count,
-                correlatable: place.correlatable,
-            };
-            let (causes, cost) = cel::check_rule(&at.index(index), rule, place);
-            self.causes.extend(causes);
-            self.cost = self.cost.saturating_add(cost);
-        }
-    }
-
-    /// The combinations of a schema. `outer` is the description, outside of all
-    /// combinations, of the same value, and where it stands.
-    fn branches(
-        &mut self,
-        path: &Path,
-        fields: &Map<String, Value>,
-        outer: (&Path, &Value),
-        depth: usize,
-    ) {
-        for keyword in ["allOf", "anyOf", "oneOf"] {
-            for (index, branch) in array(fields, keyword).iter().enumerate() {
-                self.nested(&path.field(keyword).index(index), branch, outer, depth + 1);
-            }
-        }
-        if let Some(not) = fields.get("not") {
-            self.nested(&path.field("not"), not, outer, depth + 1);
-        }
-    }
-
-    /// A branch of a combination only restricts; what it names must be described outside.
-    fn nested(&mut self, path: &Path, json: &Value, outer: (&Path, &Value), depth: usize) {
-        let Some(fields) = json.as_object() else {
-            self.invalid(path.clone(), json, "must be a schema");
-            return;
-        };
-        if self.causes.len() >= MAX_CAUSES || depth > MAX_DEPTH {
-            return;
-        }
-        self.keywords(path, fields);
-        let (outer_path, described) = outer;
-        let several_types = described["x-kubernetes-int-or-string"] == true;
-        for keyword in NOT_NESTED
-            .iter()
-            .filter(|&&keyword| fields.contains_key(keyword))
-        {
-            if *keyword == "type"
-                && several_types
-                && matches!(fields["type"].as_str(), Some("integer" | "string"))
-            {
-                continue;
-            }
-            self.forbid(path.field(keyword), "must be empty to be structural");
-        }
-        for (name, property) in object(fields, "properties") {
-            let at = path.field("properties").key(name);
-            let outside = outer_path.field("properties").key(name);
-            match described["properties"].get(name) {
-                Some(described) => self.nested(&at, property, (&outside, described), depth + 1),
-                None => self.undescribed(outside, &at),
-            }
-        }
-        if let Some(items) = fields.get("items") {
-            let (at, outside) = (path.field("items"), outer_path.field("items"));
-            match described.get("items") {
-                Some(described) => self.nested(&at, items, (&outside, described), depth + 1),
-                None => self.undescribed(outside, &at),
-            }
-        }
-        self.branches(path, fields, outer, depth);
-    }
-
-    /// Points at the place, outside of combinations, where a description is missing.
-    fn undescribed(&mut self, place: Path, at: &Path) {
-        self.causes.push(Cause::required(
-            place,
-            format!("because it is defined in {at}"),
-        ));
-    }
 }
 
 fn is_true(fields: &Map<String, Value>, key: &str) -> bool {
@@ -647,26 +391,4 @@ fn object<'j>(
         .and_then(Value::as_object)
         .into_iter()
         .flatten()
-}
-
-/// What a rule can see of every object beside what its schema describes.
-fn add_visible_fields(schema: &mut Schema) {
-    let text = || {
-        Arc::new(Schema {
-            kind: Type::String,
-            ..Schema::default()
-        })
-    };
-    let names = ["name", "generateName"].map(|name| (name.to_owned(), text()));
-    let metadata = Schema {
-        kind: Type::Object,
-        properties: names.into(),
-        ..Schema::default()
-    };
-    for name in ["apiVersion", "kind"] {
-        schema.properties.insert(name.to_owned(), text());
-    }
-    schema
-        .properties
-        .insert("metadata".to_owned(), Arc::new(metadata));
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use sandlot_objects::builtin;
+use sandlot_objects::protobuf::{self, DecodeError};
 use sandlot_objects::schema::{self, Additional, Schema, Type, parse_strict};
 use sandlot_objects::shape::Shape;
 use serde_json::Value;
 
 use crate::kinds::Kind;
-use crate::status::{ApiError, Cause};
+use crate::status::{ApiError, Cause, Reason};
 
 /// Reads JSON. The second part names the fields that stood in it twice.
 pub(crate) fn from_json(bytes: &[u8]) -> Result<(Value, Vec<String>), ApiError> {
@@ -33,11 +34,13 @@ pub(crate) fn from_yaml(bytes: &[u8]) -> Result<Value, ApiError> {
 }
 
 /// Reads Kubernetes' protobuf envelope.
-pub(crate) fn from_protobuf(_bytes: &[u8]) -> Result<Value, ApiError> {
-    Err(ApiError::unsupported_media_type(&[
-        "application/json",
-        "application/yaml",
-    ]))
+pub(crate) fn from_protobuf(bytes: &[u8]) -> Result<Value, ApiError> {
+    protobuf::decode(bytes).map_err(|error| match error {
+        DecodeError::TooLarge(_) => {
+            ApiError::new(413, Reason::RequestEntityTooLarge, error.to_string())
+        }
+        _ => ApiError::bad_request(error.to_string()),
+    })
 }
 
 /// The schema of a built-in type.

@@ -1,6 +1,7 @@
 //! What a client adds to a request: the query, and the body of a delete.
 
 use percent_encoding::percent_decode_str;
+use sandlot_objects::table::IncludeObject;
 use serde_json::Value;
 
 use crate::status::{ApiError, Cause};
@@ -77,8 +78,8 @@ pub(crate) struct Options {
     pub(crate) send_initial_events: Option<bool>,
     pub(crate) timeout_seconds: Option<u64>,
     pub(crate) pretty: bool,
-    /// `includeObject` of a Table: `None`, `Metadata` or `Object`.
-    pub(crate) include_object: String,
+    /// How much of each object stands in a Table.
+    pub(crate) include_object: IncludeObject,
     pub(crate) write: WriteOptions,
     pub(crate) delete: DeleteSettings,
     /// Everything as it stood, for subresources with options of their own.
@@ -142,7 +143,13 @@ impl Options {
                 self.timeout_seconds = u64::try_from(whole(value)?).ok().filter(|s| *s > 0)
             }
             "pretty" => self.pretty = boolean(value).unwrap_or(true),
-            "includeObject" => self.include_object = value.to_owned(),
+            "includeObject" => {
+                self.include_object = IncludeObject::parse(value).ok_or_else(|| {
+                    ApiError::bad_request(format!(
+                        "includeObject must be None, Metadata or Object, not {value:?}"
+                    ))
+                })?;
+            }
             "dryRun" => {
                 let dry = dry_run(value, causes);
                 self.write.dry_run |= dry;

@@ -6,7 +6,6 @@
 //! is established. Objects of the kind then go through [`Version::prune`],
 //! [`Version::default`] and [`Version::validate`].
 
-mod columns;
 mod conditions;
 mod names;
 mod structural;
@@ -22,10 +21,10 @@ use crate::{
     builtin,
     cel::Rules,
     schema::{self, Cause, Schema, Type},
+    table::Columns,
 };
 
 pub use self::{
-    columns::Column,
     conditions::{Taken, status},
     names::Names,
     validate::validate,
@@ -78,7 +77,7 @@ pub struct Version {
     /// The CEL rules in the schema, compiled.
     pub rules: Arc<Rules>,
     /// What `kubectl get` shows.
-    pub columns: Vec<Column>,
+    pub columns: Columns,
     /// Whether `/status` exists.
     pub status: bool,
     /// Where `/scale` finds its numbers, if it exists.
@@ -153,7 +152,7 @@ impl Version {
             deprecation,
             rules: Arc::new(Rules::compile(&schema)),
             schema,
-            columns: Column::parse_all(&version["additionalPrinterColumns"]),
+            columns: Columns::custom(list(version, "additionalPrinterColumns")),
             status: subresources["status"].is_object(),
             scale: Scale::parse(&subresources["scale"]),
             selectable_fields: list(version, "selectableFields")

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::{list, structural};
-use crate::schema::{Cause, Path, is_known_format};
+use crate::{
+    schema::{Cause, Path, is_known_format},
+    table::JsonPath,
+};
 
 /// How many versions a definition may have.
 const MAX_VERSIONS: usize = 64;
@@ -217,12 +220,12 @@ impl Checks {
         }
         match column["jsonPath"].as_str().unwrap_or_default() {
             "" => self.required(path.field("jsonPath"), ""),
-            json_path if is_json_path(json_path) => {}
-            json_path => self.invalid(
-                path.field("jsonPath"),
-                &json!(json_path),
-                "is an invalid path",
-            ),
+            json_path => {
+                if let Err(error) = JsonPath::parse(json_path) {
+                    let detail = format!("is an invalid path: {error}");
+                    self.invalid(path.field("jsonPath"), &json!(json_path), &detail);
+                }
+            }
         }
     }
 
@@ -417,28 +420,6 @@ fn is_simple_path(path: &str) -> bool {
     };
     path.strip_prefix('.')
         .is_some_and(|rest| rest.split('.').all(plain))
-}
-
-/// A path as printer columns use it: fields, indices, filters; brackets and quotes closed.
-fn is_json_path(path: &str) -> bool {
-    let mut open = Vec::new();
-    let mut quote = None;
-    for c in path.chars() {
-        match (quote, c) {
-            (Some(end), c) if c == end => quote = None,
-            (Some(_), _) => {}
-            (None, '\'' | '"') => quote = Some(c),
-            (None, '[' | '(') => open.push(c),
-            (None, ']') if open.pop() != Some('[') => return false,
-            (None, ')') if open.pop() != Some('(') => return false,
-            (None, '{' | '}') => return false,
-            (None, c) if c.is_control() => return false,
-            _ => {}
-        }
-    }
-    path.len() <= 4096
-        && open.len() + usize::from(quote.is_some()) == 0
-        && path.starts_with(['.', '[', '$', '@'])
 }
 
 /// Whether a path leads to a described field of a simple type.

@@ -207,7 +207,8 @@ fn check_change(checks: &mut Checks, path: &Path, new: &Value, old: &Value) {
     }
 }
 
-/// A spec without what may change.
+/// A spec without what may change, and without what says nothing: clients differ in
+/// whether they send an empty list.
 fn fixed_part(spec: &Value) -> Value {
     let mut fixed = spec.clone();
     if let Some(fields) = fixed.as_object_mut() {
@@ -229,13 +230,28 @@ fn fixed_part(spec: &Value) -> Value {
                 container.remove("image");
             }
         }
+        // A pod that is to end at once may be told so later.
         if fields
             .get("terminationGracePeriodSeconds")
             .and_then(Value::as_i64)
-            .is_some_and(|seconds| seconds <= 1)
+            .is_some_and(|seconds| seconds < 0)
         {
             fields.insert("terminationGracePeriodSeconds".into(), json!(1));
         }
     }
+    drop_empty(&mut fixed);
     fixed
+}
+
+fn drop_empty(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(drop_empty);
+            fields.retain(|_, field| {
+                !(field.is_null() || field.as_array().is_some_and(Vec::is_empty))
+            });
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_empty),
+        _ => {}
+    }
 }

@@ -34,5 +34,6 @@ subjects! {
     patches,
     selectors,
     subresources,
+    tables,
     watches,
 }

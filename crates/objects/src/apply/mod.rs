@@ -120,6 +120,9 @@ pub fn apply(
     let empty = Value::Object(serde_json::Map::new());
     let base = live.map_or(Cow::Borrowed(&empty), without_managers);
 
+    for holding in managers.0.values_mut() {
+        holding.set = walk::reconciled(shape, &holding.set);
+    }
     let id = writer.identity(Operation::Apply);
     let last = managers.0.remove(&id);
     let mut applied = walk::fields_of(shape, &config);
@@ -127,7 +130,9 @@ pub fn apply(
     owned.extend(&applied);
     let mut merged = merge::merge(shape, &base, &config);
     if let Some(last) = &last {
-        merged = merge::prune(shape, merged, &last.set, &owned);
+        let mut let_go = last.set.clone();
+        writer.limit(&mut let_go);
+        merged = merge::prune(shape, merged, &let_go, &owned);
     }
 
     let changes = Changes::between(shape, Some(&base), Some(&merged));

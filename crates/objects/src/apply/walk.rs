@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::set::{FieldSet, PathElement};
-use crate::{schema::ListType, shape::Shape};
+use crate::{
+    schema::{ListType, Type},
+    shape::Shape,
+};
 
 /// The items of a list with the step that leads to each.
 pub(super) type Items<'a> = Vec<(PathElement, &'a Value)>;
@@ -71,6 +74,34 @@ fn collect(shape: Shape<'_>, value: &Value, path: &mut Vec<PathElement>, set: &m
         },
         _ => set.insert(path),
     }
+}
+
+/// What a recorded set means under the present schema: who owned part of a list or map that
+/// has one owner by now, owns all of it.
+pub(super) fn reconciled(shape: Shape<'_>, set: &FieldSet) -> FieldSet {
+    let mut now = FieldSet::default();
+    for (step, node) in set.steps() {
+        let inner = match step {
+            PathElement::Field(name) => shape.field(name),
+            _ => shape.items(),
+        };
+        let mut node = node.clone();
+        if has_one_owner(inner) && !node.below.is_empty() {
+            node.member = true;
+            node.below = FieldSet::default();
+        } else {
+            node.below = reconciled(inner, &node.below);
+        }
+        now.put(step.clone(), node);
+    }
+    now
+}
+
+fn has_one_owner(shape: Shape<'_>) -> bool {
+    let is_list = shape
+        .schema()
+        .is_some_and(|schema| schema.kind == Type::Array);
+    shape.is_atomic_map() || (is_list && *shape.list_type() == ListType::Atomic)
 }
 
 /// How one object differs from another.

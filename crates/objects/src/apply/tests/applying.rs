@@ -329,6 +329,28 @@ fn a_status_sent_to_the_main_endpoint_is_ignored() {
 }
 
 #[test]
+fn who_owned_part_of_a_list_owns_all_of_it_once_it_has_one_owner() {
+    let mut story = Story::new();
+    story
+        .apply("ann", json!({"metadata": {"finalizers": ["a"]}}))
+        .apply("bob", json!({"spec": {"paused": true}}));
+    let mut changed = story.schema.properties["metadata"].as_ref().clone();
+    let atomic = super::list(
+        crate::schema::ListType::Atomic,
+        crate::schema::Schema::default(),
+    );
+    changed
+        .properties
+        .insert("finalizers".into(), atomic.into());
+    story
+        .schema
+        .properties
+        .insert("metadata".into(), changed.into());
+    let error = story.refused("bob", json!({"metadata": {"finalizers": ["b"]}}));
+    assert!(error.ends_with("\"ann\": .metadata.finalizers"), "{error}");
+}
+
+#[test]
 fn without_a_schema_objects_merge_and_lists_have_one_owner() {
     let mut story = Story::new();
     story.schema = crate::schema::Schema::default();

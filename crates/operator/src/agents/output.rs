@@ -49,6 +49,11 @@ impl Kept {
         self.tail.extend(rest);
     }
 
+    /// So many bytes came and are not to be had any more.
+    pub(crate) fn miss(&mut self, bytes: u64) {
+        self.total += bytes;
+    }
+
     /// The output as text that takes at most so many bytes in JSON, where a control character
     /// takes six.
     pub(crate) fn text(&self, budget: usize) -> Text {

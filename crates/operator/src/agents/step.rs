@@ -82,9 +82,9 @@ impl Agents {
             .at(door)
             .map_err(|status| status.message().to_owned())?;
         let request = SignalRequest {
-            pid: 0,
-            signal: "SIGKILL".to_owned(),
             key: key.to_owned(),
+            stop: true,
+            ..SignalRequest::default()
         };
         let answer = tokio::time::timeout(self.call_timeout(), agent.signal_process(request)).await;
         match answer {
@@ -106,6 +106,8 @@ impl Agents {
             );
         };
         let background = errand.step.background.unwrap_or(false);
+        // What runs in the background lives as long as its sandbox, unless it says otherwise.
+        let limit = Some(errand.limit).filter(|_| !background || errand.step.timeout.is_some());
         let mut outcome = Outcome {
             ending: Ending::Exited(0),
             stdout: Kept::new(errand.output_limit),
@@ -131,12 +133,14 @@ impl Agents {
                     .clone()
                     .unwrap_or_else(|| errand.work_dir.to_owned()),
                 background,
-                timeout_seconds: i32::try_from(errand.limit.as_secs()).unwrap_or(i32::MAX),
                 key: errand.key.clone(),
-                timeout_millis: i64::try_from(errand.limit.as_millis()).unwrap_or(i64::MAX),
+                timeout_millis: limit.map_or(0, |limit| {
+                    i64::try_from(limit.as_millis()).unwrap_or(i64::MAX)
+                }),
                 stdout_offset: outcome.stdout.total(),
                 stderr_offset: outcome.stderr.total(),
                 attach_only: errand.attach_only,
+                ..ExecRequest::default()
             };
             let followed =
                 tokio::time::timeout_at(until, self.follow(errand, request, &mut outcome)).await;
@@ -181,12 +185,12 @@ impl Agents {
             outcome
                 .stderr
                 .push(part(&frame.stderr_bytes, &frame.stderr));
+            outcome.stdout.miss(frame.stdout_missing);
+            outcome.stderr.miss(frame.stderr_missing);
             if frame.done {
+                // The first frame of a background step that lives on is also its last.
+                outcome.pid = Some(frame.pid).filter(|pid| background && *pid > 0);
                 return Ok(ending(&frame, errand.limit));
-            }
-            if background && frame.pid > 0 {
-                outcome.pid = Some(frame.pid);
-                return Ok(Ending::Exited(0));
             }
         }
         Err(tonic::Status::unavailable(

@@ -120,22 +120,23 @@ fn deliver(spec: &mut Map<String, Value>, agent: &Agent) {
 
 /// Lets the agent start the container's own command.
 fn wrap(container: &mut Map<String, Value>, agent: &Agent) {
-    let mut command = vec![
-        json!(format!("{AGENT_DIR}/sandlot-agent")),
-        json!("run"),
-        json!("--workspace"),
-        json!(agent.work_dir),
-        json!("--grpc-port"),
-        json!(agent.port.to_string()),
-        json!("--"),
-    ];
+    let mut own = Vec::new();
+    for part in ["command", "args"] {
+        if let Some(Value::Array(words)) = container.remove(part) {
+            own.extend(words);
+        }
+    }
+    let mut command = vec![json!(format!("{AGENT_DIR}/sandlot-agent"))];
+    command.extend((!own.is_empty()).then(|| json!("run")));
+    let port = agent.port.to_string();
+    command.extend(["--workspace", &agent.work_dir, "--grpc-port", &port].map(Value::from));
     // Without a command of its own a container would run its image's, which is not known here:
     // then the agent alone keeps it alive.
-    if let Some(Value::Array(own)) = container.remove("command") {
-        command.extend(own);
-    }
-    if let Some(Value::Array(own)) = container.remove("args") {
-        command.extend(own);
+    if own.is_empty() {
+        command.extend(["--http-port", "0"].map(Value::from));
+    } else {
+        command.push(json!("--"));
+        command.append(&mut own);
     }
     container.insert("command".to_owned(), Value::Array(command));
     list(container, "volumeMounts").push(json!({
@@ -269,6 +270,14 @@ mod tests {
         assert_eq!(containers.len(), 1);
         assert_eq!(containers[0]["name"], json!("main"));
         assert!(containers[0].get("args").is_none());
+    }
+
+    #[test]
+    fn a_container_without_a_command_is_kept_alive_by_the_agent_alone() {
+        let template = json!({ "spec": { "containers": [{ "name": "executor", "image": "i" }] } });
+        let pod = pod_of(template, by_volume());
+        let command = pod["spec"]["containers"][0]["command"].as_array().unwrap();
+        assert!(!command.contains(&json!("run")) && !command.contains(&json!("--")));
     }
 
     #[test]

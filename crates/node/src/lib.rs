@@ -1,1 +1,5 @@
-//! (being laid)
+//! The embedded node.
+
+mod keeper;
+
+pub use keeper::enter_if_called;

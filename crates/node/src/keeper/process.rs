@@ -1,0 +1,165 @@
+//! Forking what runs in a pod: a container's first process, or a command in a container.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout};
+
+use super::container::Container;
+use super::launch::{self, Place};
+use super::log::Log;
+use super::message::{Given, Plan};
+use super::namespaces::Namespaces;
+use super::serve::{output_pipe, report_pair};
+use super::syscalls::{fork_into, pidfd};
+
+/// A child of the keeper.
+pub(super) struct Process {
+    pub pid: Pid,
+    pub purpose: Purpose,
+    /// The connection to answer.
+    pub asked_by: u64,
+    pub started: jiff::Timestamp,
+    /// Where the child reports until its program runs.
+    pub launching: Option<OwnedFd>,
+    /// The terminal made for a command, until it is handed over.
+    pub terminal: Option<OwnedFd>,
+    /// It never ran its program, and whoever asked knows.
+    pub failed: bool,
+}
+
+/// What a child is.
+pub(super) enum Purpose {
+    /// The first process of the container of this name.
+    Container(String),
+    /// A command in a container.
+    Command,
+}
+
+/// The ends of the standard streams that a child takes.
+#[derive(Default)]
+struct Ends {
+    stdin: Option<OwnedFd>,
+    out: Option<OwnedFd>,
+    err: Option<OwnedFd>,
+}
+
+impl Process {
+    /// Forks a container's first process.
+    pub(super) fn container(
+        name: &str,
+        plan: &Plan,
+        namespaces: &Namespaces,
+        reaper: Option<Pid>,
+        asked_by: u64,
+    ) -> io::Result<(Process, Container)> {
+        let (ours, theirs) = report_pair()?;
+        let mut ends = Ends::default();
+        let (mut out, mut err, mut stdin) = (None, None, None);
+        if plan.terminal.is_none() {
+            let (out_read, out_write) = output_pipe()?;
+            let (err_read, err_write) = output_pipe()?;
+            (out, err) = (Some(out_read), Some(err_read));
+            (ends.out, ends.err) = (Some(out_write), Some(err_write));
+            if plan.stdin {
+                let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+                nix::fcntl::fcntl(&write, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+                (ends.stdin, stdin) = (Some(read), Some(write));
+            }
+        }
+        let log = plan.log.as_ref().map(Log::open).transpose()?;
+        let started = jiff::Timestamp::now();
+        let pid = match reaper {
+            Some(reaper) => fork_beside(reaper)?,
+            None => fork_into(libc::CLONE_NEWPID)?,
+        };
+        if pid == 0 {
+            take_streams(ends, plan.terminal.is_some());
+            launch::run(plan, Place::New(namespaces), theirs.as_fd());
+        }
+        let pid = Pid::from_raw(pid);
+        let process = Process {
+            pid,
+            purpose: Purpose::Container(name.to_owned()),
+            asked_by,
+            started,
+            launching: Some(ours),
+            terminal: None,
+            failed: false,
+        };
+        let container = Container {
+            pid,
+            launched: false,
+            started,
+            ended: None,
+            out,
+            err,
+            terminal: None,
+            stdin,
+            stdin_once: plan.stdin_once,
+            log,
+            attached: std::collections::BTreeMap::new(),
+            pending: std::collections::VecDeque::new(),
+        };
+        Ok((process, container))
+    }
+
+    /// Forks a command into a running container.
+    pub(super) fn command(
+        plan: &Plan,
+        streams: Vec<OwnedFd>,
+        given: Given,
+        within: Pid,
+        namespaces: &Namespaces,
+        asked_by: u64,
+    ) -> io::Result<Process> {
+        let (ours, theirs) = report_pair()?;
+        let mut streams = streams.into_iter();
+        let mut next = |wanted: bool| if wanted { streams.next() } else { None };
+        let ends = Ends { stdin: next(given.stdin), out: next(given.stdout), err: next(given.stderr) };
+        let container = pidfd(within.as_raw())?;
+        let started = jiff::Timestamp::now();
+        let pid = fork_beside(within)?;
+        if pid == 0 {
+            take_streams(ends, plan.terminal.is_some());
+            launch::run(plan, Place::Within(container.as_fd(), namespaces), theirs.as_fd());
+        }
+        Ok(Process {
+            pid: Pid::from_raw(pid),
+            purpose: Purpose::Command,
+            asked_by,
+            started,
+            launching: Some(ours),
+            terminal: None,
+            failed: false,
+        })
+    }
+}
+
+/// Forks into the process namespace that another process is in.
+fn fork_beside(other: Pid) -> io::Result<libc::pid_t> {
+    let home = std::fs::File::open("/proc/self/ns/pid")?;
+    setns(pidfd(other.as_raw())?, CloneFlags::CLONE_NEWPID)?;
+    let forked = fork_into(0);
+    if !matches!(forked, Ok(0)) {
+        setns(home, CloneFlags::CLONE_NEWPID)?;
+    }
+    forked
+}
+
+/// In the child: makes the given ends its standard streams; `/dev/null` stays for the others.
+fn take_streams(ends: Ends, terminal: bool) {
+    if terminal {
+        return;
+    }
+    if let Some(fd) = ends.stdin {
+        let _ = dup2_stdin(fd);
+    }
+    if let Some(fd) = ends.out {
+        let _ = dup2_stdout(fd);
+    }
+    if let Some(fd) = ends.err {
+        let _ = dup2_stderr(fd);
+    }
+}

@@ -1,0 +1,113 @@
+//! The zygote: started once from the binary, it forks a keeper for each sandbox.
+//!
+//! A fork costs a tenth of a millisecond and shares all memory that is only read; starting
+//! the binary anew for each pod would cost milliseconds and megabytes.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+
+use super::message::{Birth, FromZygote, ToZygote};
+use super::packet;
+use super::serve::Keeper;
+use super::syscalls::{close_all_on_exec, fork_into, leave};
+
+/// Answers on standard input until the node goes; never returns.
+pub(super) fn run() -> ! {
+    // SAFETY: whoever starts the zygote passes its socket as standard input, and
+    // nothing else in this process has taken it.
+    let socket = unsafe { OwnedFd::from_raw_fd(0) };
+    let _ = nix::sys::prctl::set_name(c"sandlot-zygote");
+    reap_by_ignoring();
+    let code = match answer_all(&socket) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("the zygote stopped: {error}");
+            1
+        }
+    };
+    leave(code)
+}
+
+/// Keepers outlive the zygote and report to the node, so nobody waits for them here.
+fn reap_by_ignoring() {
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::SA_NOCLDWAIT, SigSet::empty());
+    // SAFETY: ignoring a signal runs no code of ours.
+    let _ = unsafe { sigaction(Signal::SIGCHLD, &ignore) };
+}
+
+fn answer_all(socket: &OwnedFd) -> io::Result<()> {
+    enter_own_users()?;
+    loop {
+        let Some((question, _)) = packet::receive::<ToZygote>(socket.as_fd())? else {
+            return Ok(());
+        };
+        match question {
+            ToZygote::Keep(birth) => {
+                let answer = match keep(&birth, socket.as_fd()) {
+                    Ok(pid) => FromZygote::Kept { pid },
+                    Err(error) => FromZygote::Failed(format!("cannot fork a keeper: {error}")),
+                };
+                packet::send(socket.as_fd(), &answer, &[])?;
+            }
+            ToZygote::Socket { family, kind, protocol } => match make_socket(family, kind, protocol) {
+                Ok(made) => packet::send(socket.as_fd(), &FromZygote::Socket, &[made.as_fd()])?,
+                Err(error) => {
+                    packet::send(socket.as_fd(), &FromZygote::Failed(format!("cannot make a socket: {error}")), &[])?;
+                }
+            },
+        }
+    }
+}
+
+/// Without root, becomes root of a user namespace of its own, where everything that
+/// pods need is allowed.
+fn enter_own_users() -> io::Result<()> {
+    use nix::sched::{CloneFlags, unshare};
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    if uid.is_root() {
+        return Ok(());
+    }
+    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)?;
+    std::fs::write("/proc/self/setgroups", "deny")?;
+    std::fs::write("/proc/self/uid_map", format!("0 {uid} 1\n"))?;
+    std::fs::write("/proc/self/gid_map", format!("0 {gid} 1\n"))?;
+    Ok(())
+}
+
+fn make_socket(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers are passed.
+    let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, protocol) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn keep(birth: &Birth, mine: BorrowedFd<'_>) -> io::Result<i32> {
+    let (ours, theirs) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let pid = fork_into(0)?;
+    if pid == 0 {
+        let _ = nix::unistd::close(std::os::fd::AsRawFd::as_raw_fd(&mine));
+        drop(ours);
+        close_all_on_exec();
+        let code = match Keeper::start(birth) {
+            Ok(mut keeper) => {
+                drop(theirs);
+                keeper.run()
+            }
+            Err(error) => {
+                let _ = nix::unistd::write(&theirs, error.to_string().as_bytes());
+                1
+            }
+        };
+        leave(code);
+    }
+    drop(theirs);
+    // The pipe closes when the keeper listens, or after it has said why it cannot.
+    let mut trouble = String::new();
+    io::Read::read_to_string(&mut std::fs::File::from(ours), &mut trouble)?;
+    if trouble.is_empty() { Ok(pid) } else { Err(io::Error::other(trouble)) }
+}

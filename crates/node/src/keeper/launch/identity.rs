@@ -149,6 +149,27 @@ fn drop_bounding(keep: u64) {
     }
 }
 
+/// Acts on files as the pod's root, with all the powers of the machine's, until dropped.
+pub(super) struct AsPodRoot;
+
+impl AsPodRoot {
+    pub(super) fn become_it(id: u32) -> io::Result<AsPodRoot> {
+        nix::unistd::setfsgid(Gid::from_raw(id));
+        nix::unistd::setfsuid(Uid::from_raw(id));
+        // Leaving user 0 has taken the powers over files; they are still permitted.
+        let held = capabilities()?;
+        set_capabilities(held)?;
+        Ok(AsPodRoot)
+    }
+}
+
+impl Drop for AsPodRoot {
+    fn drop(&mut self) {
+        nix::unistd::setfsuid(Uid::from_raw(0));
+        nix::unistd::setfsgid(Gid::from_raw(0));
+    }
+}
+
 #[repr(C)]
 struct CapHeader {
     version: u32,
@@ -163,22 +184,29 @@ struct CapData {
     inheritable: u32,
 }
 
-/// Root keeps what the bounding set allows; another user keeps nothing.
-fn keep_capabilities(keep: u64, is_root: bool) -> io::Result<()> {
-    const VERSION_3: u32 = 0x2008_0522;
-    let header = CapHeader { version: VERSION_3, pid: 0 };
+const THIS_PROCESS: CapHeader = CapHeader { version: 0x2008_0522, pid: 0 };
+
+/// What this process is permitted.
+fn capabilities() -> io::Result<u64> {
     let mut held = [CapData { effective: 0, permitted: 0, inheritable: 0 }; 2];
-    // SAFETY: version 3 of the call writes two data records.
-    if unsafe { libc::syscall(libc::SYS_capget, &header, held.as_mut_ptr()) } < 0 {
+    // SAFETY: version 3 of the call reads one header and writes two data records.
+    if unsafe { libc::syscall(libc::SYS_capget, &THIS_PROCESS, held.as_mut_ptr()) } < 0 {
         return Err(io::Error::last_os_error());
     }
-    let held = u64::from(held[0].permitted) | u64::from(held[1].permitted) << 32;
-    let mask = if is_root { keep & held } else { 0 };
+    Ok(u64::from(held[0].permitted) | u64::from(held[1].permitted) << 32)
+}
+
+fn set_capabilities(bits: u64) -> io::Result<()> {
     let half = |bits: u64| CapData { effective: bits as u32, permitted: bits as u32, inheritable: 0 };
-    let data = [half(mask & 0xffff_ffff), half(mask >> 32)];
+    let data = [half(bits & 0xffff_ffff), half(bits >> 32)];
     // SAFETY: version 3 of the call reads one header and two data records.
-    let result = unsafe { libc::syscall(libc::SYS_capset, &header, data.as_ptr()) };
+    let result = unsafe { libc::syscall(libc::SYS_capset, &THIS_PROCESS, data.as_ptr()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Root keeps what the bounding set allows; another user keeps nothing.
+fn keep_capabilities(keep: u64, is_root: bool) -> io::Result<()> {
+    set_capabilities(if is_root { keep & capabilities()? } else { 0 })
 }
 
 fn install_filters(identity: &Identity) -> Result<(), Failure> {

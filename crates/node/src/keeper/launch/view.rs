@@ -16,7 +16,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use super::super::message::{Failure, Mount, Overlay, Stage, View};
 use super::super::namespaces::Namespaces;
 use super::super::syscalls::{Within, move_mount, open_tree, open_within, set_mount};
-use super::create;
+use super::{create, identity};
 
 const RDONLY: u64 = 0x1;
 const NOSUID: u64 = 0x2;
@@ -123,6 +123,8 @@ fn lay(number: usize, overlay: &Overlay, root: &Path, namespaces: &Namespaces) -
     if number > 0 {
         fs::create_dir_all(&at)?;
     }
+    // The layers take on the identity of whoever mounts them, who must be known in them.
+    let _root = identity::AsPodRoot::become_it(namespaces.root_id)?;
     Ok(mount(Some("overlay"), &at, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str()))?)
 }
 
@@ -141,7 +143,7 @@ fn devices(view: &View, root: &Path, namespaces: &Namespaces) -> io::Result<()> 
         return Ok(());
     }
     let options = format!("mode=755,size=64k,uid={id},gid={id}");
-    mount(Some("tmpfs"), &dev, Some("tmpfs"), MsFlags::MS_NOSUID, Some(options.as_str()))?;
+    mount(Some("tmpfs"), &dev, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, Some(options.as_str()))?;
     for name in ["null", "zero", "full", "random", "urandom", "tty"] {
         let to = dev.join(name);
         fs::File::create(&to)?;

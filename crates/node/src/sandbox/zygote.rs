@@ -1,0 +1,80 @@
+//! Starting the zygote and asking it for keepers.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use tokio::sync::Mutex;
+
+use super::channel::Channel;
+use crate::keeper::ZYGOTE;
+use crate::keeper::message::{Birth, FromZygote, ToZygote};
+
+/// No keeper takes longer to be born on a machine that is alive.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The running zygote; it ends when this is dropped.
+pub(crate) struct Zygote {
+    channel: Mutex<Channel>,
+    child: std::sync::Mutex<Child>,
+}
+
+impl Zygote {
+    /// Starts `program` as the zygote.
+    pub(crate) fn start(program: &Path) -> io::Result<Zygote> {
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        let child = Command::new(program)
+            .arg0(ZYGOTE)
+            // Keepers live for days and need nothing of the environment, which may hold secrets.
+            .env_clear()
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .current_dir("/")
+            .spawn()?;
+        nix::fcntl::fcntl(&ours, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+        Ok(Zygote { channel: Mutex::new(Channel::new(ours)?), child: std::sync::Mutex::new(child) })
+    }
+
+    async fn ask(&self, question: &ToZygote) -> io::Result<(FromZygote, Vec<OwnedFd>)> {
+        let channel = self.channel.lock().await;
+        let conversation = async {
+            channel.send(question, &[]).await?;
+            channel.receive::<FromZygote>().await
+        };
+        match tokio::time::timeout(PATIENCE, conversation).await {
+            Ok(Ok((FromZygote::Failed(reason), _))) => Err(io::Error::other(reason)),
+            Ok(answer) => answer,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the zygote does not answer")),
+        }
+    }
+
+    /// Forks a keeper, which listens when this returns.
+    pub(crate) async fn keep(&self, birth: Birth) -> io::Result<i32> {
+        match self.ask(&ToZygote::Keep(birth)).await? {
+            (FromZygote::Kept { pid }, _) => Ok(pid),
+            (other, _) => Err(io::Error::other(format!("unexpected answer: {other:?}"))),
+        }
+    }
+
+    /// Makes a socket in the network the pods live in.
+    pub(crate) async fn socket(&self, family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+        match self.ask(&ToZygote::Socket { family, kind, protocol }).await? {
+            (FromZygote::Socket, mut files) if files.len() == 1 => Ok(files.remove(0)),
+            (other, _) => Err(io::Error::other(format!("unexpected answer: {other:?}"))),
+        }
+    }
+}
+
+impl Drop for Zygote {
+    fn drop(&mut self) {
+        if let Ok(child) = self.child.get_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

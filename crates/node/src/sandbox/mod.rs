@@ -155,6 +155,52 @@ pub(crate) fn container_dir(sandbox: &Path, container: &str) -> PathBuf {
     sandbox.join(container)
 }
 
+/// Keeps how a run was started, for a node that comes back: commands in
+/// the container are run by it.
+pub(crate) fn write_plan(dir: &Path, plan: &Plan) -> io::Result<()> {
+    let kept = Plan { view: None, log: None, ..plan.clone() };
+    std::fs::write(dir.join("plan.json"), serde_json::to_vec(&kept)?)
+}
+
+/// Reads what [`write_plan`] kept.
+pub(crate) fn read_plan(dir: &Path) -> io::Result<Plan> {
+    Ok(serde_json::from_slice(&std::fs::read(dir.join("plan.json"))?)?)
+}
+
+/// The ended runs of a container, as the keeper noted them.
+pub(crate) fn ended_runs(sandbox: &Path, container: &str) -> Vec<(u32, Ended)> {
+    let Ok(entries) = std::fs::read_dir(sandbox) else { return Vec::new() };
+    let runs = entries.flatten().filter_map(|entry| {
+        let id = entry.file_name().into_string().ok()?;
+        let attempt = id.strip_prefix(container)?.strip_prefix('.')?.parse().ok()?;
+        let text = std::fs::read(crate::keeper::ended_file(sandbox, &id)).ok()?;
+        Some((attempt, serde_json::from_slice(&text).ok()?))
+    });
+    runs.collect()
+}
+
+/// Asks every container of a sandbox to end, and waits until they have.
+pub(crate) async fn ask_to_end(sandbox: &Sandbox) {
+    let Ok(channel) = sandbox.watch().await else { return };
+    let mut running = std::collections::BTreeSet::new();
+    let mut all_known = false;
+    while !all_known || !running.is_empty() {
+        match channel.receive::<Tell>().await {
+            Ok((Tell::State { container, state }, _)) if state.ended().is_none() => {
+                // One that ends this very moment needs no signal.
+                let _ = sandbox.signal(&container, libc::SIGTERM).await;
+                running.insert(container);
+            }
+            Ok((Tell::State { container, .. }, _)) => {
+                running.remove(&container);
+            }
+            Ok((Tell::Current, _)) => all_known = true,
+            Ok(_) => {}
+            Err(_) => return,
+        }
+    }
+}
+
 fn lost(message: &str) -> Failure {
     Failure { stage: Stage::Create, message: message.to_owned(), code: 128 }
 }

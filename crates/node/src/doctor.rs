@@ -1,0 +1,97 @@
+//! What this machine offers to pods, found out by trying.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::cgroup::Layout;
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// Whether this process is the machine's root.
+    pub root: bool,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The arrangement of control groups.
+    pub cgroups: String,
+    /// Each thing pods can use, whether it is there, and what its absence means.
+    pub offers: Vec<Offer>,
+}
+
+/// One thing a machine may offer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Offer {
+    /// What it is.
+    pub name: &'static str,
+    /// Whether it is there.
+    pub there: bool,
+    /// What pods lose without it.
+    pub without: &'static str,
+}
+
+/// Something missing, as a Node condition.
+pub(crate) struct Shortcoming {
+    pub(crate) condition: String,
+    pub(crate) message: String,
+}
+
+/// Looks at the machine.
+pub fn probe() -> Machine {
+    let layout = Layout::detect("sandlot-doctor");
+    let exists = |path: &str| Path::new(path).exists();
+    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let users = std::fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
+    let users = exists("/proc/self/ns/user") && users.trim() != "0";
+    let root = nix::unistd::geteuid().is_root();
+    let kernel = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let offer = |name, there, without| Offer { name, there, without };
+    let offers = vec![
+        offer("UserNamespaces", users, "a container's root is the machine's"),
+        offer("NetworkNamespaces", exists("/proc/self/ns/net"), "pods share the machine's network"),
+        offer("Overlay", filesystems.contains("overlay"), "containers cannot be built at all"),
+        offer("Seccomp", exists("/proc/sys/kernel/seccomp"), "every system call is open to containers"),
+        offer("Landlock", landlock(), "one of several walls around files is missing"),
+        offer("MemoryLimits", layout.has("memory"), "memory limits are not enforced"),
+        offer("CpuLimits", layout.has("cpu"), "cpu limits are not enforced"),
+        offer("ProcessLimits", layout.has("pids"), "the number of processes is not limited"),
+        offer("ManyUsers", root, "containers can run as one user only"),
+        offer("Python", exists("/usr/bin/python3") || exists("/usr/local/bin/python3"), "the image `host` has no python"),
+    ];
+    let machine = Machine { root, kernel, cgroups: layout.words().to_owned(), offers };
+    crate::cgroup::Cgroups::open("sandlot-doctor").close();
+    machine
+}
+
+/// The kernel tells its Landlock version to anybody who asks.
+fn landlock() -> bool {
+    const ASK_VERSION: u32 = 1;
+    // SAFETY: with this flag the call reads no memory and creates nothing.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, ASK_VERSION) };
+    version > 0
+}
+
+impl Machine {
+    /// What is missing, each as a Node condition.
+    pub(crate) fn shortcomings(&self) -> Vec<Shortcoming> {
+        let missing = self.offers.iter().filter(|offer| !offer.there);
+        missing
+            .map(|offer| Shortcoming { condition: format!("Sandlot{}", offer.name), message: offer.without.to_owned() })
+            .collect()
+    }
+}
+
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let user = if self.root { "root" } else { "an ordinary user" };
+        writeln!(f, "Linux {}, running as {user}, control groups: {}", self.kernel, self.cgroups)?;
+        for offer in &self.offers {
+            if offer.there {
+                writeln!(f, "  yes  {}", offer.name)?;
+            } else {
+                writeln!(f, "  no   {:<18} {}", offer.name, offer.without)?;
+            }
+        }
+        Ok(())
+    }
+}

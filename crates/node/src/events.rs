@@ -1,0 +1,108 @@
+//! Events: what happened to a pod, for whoever asks `kubectl describe`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+/// Events waiting to be written; in a storm the rest is dropped, as Kubernetes does.
+const MOST_WAITING: usize = 1024;
+/// Repetitions of so many different events are counted instead of written anew.
+const MOST_REMEMBERED: usize = 4096;
+
+/// Writes events in the background.
+#[derive(Clone)]
+pub(crate) struct Events {
+    outbox: mpsc::Sender<Event>,
+}
+
+impl Events {
+    /// Starts writing until all senders are gone.
+    pub(crate) fn start(client: kube::Client, node: String) -> (Events, tokio::task::JoinHandle<()>) {
+        let (outbox, inbox) = mpsc::channel(MOST_WAITING);
+        (Events { outbox }, tokio::spawn(write_all(client, node, inbox)))
+    }
+
+    /// Something that should be so.
+    pub(crate) fn normal(&self, pod: &Pod, container: Option<&str>, reason: &str, message: &str) {
+        self.send(pod, container, "Normal", reason, message);
+    }
+
+    /// Something that should not be so.
+    pub(crate) fn warning(&self, pod: &Pod, container: Option<&str>, reason: &str, message: &str) {
+        self.send(pod, container, "Warning", reason, message);
+    }
+
+    fn send(&self, pod: &Pod, container: Option<&str>, kind: &str, reason: &str, message: &str) {
+        let meta = &pod.metadata;
+        let now = Time(Timestamp::now());
+        let init = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref());
+        let field = container.map(|name| {
+            let is_init = init.is_some_and(|init| init.iter().any(|one| one.name == name));
+            format!("spec.{}{{{name}}}", if is_init { "initContainers" } else { "containers" })
+        });
+        let event = Event {
+            metadata: ObjectMeta { namespace: meta.namespace.clone(), ..ObjectMeta::default() },
+            involved_object: ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Pod".to_owned()),
+                name: meta.name.clone(),
+                namespace: meta.namespace.clone(),
+                uid: meta.uid.clone(),
+                resource_version: meta.resource_version.clone(),
+                field_path: field,
+            },
+            type_: Some(kind.to_owned()),
+            reason: Some(reason.to_owned()),
+            // Messages are bounded by the API.
+            message: Some(message.chars().take(1000).collect()),
+            first_timestamp: Some(now.clone()),
+            last_timestamp: Some(now),
+            count: Some(1),
+            ..Event::default()
+        };
+        // A full outbox loses an event, never holds up a pod.
+        let _ = self.outbox.try_send(event);
+    }
+}
+
+type Key = (Option<String>, Option<String>, Option<String>, Option<String>);
+
+async fn write_all(client: kube::Client, node: String, mut inbox: mpsc::Receiver<Event>) {
+    let mut seen: HashMap<Key, (String, i32)> = HashMap::new();
+    while let Some(mut event) = inbox.recv().await {
+        let object = &event.involved_object;
+        let key = (object.uid.clone(), object.field_path.clone(), event.reason.clone(), event.message.clone());
+        let namespace = object.namespace.clone().unwrap_or_else(|| "default".to_owned());
+        let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
+        if seen.len() >= MOST_REMEMBERED {
+            seen.clear();
+        }
+        if let Some((name, count)) = seen.get_mut(&key) {
+            *count += 1;
+            let patch = json!({"count": *count, "lastTimestamp": event.last_timestamp});
+            let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(patch));
+            if matches!(tokio::time::timeout(Duration::from_secs(10), patched).await, Ok(Ok(_))) {
+                continue;
+            }
+        }
+        let subject = object.name.clone().unwrap_or_default();
+        let name = format!("{subject}.{}", &uuid::Uuid::new_v4().simple().to_string()[..16]);
+        event.metadata.name = Some(name.clone());
+        event.source = Some(EventSource { component: Some("kubelet".to_owned()), host: Some(node.clone()) });
+        event.reporting_component = Some("kubelet".to_owned());
+        event.reporting_instance = Some(node.clone());
+        match tokio::time::timeout(Duration::from_secs(10), api.create(&PostParams::default(), &event)).await {
+            Ok(Ok(_)) => {
+                seen.insert(key, (name, 1));
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "an event was not written"),
+            Err(_) => {}
+        }
+    }
+}

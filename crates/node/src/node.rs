@@ -1,0 +1,345 @@
+//! The node: starting, taking on pods, stopping.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use tokio_util::sync::CancellationToken;
+
+use crate::cgroup::Cgroups;
+use crate::events::Events;
+use crate::images::{Image, ImageError, Images, MissingImages};
+use crate::network::Network;
+use crate::pod::Sources;
+use crate::rates::Rates;
+use crate::sandbox::pool::Pool;
+use crate::sandbox::{Record, Sandbox, Zygote};
+use crate::worker::view::View;
+use crate::worker::{self, Event, Worker};
+use crate::{intake, registration};
+
+/// How a node is started.
+#[derive(Clone)]
+pub struct NodeConfig {
+    /// Where images, sandboxes, volumes and logs are kept. Nothing else may write there.
+    pub data_dir: PathBuf,
+    /// The node's name in the cluster.
+    pub node_name: String,
+    /// How it talks to the API.
+    pub client: kube::Client,
+    /// What to do about images that cannot be had.
+    pub missing_images: MissingImages,
+    /// Whether pods may reach beyond the machine.
+    pub egress: bool,
+    /// Whether pods may ask to be privileged.
+    pub allow_privileged: bool,
+    /// Images that come with the program: name → path in the image → content. Executable
+    /// if they begin like a program (`#!` or ELF).
+    pub builtin_images: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// Sandboxes to keep ready, so that pods start at once.
+    pub sandboxes_ready: usize,
+    /// Variables in every container that name the cluster's services.
+    pub service_env: Vec<(String, String)>,
+    /// The program that becomes the zygote when it is started under that name (see
+    /// [`crate::enter_if_called`]); `None` for the running one.
+    pub zygote: Option<PathBuf>,
+}
+
+impl NodeConfig {
+    /// A node with the usual settings.
+    pub fn new(data_dir: PathBuf, node_name: impl Into<String>, client: kube::Client) -> NodeConfig {
+        NodeConfig {
+            data_dir,
+            node_name: node_name.into(),
+            client,
+            missing_images: MissingImages::Fail,
+            egress: true,
+            allow_privileged: false,
+            builtin_images: BTreeMap::new(),
+            sandboxes_ready: 4,
+            service_env: Vec::new(),
+            zygote: None,
+        }
+    }
+}
+
+/// Why a node could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The data folder cannot be used.
+    #[error("cannot use the node's folder {folder}: {error}; give it another with --data-dir")]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What went wrong.
+        error: std::io::Error,
+    },
+    /// The process that keeps pods could not be started.
+    #[error("cannot start the process that keeps the pods: {0}")]
+    Zygote(std::io::Error),
+    /// The pods' network could not be made.
+    #[error("cannot make the pods' network: {0}; `sandlot doctor` says what this machine offers")]
+    Network(std::io::Error),
+    /// The images that come with the program could not be unpacked.
+    #[error("cannot make the images that come with the program: {0}")]
+    Images(std::io::Error),
+    /// The API did not take the node.
+    #[error("the API does not take the node: {0}")]
+    Api(#[from] kube::Error),
+}
+
+/// What becomes of the pods when the node stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopMode {
+    /// They are ended, each with its grace (ten seconds at most).
+    StopPods,
+    /// They go on; the next start finds them.
+    LeavePods,
+}
+
+/// A node that runs pods on this machine.
+pub struct Node {
+    pub(crate) shared: Arc<Shared>,
+    stop: CancellationToken,
+    tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
+}
+
+/// What every worker uses.
+pub(crate) struct Shared {
+    pub(crate) client: kube::Client,
+    pub(crate) node_name: String,
+    pub(crate) host_ip: String,
+    pub(crate) allow_privileged: bool,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) network: Arc<Network>,
+    pub(crate) cgroups: Cgroups,
+    pub(crate) events: Events,
+    pub(crate) rates: Mutex<Rates>,
+    pub(crate) capacity: registration::Capacity,
+    pub(crate) workers: Mutex<HashMap<String, Worker>>,
+    /// Sandboxes from before, until their pods are seen.
+    pub(crate) found: Mutex<HashMap<String, Sandbox>>,
+    images: Images,
+    pub(crate) data_dir: PathBuf,
+    service_env: Vec<(String, String)>,
+    stop: CancellationToken,
+}
+
+/// A pod that takes longer to end is killed when the node stops.
+const LONGEST_STOP: Duration = Duration::from_secs(10);
+
+impl Node {
+    /// Starts a node and makes it known to the API.
+    pub async fn start(config: NodeConfig) -> Result<Arc<Node>, NodeError> {
+        let folder = config.data_dir.clone();
+        let in_folder = |error| NodeError::Folder { folder: folder.clone(), error };
+        prepare_folder(&config.data_dir).map_err(in_folder)?;
+        let data_dir = config.data_dir.canonicalize().map_err(in_folder)?;
+        let program = config.zygote.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+        let zygote = Arc::new(Zygote::start(&program).map_err(NodeError::Zygote)?);
+        let network = Arc::new(Network::open(&data_dir, &zygote).await.map_err(NodeError::Network)?);
+        let images = Images::open(&data_dir.join("images"), &config.builtin_images, config.missing_images);
+        let images = images.map_err(NodeError::Images)?;
+        let stop = CancellationToken::new();
+        let sandboxes = data_dir.join("sandboxes");
+        let (pool, filler) = Pool::start(&sandboxes, zygote, network.clone(), config.sandboxes_ready, stop.clone())
+            .map_err(|error| NodeError::Folder { folder: sandboxes.clone(), error })?;
+        let cgroups = Cgroups::open(&group_name(&data_dir));
+        let (events, writer) = Events::start(config.client.clone(), config.node_name.clone());
+        let node_name = config.node_name;
+        let shared = Arc::new(Shared {
+            client: config.client,
+            node_name,
+            host_ip: network.gateway().to_string(),
+            allow_privileged: config.allow_privileged,
+            pool,
+            network,
+            cgroups,
+            events,
+            rates: Mutex::default(),
+            capacity: registration::Capacity { labels: registration::labels(&node_name), ..registration::Capacity::of_machine() },
+            workers: Mutex::default(),
+            found: Mutex::default(),
+            images,
+            service_env: config.service_env,
+            stop: stop.clone(),
+            data_dir,
+        });
+        find_sandboxes(&shared, &sandboxes).await;
+        registration::register(&shared).await?;
+        let tasks = vec![
+            filler,
+            writer,
+            tokio::spawn(registration::keep_up(shared.clone())),
+            tokio::spawn(intake::run(shared.clone())),
+            tokio::spawn(crate::rates::measure(shared.clone())),
+        ];
+        Ok(Arc::new(Node { shared, stop, tasks: Mutex::new(tasks) }))
+    }
+
+    /// Stops the node; with [`StopMode::StopPods`] nothing of it is left running.
+    pub async fn stop(&self, mode: StopMode) {
+        self.stop.cancel();
+        let tasks = std::mem::take(&mut *lock(&self.tasks));
+        let workers: Vec<_> = lock(&self.shared.workers).drain().map(|(_, worker)| worker).collect();
+        let mut running = Vec::new();
+        for worker in workers {
+            let view = lock(&worker.view).clone();
+            running.extend(view.sandbox);
+            // Its stop token is cancelled; it ends at its next turn.
+            let _ = worker.task.await;
+        }
+        for task in tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        if mode == StopMode::StopPods {
+            let endings = running.iter().map(|sandbox| self.shared.end_sandbox(sandbox));
+            futures::future::join_all(endings).await;
+            self.shared.pool.drain().await;
+            self.shared.network.close().await;
+            self.shared.cgroups.close();
+        } else {
+            self.shared.pool.drain().await;
+        }
+    }
+}
+
+/// A lock that a panic elsewhere does not make unusable: what it guards is whole at all times.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn prepare_folder(dir: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::create_dir_all(dir)?;
+    // Secrets of pods lie in it.
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+}
+
+fn group_name(data_dir: &std::path::Path) -> String {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(data_dir.as_os_str().as_encoded_bytes());
+    format!("sandlot-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
+}
+
+/// Looks at what a node before this one left: pods' sandboxes are kept for their pods,
+/// everything else is removed.
+async fn find_sandboxes(shared: &Arc<Shared>, folder: &std::path::Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for dir in entries.flatten().map(|entry| entry.path()) {
+        match Record::read(&dir) {
+            Ok(record) if record.owner.is_some() && record.reachable() => {
+                shared.pool.adopt(&record);
+                let uid = record.owner.as_ref().map(|owner| owner.uid.clone()).unwrap_or_default();
+                lock(&shared.found).insert(uid, Sandbox { dir, record });
+            }
+            Ok(record) => {
+                record.kill_keeper();
+                shared.cgroups.sandbox(&record.id).remove();
+                let _ = shared.pool.clear(&dir, record.slot).await;
+            }
+            Err(_) => {
+                let _ = std::fs::remove_dir_all(&dir);
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// The address of a sandbox's pod.
+    pub(crate) fn pod_ip(&self, record: &Record) -> Option<String> {
+        if record.host_network {
+            return Some(self.host_ip.clone());
+        }
+        Some(self.network.address(record.slot).ip.to_string())
+    }
+
+    /// An image, pulled when the policy says so.
+    pub(crate) async fn image(&self, pod: &Pod, name: &str, policy: Option<&str>) -> Result<Image, ImageError> {
+        self.images.get(self, pod, name, policy).await
+    }
+
+    /// The folder of a claim.
+    pub(crate) async fn claim(&self, namespace: &str, name: &str) -> Result<PathBuf, String> {
+        crate::claims::folder(&self.client, &self.data_dir.join("claims"), namespace, name).await
+    }
+
+    /// What an environment may refer to, without what must be fetched.
+    pub(crate) fn sources(&self, pod: &Pod) -> Sources {
+        let linked = pod.spec.as_ref().and_then(|spec| spec.enable_service_links) != Some(false);
+        Sources {
+            services: if linked { self.service_env.clone() } else { Vec::new() },
+            host_ip: Some(self.host_ip.clone()),
+            node_name: self.node_name.clone(),
+            node_cpu_milli: i128::from(self.capacity.cpu_milli),
+            node_memory_bytes: self.capacity.memory_bytes,
+            ..Sources::default()
+        }
+    }
+
+    /// Ends a sandbox and removes all that is left of it.
+    pub(crate) async fn forget_sandbox(&self, sandbox: &Sandbox) {
+        let destroyed = self.pool.destroy(sandbox).await;
+        self.cgroups.sandbox(sandbox.id()).remove();
+        if let Err(error) = destroyed {
+            tracing::warn!(sandbox = sandbox.id(), %error, "something of a sandbox is left");
+        }
+    }
+
+    /// Ends a sandbox's keeper but keeps its files, for logs.
+    pub(crate) async fn rest_sandbox(&self, sandbox: &Sandbox) {
+        sandbox.leave().await;
+        self.network.disconnect(sandbox.record.slot).await;
+        self.cgroups.sandbox(sandbox.id()).remove();
+    }
+
+    /// Ends a pod when the node stops: asks first, and waits a little.
+    async fn end_sandbox(&self, sandbox: &Sandbox) {
+        let asked = crate::sandbox::ask_to_end(sandbox);
+        let _ = tokio::time::timeout(LONGEST_STOP, asked).await;
+        self.rest_sandbox(sandbox).await;
+    }
+
+    pub(crate) fn views(&self) -> Vec<View> {
+        lock(&self.workers).values().map(|worker| lock(&worker.view).clone()).collect()
+    }
+
+    pub(crate) fn view_of(&self, namespace: &str, name: &str) -> Option<View> {
+        let workers = lock(&self.workers);
+        let found = workers.values().map(|worker| lock(&worker.view)).find(|view| view.namespace == namespace && view.name == name);
+        found.map(|view| view.clone())
+    }
+
+    /// Gives a pod's news to its worker, or a worker to a new pod.
+    pub(crate) async fn on_pod(self: &Arc<Self>, pod: Pod) {
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let known = lock(&self.workers).get(&uid).filter(|worker| !worker.task.is_finished()).map(|worker| worker.events.clone());
+        match known {
+            Some(events) => {
+                let _ = events.send(Event::Changed(Box::new(pod))).await;
+            }
+            None => {
+                let found = lock(&self.found).remove(&uid);
+                let worker = worker::start(self.clone(), pod, found, self.stop.child_token());
+                let mut workers = lock(&self.workers);
+                workers.retain(|_, worker| !worker.task.is_finished());
+                workers.insert(uid, worker);
+            }
+        }
+    }
+
+    /// A pod is no longer in the API.
+    pub(crate) async fn on_gone(&self, uid: &str) {
+        let events = lock(&self.workers).get(uid).map(|worker| worker.events.clone());
+        if let Some(events) = events {
+            let _ = events.send(Event::Gone).await;
+        }
+    }
+
+    pub(crate) fn stopped(&self) -> &CancellationToken {
+        &self.stop
+    }
+}

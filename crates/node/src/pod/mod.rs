@@ -1,0 +1,21 @@
+//! What a pod should do next and what its status says: decisions, no input or output.
+//!
+//! [`Facts`] holds what is wanted and what was seen; [`next`] says what to do now and
+//! when to look again; [`status`] puts the facts into Kubernetes' words.
+
+mod backoff;
+mod env;
+mod facts;
+mod next;
+mod resources;
+mod spec;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use env::{Sources, expand, pod_field, resource_field, variables};
+pub(crate) use facts::{End, Facts, Phase, Run, Stopping};
+pub(crate) use next::{Act, Next, next};
+pub(crate) use resources::{bytes, limits, milli, requested};
+pub(crate) use spec::{ContainerKind, containers, grace, restarts};
+pub(crate) use status::status;

@@ -1,0 +1,245 @@
+//! A pod's status in Kubernetes' words.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    HostIP, PodCondition, PodIP, PodSpec, PodStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::facts::{End, Facts, Phase, Run};
+use super::next::is_complete;
+use super::spec::{ContainerKind, containers};
+
+/// The status that these facts amount to.
+pub(crate) fn status(facts: &Facts, now: Timestamp) -> PodStatus {
+    let Some(spec) = &facts.pod.spec else { return PodStatus::default() };
+    let before = facts.pod.status.clone().unwrap_or_default();
+    let of = |init: bool| -> Vec<ContainerStatus> {
+        containers(spec)
+            .filter(|(kind, _)| (*kind != ContainerKind::Main) == init)
+            .map(|(kind, container)| container_status(facts, spec, kind, container))
+            .collect()
+    };
+    let (init, main) = (of(true), of(false));
+    let phase = phase(facts, spec);
+    let ip = facts.sandbox.clone().flatten();
+    let (reason, message) = match &facts.over {
+        Some((reason, message)) => (Some(reason.clone()), Some(message.clone())),
+        None => (None, None),
+    };
+    PodStatus {
+        conditions: Some(conditions(facts, spec, phase, &main, now, &before)),
+        container_statuses: Some(main),
+        init_container_statuses: (!init.is_empty()).then_some(init),
+        host_ip: Some(facts.host_ip.clone()),
+        host_ips: Some(vec![HostIP { ip: facts.host_ip.clone() }]),
+        pod_ips: ip.clone().map(|ip| vec![PodIP { ip }]),
+        pod_ip: ip,
+        phase: Some(phase.to_owned()),
+        qos_class: Some(before.qos_class.unwrap_or_else(|| qos(spec).to_owned())),
+        start_time: Some(Time(facts.since)),
+        reason,
+        message,
+        observed_generation: facts.pod.metadata.generation,
+        ..PodStatus::default()
+    }
+}
+
+fn phase(facts: &Facts, spec: &PodSpec) -> &'static str {
+    if facts.over.is_some() {
+        return "Failed";
+    }
+    if is_complete(facts, spec) && facts.runs.values().all(Run::is_quiet) {
+        let failed = containers(spec)
+            .filter(|(kind, _)| *kind != ContainerKind::Sidecar)
+            .filter_map(|(_, container)| facts.run(&container.name)?.finished())
+            .any(|end| end.code != 0);
+        return if failed { "Failed" } else { "Succeeded" };
+    }
+    let begun = spec.containers.iter().any(|container| {
+        facts.run(&container.name).is_some_and(|run| run.attempt > 0 && !matches!(run.phase, Phase::Waiting))
+    });
+    if begun { "Running" } else { "Pending" }
+}
+
+fn container_status(facts: &Facts, spec: &PodSpec, kind: ContainerKind, container: &Container) -> ContainerStatus {
+    let run = facts.run(&container.name).cloned().unwrap_or_default();
+    let uid = facts.pod.metadata.uid.as_deref().unwrap_or_default();
+    let id = |attempt: u32| (attempt > 0).then(|| format!("sandlot://{uid}/{}/{}", container.name, attempt - 1));
+    let stated = state(facts, spec, kind, &run, id(run.attempt));
+    let previous = match (&run.phase, &run.last) {
+        // While it waits to run again, its last end is both its present and its past.
+        (Phase::Ended { end, again_at: Some(_) }, _) => Some(terminated(end, id(run.attempt))),
+        (_, Some(end)) => {
+            let attempt = if matches!(run.phase, Phase::Running { .. } | Phase::Ended { .. }) { run.attempt - 1 } else { run.attempt };
+            Some(terminated(end, id(attempt)))
+        }
+        _ => None,
+    };
+    ContainerStatus {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        image_id: run.image_id.clone(),
+        container_id: id(run.attempt),
+        ready: match kind {
+            ContainerKind::Init => run.finished().is_some_and(|end| end.code == 0),
+            _ => run.is_running() && run.ready,
+        },
+        started: Some(run.is_running() && run.started),
+        restart_count: run.attempt.saturating_sub(1) as i32,
+        state: Some(stated),
+        last_state: previous.map(|ended| ContainerState { terminated: Some(ended), ..ContainerState::default() }),
+        ..ContainerStatus::default()
+    }
+}
+
+fn state(facts: &Facts, spec: &PodSpec, kind: ContainerKind, run: &Run, id: Option<String>) -> ContainerState {
+    let waiting = |reason: &str, message: Option<String>| ContainerState {
+        waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }),
+        ..ContainerState::default()
+    };
+    match &run.phase {
+        Phase::Running { since } => ContainerState {
+            running: Some(ContainerStateRunning { started_at: Some(Time(*since)) }),
+            ..ContainerState::default()
+        },
+        Phase::Held { reason, message, .. } => waiting(reason, Some(message.clone())),
+        Phase::Ended { end, again_at: Some(_) } if !facts.is_deleted() && end.finished < far(run) => {
+            let message = format!("back-off {} restarting failed container", run.backoff.words());
+            waiting("CrashLoopBackOff", Some(message))
+        }
+        Phase::Ended { end, .. } => {
+            ContainerState { terminated: Some(terminated(end, id)), ..ContainerState::default() }
+        }
+        Phase::Waiting | Phase::Starting => {
+            let init_pending = kind == ContainerKind::Main
+                && containers(spec).any(|(kind, container)| {
+                    kind != ContainerKind::Main && facts.run(&container.name).is_some_and(|run| !is_past(kind, run))
+                });
+            waiting(if init_pending { "PodInitializing" } else { "ContainerCreating" }, facts.trouble.clone())
+        }
+    }
+}
+
+/// The end of the wait of a container that is to run again.
+fn far(run: &Run) -> Timestamp {
+    match &run.phase {
+        Phase::Ended { again_at: Some(at), .. } => *at,
+        _ => Timestamp::MIN,
+    }
+}
+
+fn is_past(kind: ContainerKind, run: &Run) -> bool {
+    match kind {
+        ContainerKind::Sidecar => run.started && run.is_running(),
+        _ => run.finished().is_some_and(|end| end.code == 0),
+    }
+}
+
+fn terminated(end: &End, id: Option<String>) -> ContainerStateTerminated {
+    ContainerStateTerminated {
+        exit_code: end.code,
+        signal: end.signal,
+        reason: Some(end.reason.clone()),
+        message: (!end.message.is_empty()).then(|| end.message.clone()),
+        started_at: Some(Time(end.started)),
+        finished_at: Some(Time(end.finished)),
+        container_id: id,
+    }
+}
+
+fn conditions(
+    facts: &Facts,
+    spec: &PodSpec,
+    phase: &str,
+    main: &[ContainerStatus],
+    now: Timestamp,
+    before: &PodStatus,
+) -> Vec<PodCondition> {
+    let done = matches!(phase, "Succeeded" | "Failed");
+    let unready: Vec<&str> = main.iter().filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
+    let uninitialised: Vec<&str> = containers(spec)
+        .filter(|(kind, _)| *kind != ContainerKind::Main)
+        .filter(|(kind, container)| !facts.run(&container.name).is_some_and(|run| is_past(*kind, run)))
+        .map(|(_, container)| container.name.as_str())
+        .collect();
+    let begun = main.iter().any(|status| status.container_id.is_some());
+    let not_ready = match (done, unready.is_empty()) {
+        (true, _) if phase == "Succeeded" => Some(("PodCompleted", String::new())),
+        (true, _) => Some(("PodFailed", String::new())),
+        (false, true) => None,
+        (false, false) => Some(("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))),
+    };
+    let open_gates: Vec<&str> = spec
+        .readiness_gates
+        .iter()
+        .flatten()
+        .map(|gate| gate.condition_type.as_str())
+        .filter(|gate| {
+            let found = before.conditions.iter().flatten().find(|condition| condition.type_ == *gate);
+            !found.is_some_and(|condition| condition.status == "True")
+        })
+        .collect();
+    let ready = not_ready.clone().or_else(|| {
+        let missing = format!("corresponding condition of pod readiness gate {:?} does not exist.", open_gates.first()?);
+        Some(("ReadinessGatesNotReady", missing))
+    });
+    let initialised = match (uninitialised.is_empty() || begun, phase) {
+        (true, "Succeeded") => Ok(Some("PodCompleted")),
+        (true, _) => Ok(None),
+        (false, _) => {
+            Err(("ContainersNotInitialized", format!("containers with incomplete status: [{}]", uninitialised.join(" "))))
+        }
+    };
+    let mut all = Vec::new();
+    let mut put = |name: &str, holds: bool, reason: Option<&str>, message: Option<String>| {
+        let status = if holds { "True" } else { "False" };
+        let old = before.conditions.iter().flatten().find(|old| old.type_ == name);
+        let since = old.filter(|old| old.status == status).and_then(|old| old.last_transition_time.clone());
+        all.push(PodCondition {
+            type_: name.to_owned(),
+            status: status.to_owned(),
+            reason: reason.map(str::to_owned),
+            message: message.filter(|message| !message.is_empty()),
+            last_transition_time: Some(since.unwrap_or(Time(now))),
+            observed_generation: facts.pod.metadata.generation,
+            ..PodCondition::default()
+        });
+    };
+    put("PodReadyToStartContainers", facts.sandbox.is_some() && !done, None, None);
+    match initialised {
+        Ok(reason) => put("Initialized", true, reason, None),
+        Err((reason, message)) => put("Initialized", false, Some(reason), Some(message)),
+    }
+    for (name, why) in [("Ready", ready), ("ContainersReady", not_ready)] {
+        match why {
+            None => put(name, true, None, None),
+            Some((reason, message)) => put(name, false, Some(reason), Some(message)),
+        }
+    }
+    put("PodScheduled", true, None, None);
+    // Conditions of others (readiness gates) stay.
+    let known: Vec<String> = all.iter().map(|condition| condition.type_.clone()).collect();
+    all.extend(before.conditions.iter().flatten().filter(|other| !known.contains(&other.type_)).cloned());
+    all
+}
+
+fn qos(spec: &PodSpec) -> &'static str {
+    let mut any = false;
+    let mut guaranteed = true;
+    for (_, container) in containers(spec) {
+        let resources = container.resources.clone().unwrap_or_default();
+        let limits = resources.limits.unwrap_or_default();
+        let requests = resources.requests.unwrap_or_default();
+        any |= limits.keys().chain(requests.keys()).any(|name| name == "cpu" || name == "memory");
+        guaranteed &= ["cpu", "memory"].into_iter().all(|name| {
+            limits.get(name).is_some_and(|limit| requests.get(name).is_none_or(|request| request == limit))
+        });
+    }
+    match (any, guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}

@@ -1,0 +1,169 @@
+//! From a container's specification to the keeper's plan.
+
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{Capabilities, Container, Pod, PodSecurityContext, SecurityContext};
+
+use super::volumes::Volumes;
+use crate::images::Image;
+use crate::isolation;
+use crate::keeper::message::{Identity, LogPlan, Mount, Overlay, Plan, View};
+use crate::pod::expand;
+use crate::sandbox::Sandbox;
+
+/// At this size a container's log is turned over.
+const LOG_TURNS_AT: u64 = 10 << 20;
+
+/// What a plan is made from.
+pub(super) struct Ingredients<'a> {
+    pub(super) pod: &'a Pod,
+    pub(super) container: &'a Container,
+    pub(super) image: &'a Image,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) volumes: &'a Volumes,
+    pub(super) sandbox: &'a Sandbox,
+    /// The run's name at the keeper.
+    pub(super) id: &'a str,
+    pub(super) cgroups: Vec<std::path::PathBuf>,
+    pub(super) allow_privileged: bool,
+}
+
+/// Makes the plan; the error says what the pod asks that cannot be.
+pub(super) fn plan(of: Ingredients<'_>) -> Result<Plan, String> {
+    let spec = of.pod.spec.as_ref().ok_or("a pod without a specification")?;
+    let security = of.container.security_context.clone().unwrap_or_default();
+    let whole = spec.security_context.clone().unwrap_or_default();
+    let privileged = security.privileged == Some(true);
+    if privileged && !of.allow_privileged {
+        return Err("privileged containers are not allowed on this node".to_owned());
+    }
+    let view = View {
+        scratch: of.sandbox.dir.join("build"),
+        overlays: overlays(of.image, &of.sandbox.container_dir(of.id)),
+        mounts: mounts(&of)?,
+        read_only: security.read_only_root_filesystem == Some(true),
+        privileged,
+        shm: of.sandbox.dir.join("shm"),
+    };
+    let config = &of.image.config;
+    let known = |name: &str| of.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    let cwd = of.container.working_dir.clone().filter(|cwd| !cwd.is_empty()).unwrap_or_else(|| config.working_dir.clone());
+    Ok(Plan {
+        argv: argv(of.container, of.image).iter().map(|argument| expand(argument, known)).collect(),
+        cwd: if cwd.is_empty() { "/".to_owned() } else { cwd },
+        view: Some(view),
+        identity: identity(&security, &whole, config.user.clone(), privileged)?,
+        cgroups: of.cgroups,
+        rlimits: Vec::new(),
+        oom_score_adj: 0,
+        terminal: (of.container.tty == Some(true)).then_some((80, 24)),
+        stdin: of.container.stdin == Some(true),
+        stdin_once: of.container.stdin_once == Some(true),
+        log: Some(LogPlan { path: log_path(of.sandbox, of.id), turn_at: LOG_TURNS_AT }),
+        env: of.env,
+    })
+}
+
+/// Where a run's output is kept.
+pub(super) fn log_path(sandbox: &Sandbox, id: &str) -> std::path::PathBuf {
+    sandbox.dir.join("logs").join(format!("{id}.log"))
+}
+
+/// The pod's command replaces the image's entry point, and with it the image's arguments.
+fn argv(container: &Container, image: &Image) -> Vec<String> {
+    let given = |list: &Option<Vec<String>>| list.clone().filter(|list| !list.is_empty());
+    match (given(&container.command), given(&container.args)) {
+        (Some(command), args) => command.into_iter().chain(args.unwrap_or_default()).collect(),
+        (None, Some(args)) => image.config.entrypoint.iter().cloned().chain(args).collect(),
+        (None, None) => image.config.entrypoint.iter().chain(&image.config.cmd).cloned().collect(),
+    }
+}
+
+fn overlays(image: &Image, dir: &Path) -> Vec<Overlay> {
+    let trees = image.trees.iter().enumerate();
+    trees
+        .map(|(number, tree)| Overlay {
+            at: tree.at.clone(),
+            layers: tree.layers.clone(),
+            writes: dir.join(format!("writes-{number}")),
+        })
+        .collect()
+}
+
+fn identity(
+    security: &SecurityContext,
+    whole: &PodSecurityContext,
+    image_user: String,
+    privileged: bool,
+) -> Result<Identity, String> {
+    let id = |value: Option<i64>, what: &str| {
+        value.map(|id| u32::try_from(id).map_err(|_| format!("{what} {id} is out of range"))).transpose()
+    };
+    let mut groups = Vec::new();
+    for group in whole.supplemental_groups.iter().flatten().chain(whole.fs_group.iter()) {
+        groups.extend(id(Some(*group), "group")?);
+    }
+    let Capabilities { add, drop } = security.capabilities.clone().unwrap_or_default();
+    let profile = security.seccomp_profile.as_ref().or(whole.seccomp_profile.as_ref());
+    let seccomp = match profile.map(|profile| profile.type_.as_str()) {
+        _ if privileged => Vec::new(),
+        Some("Unconfined") => Vec::new(),
+        None | Some("RuntimeDefault") => isolation::default_profile()?,
+        Some(other) => return Err(format!("the seccomp profile type {other:?} is not supported on this node")),
+    };
+    Ok(Identity {
+        image_user,
+        uid: id(security.run_as_user.or(whole.run_as_user), "user")?,
+        gid: id(security.run_as_group.or(whole.run_as_group), "group")?,
+        groups,
+        must_not_be_root: security.run_as_non_root.or(whole.run_as_non_root) == Some(true),
+        capabilities: if privileged {
+            isolation::ALL
+        } else {
+            isolation::mask(&add.unwrap_or_default(), &drop.unwrap_or_default())?
+        },
+        // Kubernetes leaves this open; here a pod must ask to gain what it was not given.
+        no_new_privileges: !privileged && security.allow_privilege_escalation != Some(true),
+        seccomp,
+    })
+}
+
+fn mounts(of: &Ingredients<'_>) -> Result<Vec<Mount>, String> {
+    let wanted = of.container.volume_mounts.iter().flatten();
+    let targets: Vec<&str> = wanted.clone().map(|mount| mount.mount_path.as_str()).collect();
+    let mut mounts = Vec::new();
+    for (name, target) in [("hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")] {
+        if !targets.contains(&target) {
+            mounts.push(Mount {
+                source: of.sandbox.dir.join("etc").join(name),
+                sub_path: None,
+                create: false,
+                target: target.to_owned(),
+                read_only: false,
+                map_users: true,
+            });
+        }
+    }
+    for mount in wanted {
+        let volume = of
+            .volumes
+            .get(&mount.name)
+            .ok_or_else(|| format!("the volume {:?} of mount {:?} is not in the pod", mount.name, mount.mount_path))?;
+        let known = |name: &str| of.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let sub_path = match (&mount.sub_path_expr, &mount.sub_path) {
+            (Some(expression), _) => Some(expand(expression, known)),
+            (None, path) => path.clone(),
+        };
+        mounts.push(Mount {
+            source: volume.path.clone(),
+            sub_path: sub_path.filter(|path| !path.is_empty()),
+            create: volume.writable,
+            target: mount.mount_path.clone(),
+            read_only: mount.read_only == Some(true) || !volume.writable,
+            map_users: volume.map_users,
+        });
+    }
+    // Outer folders first, so that inner mounts lie on top.
+    mounts.sort_by_key(|mount| Path::new(&mount.target).components().count());
+    Ok(mounts)
+}

@@ -1,0 +1,35 @@
+//! What others may know of a pod that runs here: where its logs are and how to get in.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::cgroup::Group;
+use crate::keeper::message::Plan;
+use crate::sandbox::Sandbox;
+use crate::schedule::Used;
+
+/// A pod as logs, exec and the others need it.
+#[derive(Clone, Default)]
+pub(crate) struct View {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) ip: Option<String>,
+    /// What it asks for, whether it runs yet or not.
+    pub(crate) asked: Used,
+    pub(crate) sandbox: Option<Arc<Sandbox>>,
+    pub(crate) containers: BTreeMap<String, ContainerView>,
+}
+
+/// A container's present run.
+#[derive(Clone)]
+pub(crate) struct ContainerView {
+    /// The run's name at the keeper.
+    pub(crate) id: String,
+    pub(crate) running: bool,
+    pub(crate) log: PathBuf,
+    pub(crate) previous_log: Option<PathBuf>,
+    pub(crate) group: Group,
+    /// How to run a command as the container would.
+    pub(crate) plan: Arc<Plan>,
+}

@@ -44,21 +44,68 @@ pub fn probe() -> Machine {
     let users = std::fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
     let users = exists("/proc/self/ns/user") && users.trim() != "0";
     let root = nix::unistd::geteuid().is_root();
-    let kernel = nix::sys::utsname::uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
-    let offer = |name, there, without| Offer { name, there, without };
+    let kernel = nix::sys::utsname::uname()
+        .map(|name| name.release().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let offer = |name, there, without| Offer {
+        name,
+        there,
+        without,
+    };
     let offers = vec![
-        offer("UserNamespaces", users, "a container's root is the machine's"),
-        offer("NetworkNamespaces", exists("/proc/self/ns/net"), "pods share the machine's network"),
-        offer("Overlay", filesystems.contains("overlay"), "containers cannot be built at all"),
-        offer("Seccomp", exists("/proc/sys/kernel/seccomp"), "every system call is open to containers"),
-        offer("Landlock", landlock(), "one of several walls around files is missing"),
-        offer("MemoryLimits", layout.has("memory"), "memory limits are not enforced"),
-        offer("CpuLimits", layout.has("cpu"), "cpu limits are not enforced"),
-        offer("ProcessLimits", layout.has("pids"), "the number of processes is not limited"),
+        offer(
+            "UserNamespaces",
+            users,
+            "a container's root is the machine's",
+        ),
+        offer(
+            "NetworkNamespaces",
+            exists("/proc/self/ns/net"),
+            "pods share the machine's network",
+        ),
+        offer(
+            "Overlay",
+            filesystems.contains("overlay"),
+            "containers cannot be built at all",
+        ),
+        offer(
+            "Seccomp",
+            exists("/proc/sys/kernel/seccomp"),
+            "every system call is open to containers",
+        ),
+        offer(
+            "Landlock",
+            landlock(),
+            "one of several walls around files is missing",
+        ),
+        offer(
+            "MemoryLimits",
+            layout.has("memory"),
+            "memory limits are not enforced",
+        ),
+        offer(
+            "CpuLimits",
+            layout.has("cpu"),
+            "cpu limits are not enforced",
+        ),
+        offer(
+            "ProcessLimits",
+            layout.has("pids"),
+            "the number of processes is not limited",
+        ),
         offer("ManyUsers", root, "containers can run as one user only"),
-        offer("Python", exists("/usr/bin/python3") || exists("/usr/local/bin/python3"), "the image `host` has no python"),
+        offer(
+            "Python",
+            exists("/usr/bin/python3") || exists("/usr/local/bin/python3"),
+            "the image `host` has no python",
+        ),
     ];
-    let machine = Machine { root, kernel, cgroups: layout.words().to_owned(), offers };
+    let machine = Machine {
+        root,
+        kernel,
+        cgroups: layout.words().to_owned(),
+        offers,
+    };
     crate::cgroup::Cgroups::open("sandlot-doctor").close();
     machine
 }
@@ -67,7 +114,14 @@ pub fn probe() -> Machine {
 fn landlock() -> bool {
     const ASK_VERSION: u32 = 1;
     // SAFETY: with this flag the call reads no memory and creates nothing.
-    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, ASK_VERSION) };
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0usize,
+            ASK_VERSION,
+        )
+    };
     version > 0
 }
 
@@ -76,15 +130,26 @@ impl Machine {
     pub(crate) fn shortcomings(&self) -> Vec<Shortcoming> {
         let missing = self.offers.iter().filter(|offer| !offer.there);
         missing
-            .map(|offer| Shortcoming { condition: format!("Sandlot{}", offer.name), message: offer.without.to_owned() })
+            .map(|offer| Shortcoming {
+                condition: format!("Sandlot{}", offer.name),
+                message: offer.without.to_owned(),
+            })
             .collect()
     }
 }
 
 impl std::fmt::Display for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let user = if self.root { "root" } else { "an ordinary user" };
-        writeln!(f, "Linux {}, running as {user}, control groups: {}", self.kernel, self.cgroups)?;
+        let user = if self.root {
+            "root"
+        } else {
+            "an ordinary user"
+        };
+        writeln!(
+            f,
+            "Linux {}, running as {user}, control groups: {}",
+            self.kernel, self.cgroups
+        )?;
         for offer in &self.offers {
             if offer.there {
                 writeln!(f, "  yes  {}", offer.name)?;

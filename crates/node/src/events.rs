@@ -23,9 +23,15 @@ pub(crate) struct Events {
 
 impl Events {
     /// Starts writing until all senders are gone.
-    pub(crate) fn start(client: kube::Client, node: String) -> (Events, tokio::task::JoinHandle<()>) {
+    pub(crate) fn start(
+        client: kube::Client,
+        node: String,
+    ) -> (Events, tokio::task::JoinHandle<()>) {
         let (outbox, inbox) = mpsc::channel(MOST_WAITING);
-        (Events { outbox }, tokio::spawn(write_all(client, node, inbox)))
+        (
+            Events { outbox },
+            tokio::spawn(write_all(client, node, inbox)),
+        )
     }
 
     /// Something that should be so.
@@ -41,13 +47,26 @@ impl Events {
     fn send(&self, pod: &Pod, container: Option<&str>, kind: &str, reason: &str, message: &str) {
         let meta = &pod.metadata;
         let now = Time(Timestamp::now());
-        let init = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref());
+        let init = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.init_containers.as_ref());
         let field = container.map(|name| {
             let is_init = init.is_some_and(|init| init.iter().any(|one| one.name == name));
-            format!("spec.{}{{{name}}}", if is_init { "initContainers" } else { "containers" })
+            format!(
+                "spec.{}{{{name}}}",
+                if is_init {
+                    "initContainers"
+                } else {
+                    "containers"
+                }
+            )
         });
         let event = Event {
-            metadata: ObjectMeta { namespace: meta.namespace.clone(), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                namespace: meta.namespace.clone(),
+                ..ObjectMeta::default()
+            },
             involved_object: ObjectReference {
                 api_version: Some("v1".to_owned()),
                 kind: Some("Pod".to_owned()),
@@ -71,33 +90,62 @@ impl Events {
     }
 }
 
-type Key = (Option<String>, Option<String>, Option<String>, Option<String>);
+type Key = (
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+);
 
 async fn write_all(client: kube::Client, node: String, mut inbox: mpsc::Receiver<Event>) {
     let mut seen: HashMap<Key, (String, i32)> = HashMap::new();
     while let Some(mut event) = inbox.recv().await {
         let object = &event.involved_object;
-        let key = (object.uid.clone(), object.field_path.clone(), event.reason.clone(), event.message.clone());
-        let namespace = object.namespace.clone().unwrap_or_else(|| "default".to_owned());
+        let key = (
+            object.uid.clone(),
+            object.field_path.clone(),
+            event.reason.clone(),
+            event.message.clone(),
+        );
+        let namespace = object
+            .namespace
+            .clone()
+            .unwrap_or_else(|| "default".to_owned());
         let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
         if seen.len() >= MOST_REMEMBERED {
             seen.clear();
         }
         if let Some((name, count)) = seen.get_mut(&key) {
             *count += 1;
-            let patch = json!({"count": *count, "lastTimestamp": event.last_timestamp});
-            let patched = api.patch(name, &PatchParams::default(), &Patch::Merge(patch));
-            if matches!(tokio::time::timeout(Duration::from_secs(10), patched).await, Ok(Ok(_))) {
+            let patch =
+                Patch::Merge(json!({"count": *count, "lastTimestamp": event.last_timestamp}));
+            let params = PatchParams::default();
+            let patched = api.patch(name, &params, &patch);
+            if matches!(
+                tokio::time::timeout(Duration::from_secs(10), patched).await,
+                Ok(Ok(_))
+            ) {
                 continue;
             }
         }
         let subject = object.name.clone().unwrap_or_default();
-        let name = format!("{subject}.{}", &uuid::Uuid::new_v4().simple().to_string()[..16]);
+        let name = format!(
+            "{subject}.{}",
+            &uuid::Uuid::new_v4().simple().to_string()[..16]
+        );
         event.metadata.name = Some(name.clone());
-        event.source = Some(EventSource { component: Some("kubelet".to_owned()), host: Some(node.clone()) });
+        event.source = Some(EventSource {
+            component: Some("kubelet".to_owned()),
+            host: Some(node.clone()),
+        });
         event.reporting_component = Some("kubelet".to_owned());
         event.reporting_instance = Some(node.clone());
-        match tokio::time::timeout(Duration::from_secs(10), api.create(&PostParams::default(), &event)).await {
+        match tokio::time::timeout(
+            Duration::from_secs(10),
+            api.create(&PostParams::default(), &event),
+        )
+        .await
+        {
             Ok(Ok(_)) => {
                 seen.insert(key, (name, 1));
             }

@@ -12,7 +12,9 @@ const LONGEST_ANSWER: usize = 4096;
 pub(crate) async fn check(stream: TcpStream, service: &str) -> Result<(), String> {
     let failed = |error: hyper::Error| format!("gRPC health check failed: {error}");
     let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(failed)?;
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .map_err(failed)?;
     let connection = tokio::spawn(connection);
     let request = http::Request::post("http://pod/grpc.health.v1.Health/Check")
         .header("content-type", "application/grpc")
@@ -22,7 +24,10 @@ pub(crate) async fn check(stream: TcpStream, service: &str) -> Result<(), String
     let answered = async {
         let response = sender.send_request(request).await.map_err(failed)?;
         let body = http_body_util::Limited::new(response.into_body(), LONGEST_ANSWER);
-        body.collect().await.map(|all| all.to_bytes()).map_err(|error| format!("gRPC health check failed: {error}"))
+        body.collect()
+            .await
+            .map(|all| all.to_bytes())
+            .map_err(|error| format!("gRPC health check failed: {error}"))
     };
     let answer = answered.await;
     connection.abort();

@@ -64,11 +64,18 @@ async fn follow(shared: Arc<Shared>) {
 /// After a list: pods that were deleted while nobody watched are ended, sandboxes of
 /// pods that are gone are removed.
 async fn settle(shared: &Arc<Shared>, listed: &HashSet<String>) {
-    let gone: Vec<String> = lock(&shared.workers).keys().filter(|uid| !listed.contains(*uid)).cloned().collect();
+    let gone: Vec<String> = lock(&shared.workers)
+        .keys()
+        .filter(|uid| !listed.contains(*uid))
+        .cloned()
+        .collect();
     for uid in gone {
         shared.on_gone(&uid).await;
     }
-    let orphans: Vec<_> = lock(&shared.found).drain().map(|(_, sandbox)| sandbox).collect();
+    let orphans: Vec<_> = lock(&shared.found)
+        .drain()
+        .map(|(_, sandbox)| sandbox)
+        .collect();
     for sandbox in orphans {
         shared.forget_sandbox(&sandbox).await;
     }
@@ -82,7 +89,10 @@ async fn take_on(shared: &Arc<Shared>, mut pod: Pod, waiting: &mut schedule::Wai
         None => {}
     }
     let ours = pod.spec.as_ref().is_none_or(|spec| {
-        spec.scheduler_name.as_deref().is_none_or(|name| name == "default-scheduler") && spec.scheduling_gates.as_ref().is_none_or(Vec::is_empty)
+        spec.scheduler_name
+            .as_deref()
+            .is_none_or(|name| name == "default-scheduler")
+            && spec.scheduling_gates.as_ref().is_none_or(Vec::is_empty)
     });
     if !ours || pod.metadata.deletion_timestamp.is_some() {
         return;
@@ -116,7 +126,11 @@ async fn bind(shared: &Shared, pod: &Pod) -> kube::Result<()> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let api: Api<Pod> = Api::namespaced(shared.client.clone(), namespace);
     let binding = Binding {
-        metadata: ObjectMeta { name: Some(name.to_owned()), namespace: Some(namespace.to_owned()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            ..ObjectMeta::default()
+        },
         target: ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
@@ -124,13 +138,17 @@ async fn bind(shared: &Shared, pod: &Pod) -> kube::Result<()> {
             ..ObjectReference::default()
         },
     };
-    let body = serde_json::to_vec(&binding).map_err(kube::Error::SerdeError)?;
-    let _: serde_json::Value = api.create_subresource("binding", name, &PostParams::default(), body).await?;
+    let _: serde_json::Value = api
+        .create_subresource("binding", name, &PostParams::default(), &binding)
+        .await?;
     shared.events.normal(
         pod,
         None,
         "Scheduled",
-        &format!("Successfully assigned {namespace}/{name} to {}", shared.node_name),
+        &format!(
+            "Successfully assigned {namespace}/{name} to {}",
+            shared.node_name
+        ),
     );
     Ok(())
 }

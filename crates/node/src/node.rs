@@ -49,7 +49,11 @@ pub struct NodeConfig {
 
 impl NodeConfig {
     /// A node with the usual settings.
-    pub fn new(data_dir: PathBuf, node_name: impl Into<String>, client: kube::Client) -> NodeConfig {
+    pub fn new(
+        data_dir: PathBuf,
+        node_name: impl Into<String>,
+        client: kube::Client,
+    ) -> NodeConfig {
         NodeConfig {
             data_dir,
             node_name: node_name.into(),
@@ -134,24 +138,47 @@ impl Node {
     /// Starts a node and makes it known to the API.
     pub async fn start(config: NodeConfig) -> Result<Arc<Node>, NodeError> {
         let folder = config.data_dir.clone();
-        let in_folder = |error| NodeError::Folder { folder: folder.clone(), error };
+        let in_folder = |error| NodeError::Folder {
+            folder: folder.clone(),
+            error,
+        };
         prepare_folder(&config.data_dir).map_err(in_folder)?;
         let data_dir = config.data_dir.canonicalize().map_err(in_folder)?;
-        let program = config.zygote.clone().unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+        let program = config
+            .zygote
+            .clone()
+            .unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
         let zygote = Arc::new(Zygote::start(&program).map_err(NodeError::Zygote)?);
-        let network = Arc::new(Network::open(&data_dir, &zygote).await.map_err(NodeError::Network)?);
-        let images = Images::open(&data_dir.join("images"), &config.builtin_images, config.missing_images);
+        let network = Arc::new(
+            Network::open(&data_dir, &zygote)
+                .await
+                .map_err(NodeError::Network)?,
+        );
+        let images = Images::open(
+            &data_dir.join("images"),
+            &config.builtin_images,
+            config.missing_images,
+        );
         let images = images.map_err(NodeError::Images)?;
         let stop = CancellationToken::new();
         let sandboxes = data_dir.join("sandboxes");
-        let (pool, filler) = Pool::start(&sandboxes, zygote, network.clone(), config.sandboxes_ready, stop.clone())
-            .map_err(|error| NodeError::Folder { folder: sandboxes.clone(), error })?;
+        let (pool, filler) = Pool::start(
+            &sandboxes,
+            zygote,
+            network.clone(),
+            config.sandboxes_ready,
+            stop.clone(),
+        )
+        .map_err(|error| NodeError::Folder {
+            folder: sandboxes.clone(),
+            error,
+        })?;
         let cgroups = Cgroups::open(&group_name(&data_dir));
         let (events, writer) = Events::start(config.client.clone(), config.node_name.clone());
-        let node_name = config.node_name;
+        let labels = registration::labels(&config.node_name);
         let shared = Arc::new(Shared {
             client: config.client,
-            node_name,
+            node_name: config.node_name,
             host_ip: network.gateway().to_string(),
             allow_privileged: config.allow_privileged,
             pool,
@@ -159,7 +186,10 @@ impl Node {
             cgroups,
             events,
             rates: Mutex::default(),
-            capacity: registration::Capacity { labels: registration::labels(&node_name), ..registration::Capacity::of_machine() },
+            capacity: registration::Capacity {
+                labels,
+                ..registration::Capacity::of_machine()
+            },
             workers: Mutex::default(),
             found: Mutex::default(),
             images,
@@ -176,14 +206,21 @@ impl Node {
             tokio::spawn(intake::run(shared.clone())),
             tokio::spawn(crate::rates::measure(shared.clone())),
         ];
-        Ok(Arc::new(Node { shared, stop, tasks: Mutex::new(tasks) }))
+        Ok(Arc::new(Node {
+            shared,
+            stop,
+            tasks: Mutex::new(tasks),
+        }))
     }
 
     /// Stops the node; with [`StopMode::StopPods`] nothing of it is left running.
     pub async fn stop(&self, mode: StopMode) {
         self.stop.cancel();
         let tasks = std::mem::take(&mut *lock(&self.tasks));
-        let workers: Vec<_> = lock(&self.shared.workers).drain().map(|(_, worker)| worker).collect();
+        let workers: Vec<_> = lock(&self.shared.workers)
+            .drain()
+            .map(|(_, worker)| worker)
+            .collect();
         let mut running = Vec::new();
         for worker in workers {
             let view = lock(&worker.view).clone();
@@ -196,7 +233,9 @@ impl Node {
             let _ = task.await;
         }
         if mode == StopMode::StopPods {
-            let endings = running.iter().map(|sandbox| self.shared.end_sandbox(sandbox));
+            let endings = running
+                .iter()
+                .map(|sandbox| self.shared.end_sandbox(sandbox));
             futures::future::join_all(endings).await;
             self.shared.pool.drain().await;
             self.shared.network.close().await;
@@ -222,18 +261,27 @@ fn prepare_folder(dir: &std::path::Path) -> std::io::Result<()> {
 fn group_name(data_dir: &std::path::Path) -> String {
     use sha2::Digest as _;
     let digest = sha2::Sha256::digest(data_dir.as_os_str().as_encoded_bytes());
-    format!("sandlot-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
+    format!(
+        "sandlot-{:02x}{:02x}{:02x}{:02x}",
+        digest[0], digest[1], digest[2], digest[3]
+    )
 }
 
 /// Looks at what a node before this one left: pods' sandboxes are kept for their pods,
 /// everything else is removed.
 async fn find_sandboxes(shared: &Arc<Shared>, folder: &std::path::Path) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
     for dir in entries.flatten().map(|entry| entry.path()) {
         match Record::read(&dir) {
             Ok(record) if record.owner.is_some() && record.reachable() => {
                 shared.pool.adopt(&record);
-                let uid = record.owner.as_ref().map(|owner| owner.uid.clone()).unwrap_or_default();
+                let uid = record
+                    .owner
+                    .as_ref()
+                    .map(|owner| owner.uid.clone())
+                    .unwrap_or_default();
                 lock(&shared.found).insert(uid, Sandbox { dir, record });
             }
             Ok(record) => {
@@ -258,7 +306,12 @@ impl Shared {
     }
 
     /// An image, pulled when the policy says so.
-    pub(crate) async fn image(&self, pod: &Pod, name: &str, policy: Option<&str>) -> Result<Image, ImageError> {
+    pub(crate) async fn image(
+        &self,
+        pod: &Pod,
+        name: &str,
+        policy: Option<&str>,
+    ) -> Result<Image, ImageError> {
         self.images.get(self, pod, name, policy).await
     }
 
@@ -271,7 +324,11 @@ impl Shared {
     pub(crate) fn sources(&self, pod: &Pod) -> Sources {
         let linked = pod.spec.as_ref().and_then(|spec| spec.enable_service_links) != Some(false);
         Sources {
-            services: if linked { self.service_env.clone() } else { Vec::new() },
+            services: if linked {
+                self.service_env.clone()
+            } else {
+                Vec::new()
+            },
             host_ip: Some(self.host_ip.clone()),
             node_name: self.node_name.clone(),
             node_cpu_milli: i128::from(self.capacity.cpu_milli),
@@ -304,19 +361,28 @@ impl Shared {
     }
 
     pub(crate) fn views(&self) -> Vec<View> {
-        lock(&self.workers).values().map(|worker| lock(&worker.view).clone()).collect()
+        lock(&self.workers)
+            .values()
+            .map(|worker| lock(&worker.view).clone())
+            .collect()
     }
 
     pub(crate) fn view_of(&self, namespace: &str, name: &str) -> Option<View> {
         let workers = lock(&self.workers);
-        let found = workers.values().map(|worker| lock(&worker.view)).find(|view| view.namespace == namespace && view.name == name);
+        let found = workers
+            .values()
+            .map(|worker| lock(&worker.view))
+            .find(|view| view.namespace == namespace && view.name == name);
         found.map(|view| view.clone())
     }
 
     /// Gives a pod's news to its worker, or a worker to a new pod.
     pub(crate) async fn on_pod(self: &Arc<Self>, pod: Pod) {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
-        let known = lock(&self.workers).get(&uid).filter(|worker| !worker.task.is_finished()).map(|worker| worker.events.clone());
+        let known = lock(&self.workers)
+            .get(&uid)
+            .filter(|worker| !worker.task.is_finished())
+            .map(|worker| worker.events.clone());
         match known {
             Some(events) => {
                 let _ = events.send(Event::Changed(Box::new(pod))).await;
@@ -333,7 +399,9 @@ impl Shared {
 
     /// A pod is no longer in the API.
     pub(crate) async fn on_gone(&self, uid: &str) {
-        let events = lock(&self.workers).get(uid).map(|worker| worker.events.clone());
+        let events = lock(&self.workers)
+            .get(uid)
+            .map(|worker| worker.events.clone());
         if let Some(events) = events {
             let _ = events.send(Event::Gone).await;
         }

@@ -40,8 +40,16 @@ pub(crate) async fn measure(shared: Arc<Shared>) {
     loop {
         let mut used = HashMap::new();
         for view in shared.views() {
-            for container in view.containers.values().filter(|container| container.running) {
-                let key = (view.namespace.clone(), view.name.clone(), container.id.clone());
+            for container in view
+                .containers
+                .values()
+                .filter(|container| container.running)
+            {
+                let key = (
+                    view.namespace.clone(),
+                    view.name.clone(),
+                    container.id.clone(),
+                );
                 used.insert(key, container.group.usage().cpu_nanoseconds);
             }
         }
@@ -63,7 +71,10 @@ mod tests {
         let mut rates = Rates::default();
         let start = Instant::now();
         rates.look(start, HashMap::from([(key(), 0)]));
-        rates.look(start + Duration::from_secs(1), HashMap::from([(key(), 500_000_000)]));
+        rates.look(
+            start + Duration::from_secs(1),
+            HashMap::from([(key(), 500_000_000)]),
+        );
         assert_eq!(rates.of("n", "p", "c.0"), 500_000_000);
     }
 }

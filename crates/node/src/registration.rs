@@ -35,13 +35,25 @@ impl Capacity {
     /// Looks at the machine.
     pub(crate) fn of_machine() -> Capacity {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Capacity { cpu_milli: cores as u64 * 1000, memory_bytes: machine_memory(), pods: MOST_PODS, labels: BTreeMap::new() }
+        Capacity {
+            cpu_milli: cores as u64 * 1000,
+            memory_bytes: machine_memory(),
+            pods: MOST_PODS,
+            labels: BTreeMap::new(),
+        }
     }
 }
 
 fn machine_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    let kib = text.lines().find_map(|line| {
+        line.strip_prefix("MemTotal:")?
+            .trim()
+            .strip_suffix(" kB")?
+            .trim()
+            .parse::<u64>()
+            .ok()
+    });
     kib.unwrap_or(0) * 1024
 }
 
@@ -70,7 +82,10 @@ pub(crate) fn labels(node: &str) -> BTreeMap<String, String> {
 
 fn bytes_free(dir: &Path) -> (u64, u64) {
     match nix::sys::statvfs::statvfs(dir) {
-        Ok(found) => (found.fragment_size() * found.blocks(), found.fragment_size() * found.blocks_available()),
+        Ok(found) => (
+            found.fragment_size() * found.blocks(),
+            found.fragment_size() * found.blocks_available(),
+        ),
         Err(_) => (0, 0),
     }
 }
@@ -85,23 +100,50 @@ fn conditions(shared: &Shared, ready: bool) -> Vec<Value> {
             "lastHeartbeatTime": now, "lastTransitionTime": now})
     };
     let mut all = vec![
-        one("MemoryPressure", false, "KubeletHasSufficientMemory", "kubelet has sufficient memory available".into()),
+        one(
+            "MemoryPressure",
+            false,
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available".into(),
+        ),
         one(
             "DiskPressure",
             full,
-            if full { "KubeletHasDiskPressure" } else { "KubeletHasNoDiskPressure" },
-            if full { format!("only {free} bytes are free") } else { "kubelet has no disk pressure".into() },
+            if full {
+                "KubeletHasDiskPressure"
+            } else {
+                "KubeletHasNoDiskPressure"
+            },
+            if full {
+                format!("only {free} bytes are free")
+            } else {
+                "kubelet has no disk pressure".into()
+            },
         ),
-        one("PIDPressure", false, "KubeletHasSufficientPID", "kubelet has sufficient PID available".into()),
+        one(
+            "PIDPressure",
+            false,
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available".into(),
+        ),
         one(
             "Ready",
             ready,
             if ready { "KubeletReady" } else { "NodeStopped" },
-            if ready { "the node runs pods".into() } else { "the node was stopped".into() },
+            if ready {
+                "the node runs pods".into()
+            } else {
+                "the node was stopped".into()
+            },
         ),
     ];
     for shortcoming in machine.shortcomings() {
-        all.push(one(&shortcoming.condition, false, "NotOffered", shortcoming.message));
+        all.push(one(
+            &shortcoming.condition,
+            false,
+            "NotOffered",
+            shortcoming.message,
+        ));
     }
     all
 }
@@ -116,10 +158,22 @@ fn status(shared: &Shared, ready: bool) -> Value {
         "pods": capacity.pods.to_string(),
     });
     let system = nix::sys::utsname::uname().ok();
-    let kernel = system.map(|system| system.release().to_string_lossy().into_owned()).unwrap_or_default();
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let kernel = system
+        .map(|system| system.release().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let read = |path: &str| {
+        std::fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
     let release = read("/etc/os-release");
-    let os = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux").trim_matches('"').to_owned();
+    let os = release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="))
+        .unwrap_or("Linux")
+        .trim_matches('"')
+        .to_owned();
     json!({
         "capacity": resources, "allocatable": resources, "conditions": conditions(shared, ready),
         "addresses": [
@@ -144,10 +198,12 @@ pub(crate) async fn register(shared: &Arc<Shared>) -> kube::Result<()> {
         let node: Node = serde_json::from_value(wanted.clone()).map_err(kube::Error::SerdeError)?;
         api.create(&PostParams::default(), &node).await?;
     } else {
-        api.patch(name, &PatchParams::default(), &Patch::Merge(&wanted)).await?;
+        api.patch(name, &PatchParams::default(), &Patch::Merge(&wanted))
+            .await?;
     }
     let patch = json!({"status": status(shared, true)});
-    api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
+        .await?;
     beat(shared).await
 }
 
@@ -165,7 +221,7 @@ pub(crate) async fn keep_up(shared: Arc<Shared>) {
             if beats.is_multiple_of(BEATS_PER_LOOK) {
                 tell(&shared, true).await?;
             }
-            kube::Result::Ok(())
+            Ok::<_, kube::Error>(())
         };
         match tokio::time::timeout(BETWEEN_BEATS, kept).await {
             Ok(Ok(())) => {}
@@ -179,7 +235,13 @@ pub(crate) async fn keep_up(shared: Arc<Shared>) {
 pub(crate) async fn tell(shared: &Shared, ready: bool) -> kube::Result<()> {
     let api: Api<Node> = Api::all(shared.client.clone());
     let patch = json!({"status": status(shared, ready)});
-    api.patch_status(&shared.node_name, &PatchParams::default(), &Patch::Merge(patch)).await.map(|_| ())
+    api.patch_status(
+        &shared.node_name,
+        &PatchParams::default(),
+        &Patch::Merge(patch),
+    )
+    .await
+    .map(|_| ())
 }
 
 async fn beat(shared: &Shared) -> kube::Result<()> {
@@ -187,7 +249,13 @@ async fn beat(shared: &Shared) -> kube::Result<()> {
     let name = shared.node_name.as_str();
     let spec = json!({"holderIdentity": name, "leaseDurationSeconds": 40,
         "renewTime": k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(Timestamp::now())});
-    let patch = api.patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await;
+    let patch = api
+        .patch(
+            name,
+            &PatchParams::default(),
+            &Patch::Merge(json!({"spec": spec})),
+        )
+        .await;
     match patch {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(error)) if error.code == 404 => {

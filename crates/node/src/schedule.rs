@@ -41,7 +41,9 @@ impl Waiting {
         if self.pods.len() >= MOST_WAITING {
             return false;
         }
-        self.pods.insert(pod.metadata.uid.clone().unwrap_or_default(), pod).is_none()
+        self.pods
+            .insert(pod.metadata.uid.clone().unwrap_or_default(), pod)
+            .is_none()
     }
 
     pub(crate) fn forget(&mut self, uid: &str) {
@@ -57,15 +59,24 @@ impl Waiting {
 /// What the pods that run here have asked for.
 pub(crate) fn used(shared: &Shared) -> Used {
     let workers = lock(&shared.workers);
-    workers.values().filter(|worker| !worker.task.is_finished()).map(|worker| lock(&worker.view).asked).fold(
-        Used::default(),
-        |sum, one| Used { pods: sum.pods + 1, cpu: sum.cpu + one.cpu, memory: sum.memory + one.memory },
-    )
+    workers
+        .values()
+        .filter(|worker| !worker.task.is_finished())
+        .map(|worker| lock(&worker.view).asked)
+        .fold(Used::default(), |sum, one| Used {
+            pods: sum.pods + 1,
+            cpu: sum.cpu + one.cpu,
+            memory: sum.memory + one.memory,
+        })
 }
 
 /// What one pod asks for.
 pub(crate) fn asked(pod: &Pod) -> Used {
-    Used { pods: 1, cpu: requested(pod, "cpu"), memory: requested(pod, "memory") }
+    Used {
+        pods: 1,
+        cpu: requested(pod, "cpu"),
+        memory: requested(pod, "memory"),
+    }
 }
 
 /// Judges by room, selector and tolerance.
@@ -81,8 +92,14 @@ pub(crate) fn judge(pod: &Pod, capacity: &Capacity, used: &Used) -> Verdict {
     if used.memory + wants.memory > i128::from(capacity.memory_bytes) * 1000 && wants.memory > 0 {
         why.push("Insufficient memory".to_owned());
     }
-    let selector = pod.spec.iter().flat_map(|spec| spec.node_selector.iter().flatten());
-    if selector.into_iter().any(|(key, value)| capacity.labels.get(key) != Some(value)) {
+    let selector = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.node_selector.iter().flatten());
+    if selector
+        .into_iter()
+        .any(|(key, value)| capacity.labels.get(key) != Some(value))
+    {
         why.push("node(s) didn't match Pod's node affinity/selector".to_owned());
     }
     if why.is_empty() {
@@ -95,13 +112,19 @@ pub(crate) fn judge(pod: &Pod, capacity: &Capacity, used: &Used) -> Verdict {
 /// Says in the pod's status and as an event why it waits.
 pub(crate) async fn tell(shared: &Shared, pod: &Pod, why: &str) {
     shared.events.warning(pod, None, "FailedScheduling", why);
-    let api: Api<Pod> = Api::namespaced(shared.client.clone(), pod.metadata.namespace.as_deref().unwrap_or("default"));
+    let api: Api<Pod> = Api::namespaced(
+        shared.client.clone(),
+        pod.metadata.namespace.as_deref().unwrap_or("default"),
+    );
     let status = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"phase": "Pending", "conditions": [{
         "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why,
         "lastTransitionTime": k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::now()),
     }]}});
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    if let Err(error) = api.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await {
+    if let Err(error) = api
+        .patch_status(name, &PatchParams::default(), &Patch::Merge(status))
+        .await
+    {
         tracing::debug!(pod = name, %error, "cannot tell why a pod waits");
     }
 }
@@ -116,15 +139,29 @@ mod tests {
 
     #[test]
     fn a_pod_that_asks_for_more_than_is_left_waits_and_the_reason_names_the_resource() {
-        let capacity = Capacity { cpu_milli: 2000, memory_bytes: 1 << 30, pods: 10, labels: BTreeMap::new() };
-        let wants = pod(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "1500m"}}}]}));
-        let busy = Used { pods: 1, cpu: 1000, memory: 0 };
+        let capacity = Capacity {
+            cpu_milli: 2000,
+            memory_bytes: 1 << 30,
+            pods: 10,
+            labels: BTreeMap::new(),
+        };
+        let wants = pod(
+            json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "1500m"}}}]}),
+        );
+        let busy = Used {
+            pods: 1,
+            cpu: 1000,
+            memory: 0,
+        };
         assert_eq!(judge(&wants, &capacity, &Used::default()), Verdict::Fits);
         assert_eq!(
             judge(&wants, &capacity, &busy),
             Verdict::DoesNotFit("0/1 nodes are available: 1 Insufficient cpu.".into())
         );
         let elsewhere = pod(json!({"nodeSelector": {"gpu": "yes"}, "containers": [{"name": "c"}]}));
-        assert!(matches!(judge(&elsewhere, &capacity, &busy), Verdict::DoesNotFit(_)));
+        assert!(matches!(
+            judge(&elsewhere, &capacity, &busy),
+            Verdict::DoesNotFit(_)
+        ));
     }
 }

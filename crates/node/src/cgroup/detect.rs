@@ -68,10 +68,12 @@ fn mounts_of(text: &str) -> impl Iterator<Item = (&str, &str, &str)> {
 
 /// A folder below `root` that we can make groups in: the root's own for root, ours otherwise.
 fn writable(root: &Path, own: &str, name: &str) -> Option<PathBuf> {
-    [root.to_owned(), root.join(own.trim_start_matches('/'))].into_iter().find(|base| {
-        let probe = base.join(name);
-        probe.is_dir() || fs::create_dir(&probe).is_ok()
-    })
+    [root.to_owned(), root.join(own.trim_start_matches('/'))]
+        .into_iter()
+        .find(|base| {
+            let probe = base.join(name);
+            probe.is_dir() || fs::create_dir(&probe).is_ok()
+        })
 }
 
 fn split_trees(mounts: &str, own: &str, name: &str) -> Layout {
@@ -83,28 +85,45 @@ fn split_trees(mounts: &str, own: &str, name: &str) -> Layout {
         for controller in options.split(',').filter(|option| WANTED.contains(option)) {
             let position = own.lines().find_map(|line| {
                 let mut fields = line.splitn(3, ':').skip(1);
-                fields.next()?.split(',').any(|one| one == controller).then(|| fields.next()).flatten()
+                fields
+                    .next()?
+                    .split(',')
+                    .any(|one| one == controller)
+                    .then(|| fields.next())
+                    .flatten()
             });
             if let Some(root) = writable(Path::new(at), position.unwrap_or("/"), name) {
                 roots.insert(controller.to_owned(), root);
             }
         }
     }
-    Layout { unified: None, roots }
+    Layout {
+        unified: None,
+        roots,
+    }
 }
 
 fn one_tree(mounts: &str, own: &str, name: &str) -> Option<Layout> {
     let (at, _, _) = mounts_of(mounts).find(|(_, kind, _)| *kind == "cgroup2")?;
-    let position = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    let position = own
+        .lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .unwrap_or("/");
     let root = writable(Path::new(at), position, name)?;
     let offered = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
     let mut roots = BTreeMap::new();
-    for controller in offered.split_whitespace().filter(|one| WANTED.contains(one)) {
+    for controller in offered
+        .split_whitespace()
+        .filter(|one| WANTED.contains(one))
+    {
         if hand_down(&root, controller, name) {
             roots.insert(controller.to_owned(), root.clone());
         }
     }
-    Some(Layout { unified: Some(root), roots })
+    Some(Layout {
+        unified: Some(root),
+        roots,
+    })
 }
 
 /// A group can hand controllers down only while no process is in it; when ours is such a
@@ -117,7 +136,8 @@ fn hand_down(root: &Path, controller: &str, name: &str) -> bool {
     }
     let own = root.join(format!("{name}-node"));
     let _ = fs::create_dir(&own);
-    fs::write(own.join("cgroup.procs"), std::process::id().to_string()).is_ok() && fs::write(control, wanted).is_ok()
+    fs::write(own.join("cgroup.procs"), std::process::id().to_string()).is_ok()
+        && fs::write(control, wanted).is_ok()
 }
 
 #[cfg(test)]
@@ -135,7 +155,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_is_not_offered() {
-        let layout = split_trees("1 2 0:3 / /proc/1/ns rw - cgroup cgroup rw,memory\n", "4:memory:/\n", "x");
+        let layout = split_trees(
+            "1 2 0:3 / /proc/1/ns rw - cgroup cgroup rw,memory\n",
+            "4:memory:/\n",
+            "x",
+        );
         assert!(!layout.has("memory"));
     }
 }

@@ -18,10 +18,16 @@ impl Limits {
     pub(super) fn writes(&self, unified: bool) -> Vec<(&'static str, &'static str, String)> {
         let mut writes = Vec::new();
         let shares = (self.cpu_share * 1024 / 1000).clamp(2, 262_144);
-        let quota = self.cpu_most.map(|most| (most * PERIOD_MICROSECONDS / 1000).max(1000));
+        let quota = self
+            .cpu_most
+            .map(|most| (most * PERIOD_MICROSECONDS / 1000).max(1000));
         if unified {
             // The kernel's own mapping of v1's shares to v2's weights.
-            writes.push(("cpu", "cpu.weight", (1 + (shares - 2) * 9999 / 262_142).to_string()));
+            writes.push((
+                "cpu",
+                "cpu.weight",
+                (1 + (shares - 2) * 9999 / 262_142).to_string(),
+            ));
             if let Some(quota) = quota {
                 writes.push(("cpu", "cpu.max", format!("{quota} {PERIOD_MICROSECONDS}")));
             }
@@ -51,13 +57,28 @@ mod tests {
 
     #[test]
     fn half_a_core_is_half_a_period_in_both_arrangements() {
-        let limits = Limits { cpu_share: 500, cpu_most: Some(500), ..Limits::default() };
-        assert!(limits.writes(false).contains(&("cpu", "cpu.cfs_quota_us", "50000".into())));
-        assert!(limits.writes(true).contains(&("cpu", "cpu.max", "50000 100000".into())));
+        let limits = Limits {
+            cpu_share: 500,
+            cpu_most: Some(500),
+            ..Limits::default()
+        };
+        assert!(
+            limits
+                .writes(false)
+                .contains(&("cpu", "cpu.cfs_quota_us", "50000".into()))
+        );
+        assert!(
+            limits
+                .writes(true)
+                .contains(&("cpu", "cpu.max", "50000 100000".into()))
+        );
     }
 
     #[test]
     fn no_request_is_the_smallest_share_and_no_limit_is_not_written() {
-        assert_eq!(Limits::default().writes(false), [("cpu", "cpu.shares", "2".to_owned())]);
+        assert_eq!(
+            Limits::default().writes(false),
+            [("cpu", "cpu.shares", "2".to_owned())]
+        );
     }
 }

@@ -41,7 +41,10 @@ pub(crate) struct Usage {
 impl Cgroups {
     /// Finds out what this machine has.
     pub(crate) fn open(name: &str) -> Cgroups {
-        Cgroups { layout: Layout::detect(name), name: name.to_owned() }
+        Cgroups {
+            layout: Layout::detect(name),
+            name: name.to_owned(),
+        }
     }
 
     pub(crate) fn layout(&self) -> &Layout {
@@ -50,25 +53,38 @@ impl Cgroups {
 
     /// The group of a sandbox.
     pub(crate) fn sandbox(&self, id: &str) -> Group {
-        Group { layout: self.layout.clone(), path: Path::new(&self.name).join(id) }
+        Group {
+            layout: self.layout.clone(),
+            path: Path::new(&self.name).join(id),
+        }
     }
 
     /// Removes our own group, when nothing is left in it.
     pub(crate) fn close(&self) {
-        Group { layout: self.layout.clone(), path: PathBuf::from(&self.name) }.remove();
+        Group {
+            layout: self.layout.clone(),
+            path: PathBuf::from(&self.name),
+        }
+        .remove();
     }
 }
 
 impl Group {
     /// The group of a container in this sandbox.
     pub(crate) fn container(&self, name: &str) -> Group {
-        Group { layout: self.layout.clone(), path: self.path.join(name) }
+        Group {
+            layout: self.layout.clone(),
+            path: self.path.join(name),
+        }
     }
 
     /// Makes it and sets its limits.
     pub(crate) fn create(&self, limits: &Limits) -> io::Result<()> {
         let name = |error: io::Error, what: &Path| {
-            io::Error::new(error.kind(), format!("cannot make the control group {}: {error}", what.display()))
+            io::Error::new(
+                error.kind(),
+                format!("cannot make the control group {}: {error}", what.display()),
+            )
         };
         for dir in self.dirs() {
             fs::create_dir_all(&dir).map_err(|error| name(error, &dir))?;
@@ -79,7 +95,10 @@ impl Group {
             for step in self.path.parent().into_iter().flat_map(Path::components) {
                 above.push(step);
                 for controller in self.layout.controllers() {
-                    let _ = fs::write(above.join("cgroup.subtree_control"), format!("+{controller}"));
+                    let _ = fs::write(
+                        above.join("cgroup.subtree_control"),
+                        format!("+{controller}"),
+                    );
                 }
             }
         }
@@ -87,7 +106,10 @@ impl Group {
             if let Some(dir) = self.dir(controller) {
                 let path = dir.join(file);
                 fs::write(&path, &value).map_err(|error| {
-                    io::Error::new(error.kind(), format!("cannot set {} to {value}: {error}", path.display()))
+                    io::Error::new(
+                        error.kind(),
+                        format!("cannot set {} to {value}: {error}", path.display()),
+                    )
                 })?;
             }
         }
@@ -96,27 +118,42 @@ impl Group {
 
     /// The files through which a process joins.
     pub(crate) fn doors(&self) -> Vec<PathBuf> {
-        self.dirs().into_iter().map(|dir| dir.join("cgroup.procs")).collect()
+        self.dirs()
+            .into_iter()
+            .map(|dir| dir.join("cgroup.procs"))
+            .collect()
     }
 
     fn dirs(&self) -> Vec<PathBuf> {
         match self.layout.unified() {
             Some(root) => vec![root.join(&self.path)],
-            None => self.layout.controllers().iter().filter_map(|name| self.dir(name)).collect(),
+            None => self
+                .layout
+                .controllers()
+                .iter()
+                .filter_map(|name| self.dir(name))
+                .collect(),
         }
     }
 
     fn dir(&self, controller: &str) -> Option<PathBuf> {
-        self.layout.root_of(controller).map(|root| root.join(&self.path))
+        self.layout
+            .root_of(controller)
+            .map(|root| root.join(&self.path))
     }
 
     fn number(&self, controller: &str, file: &str) -> Option<u64> {
-        fs::read_to_string(self.dir(controller)?.join(file)).ok()?.trim().parse().ok()
+        fs::read_to_string(self.dir(controller)?.join(file))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
     }
 
     fn field(&self, controller: &str, file: &str, field: &str) -> Option<u64> {
         let text = fs::read_to_string(self.dir(controller)?.join(file)).ok()?;
-        text.lines().find_map(|line| line.strip_prefix(field)?.trim().parse().ok())
+        text.lines()
+            .find_map(|line| line.strip_prefix(field)?.trim().parse().ok())
     }
 
     /// How often the kernel has killed in this group for want of memory.
@@ -133,11 +170,18 @@ impl Group {
         if self.layout.unified().is_some() {
             let cpu = self.field("cpu", "cpu.stat", "usage_usec ").unwrap_or(0) * 1000;
             let memory = self.number("memory", "memory.current").unwrap_or(0);
-            let droppable = self.field("memory", "memory.stat", "inactive_file ").unwrap_or(0);
-            Usage { cpu_nanoseconds: cpu, memory_bytes: memory.saturating_sub(droppable) }
+            let droppable = self
+                .field("memory", "memory.stat", "inactive_file ")
+                .unwrap_or(0);
+            Usage {
+                cpu_nanoseconds: cpu,
+                memory_bytes: memory.saturating_sub(droppable),
+            }
         } else {
             let memory = self.number("memory", "memory.usage_in_bytes").unwrap_or(0);
-            let droppable = self.field("memory", "memory.stat", "total_inactive_file ").unwrap_or(0);
+            let droppable = self
+                .field("memory", "memory.stat", "total_inactive_file ")
+                .unwrap_or(0);
             Usage {
                 cpu_nanoseconds: self.number("cpuacct", "cpuacct.usage").unwrap_or(0),
                 memory_bytes: memory.saturating_sub(droppable),

@@ -13,9 +13,22 @@ const PROGRAMS: [&str; 7] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32", "
 
 /// Files of the machine's `/etc` that programs need and that tell nothing about it.
 const SHARED: [&str; 16] = [
-    "ld.so.cache", "ld.so.conf", "localtime", "timezone", "services", "protocols", "mime.types", "inputrc",
-    "bash.bashrc", "debian_version", "ssl/certs/ca-certificates.crt", "ssl/openssl.cnf", "pki/tls/certs/ca-bundle.crt",
-    "shells", "profile", "magic",
+    "ld.so.cache",
+    "ld.so.conf",
+    "localtime",
+    "timezone",
+    "services",
+    "protocols",
+    "mime.types",
+    "inputrc",
+    "bash.bashrc",
+    "debian_version",
+    "ssl/certs/ca-certificates.crt",
+    "ssl/openssl.cnf",
+    "pki/tls/certs/ca-bundle.crt",
+    "shells",
+    "profile",
+    "magic",
 ];
 
 /// Folders of the machine's `/etc` of the same kind.
@@ -25,7 +38,8 @@ const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\n\
     daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n\
     www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin\n\
     nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n";
-const GROUP: &str = "root:x:0:\ndaemon:x:1:\ntty:x:5:\nstaff:x:50:\nwww-data:x:33:\nnogroup:x:65534:\n";
+const GROUP: &str =
+    "root:x:0:\ndaemon:x:1:\ntty:x:5:\nstaff:x:50:\nwww-data:x:33:\nnogroup:x:65534:\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\nservices: files\n";
 
 /// The generated part of the image, kept in the node's folder.
@@ -41,7 +55,10 @@ impl HostImage {
     pub(crate) fn generate(folder: &Path) -> io::Result<HostImage> {
         let fresh = folder.with_extension("new");
         let _ = fs::remove_dir_all(&fresh);
-        let mut trees = vec![Tree { at: "/".to_owned(), layers: vec![folder.join("root")] }];
+        let mut trees = vec![Tree {
+            at: "/".to_owned(),
+            layers: vec![folder.join("root")],
+        }];
         root(&fresh.join("root"), &mut trees)?;
         let has_python = python(&fresh.join("usr"))?;
         if has_python && let Some(usr) = trees.iter_mut().find(|tree| tree.at == "/usr") {
@@ -54,25 +71,51 @@ impl HostImage {
         fs::rename(&fresh, folder)?;
         let _ = fs::remove_dir_all(&old);
         let config = ImageConfig {
-            env: vec![("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned())],
+            env: vec![(
+                "PATH".to_owned(),
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+            )],
             cmd: vec!["/bin/sh".to_owned()],
             working_dir: "/".to_owned(),
             ..ImageConfig::default()
         };
-        let image = Image { name: "host".to_owned(), id: "host".to_owned(), config, trees };
+        let image = Image {
+            name: "host".to_owned(),
+            id: "host".to_owned(),
+            config,
+            trees,
+        };
         Ok(HostImage { image, has_python })
     }
 
     /// The image, under the name a pod knows it by.
     pub(crate) fn image(&self, name: &str) -> Image {
-        Image { name: name.to_owned(), ..self.image.clone() }
+        Image {
+            name: name.to_owned(),
+            ..self.image.clone()
+        }
     }
 }
 
 fn root(root: &Path, trees: &mut Vec<Tree>) -> io::Result<()> {
-    for dir in ["dev", "etc", "home", "mnt", "opt", "proc", "root", "run", "srv", "sys", "tmp", "var/tmp", "var/lib",
-        "var/cache", "var/log", "workspace"]
-    {
+    for dir in [
+        "dev",
+        "etc",
+        "home",
+        "mnt",
+        "opt",
+        "proc",
+        "root",
+        "run",
+        "srv",
+        "sys",
+        "tmp",
+        "var/tmp",
+        "var/lib",
+        "var/cache",
+        "var/log",
+        "workspace",
+    ] {
         fs::create_dir_all(root.join(dir))?;
     }
     for dir in ["tmp", "var/tmp"] {
@@ -81,18 +124,28 @@ fn root(root: &Path, trees: &mut Vec<Tree>) -> io::Result<()> {
     fs::set_permissions(root.join("root"), fs::Permissions::from_mode(0o700))?;
     for name in PROGRAMS {
         let source = Path::new("/").join(name);
-        let Ok(found) = fs::symlink_metadata(&source) else { continue };
+        let Ok(found) = fs::symlink_metadata(&source) else {
+            continue;
+        };
         if found.is_symlink() {
             symlink(fs::read_link(&source)?, root.join(name))?;
         } else if found.is_dir() {
             fs::create_dir_all(root.join(name))?;
-            trees.push(Tree { at: source.display().to_string(), layers: vec![source] });
+            trees.push(Tree {
+                at: source.display().to_string(),
+                layers: vec![source],
+            });
         }
     }
     let etc = root.join("etc");
-    for (name, text) in [("passwd", PASSWD), ("group", GROUP), ("nsswitch.conf", NSSWITCH), ("hosts", ""),
-        ("hostname", ""), ("resolv.conf", "")]
-    {
+    for (name, text) in [
+        ("passwd", PASSWD),
+        ("group", GROUP),
+        ("nsswitch.conf", NSSWITCH),
+        ("hosts", ""),
+        ("hostname", ""),
+        ("resolv.conf", ""),
+    ] {
         fs::write(etc.join(name), text)?;
     }
     symlink("../usr/lib/os-release", etc.join("os-release"))?;
@@ -100,7 +153,9 @@ fn root(root: &Path, trees: &mut Vec<Tree>) -> io::Result<()> {
     for name in SHARED {
         copy(&Path::new("/etc").join(name), &etc.join(name))?;
     }
-    let pythons = fs::read_dir("/etc")?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let pythons = fs::read_dir("/etc")?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
     let pythons = pythons.filter(|name| name.starts_with("python3"));
     for name in SHARED_FOLDERS.into_iter().map(str::to_owned).chain(pythons) {
         copy_folder(&Path::new("/etc").join(&name), &etc.join(&name))?;
@@ -110,11 +165,17 @@ fn root(root: &Path, trees: &mut Vec<Tree>) -> io::Result<()> {
 
 /// `python` means `python3` wherever there is only that.
 fn python(usr: &Path) -> io::Result<bool> {
-    let has = |name: &str| Path::new("/usr/bin").join(name).exists() || Path::new("/usr/local/bin").join(name).exists();
+    let has = |name: &str| {
+        Path::new("/usr/bin").join(name).exists() || Path::new("/usr/local/bin").join(name).exists()
+    };
     let bin = usr.join("local/bin");
     fs::create_dir_all(&bin)?;
     if has("python3") && !has("python") {
-        let at: PathBuf = if Path::new("/usr/bin/python3").exists() { "/usr/bin/python3".into() } else { "python3".into() };
+        let at: PathBuf = if Path::new("/usr/bin/python3").exists() {
+            "/usr/bin/python3".into()
+        } else {
+            "python3".into()
+        };
         symlink(at, bin.join("python"))?;
     }
     Ok(has("python3"))
@@ -122,7 +183,9 @@ fn python(usr: &Path) -> io::Result<bool> {
 
 /// Copies a file everybody may read; what is missing or secret is left out.
 fn copy(from: &Path, to: &Path) -> io::Result<()> {
-    let Ok(found) = fs::metadata(from) else { return Ok(()) };
+    let Ok(found) = fs::metadata(from) else {
+        return Ok(());
+    };
     if !found.is_file() || found.permissions().mode() & 0o004 == 0 {
         return Ok(());
     }
@@ -133,7 +196,9 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
-    let Ok(entries) = fs::read_dir(from) else { return Ok(()) };
+    let Ok(entries) = fs::read_dir(from) else {
+        return Ok(());
+    };
     fs::create_dir_all(to)?;
     for entry in entries.flatten() {
         let (kind, to) = (entry.file_type()?, to.join(entry.file_name()));
@@ -160,10 +225,16 @@ mod tests {
         assert_eq!(image.name, "python:3.12");
         let shown: Vec<_> = image.trees.iter().map(|tree| tree.at.as_str()).collect();
         assert!(shown.contains(&"/usr"));
-        assert!(!shown.iter().any(|at| at.starts_with("/home") || at.starts_with("/root") || at.starts_with("/etc")));
+        assert!(!shown.iter().any(|at| at.starts_with("/home")
+            || at.starts_with("/root")
+            || at.starts_with("/etc")));
         for secret in ["shadow", "gshadow", "ssl/private", "ssh", "machine-id"] {
             assert!(!folder.join("root/etc").join(secret).exists(), "{secret}");
         }
-        assert!(fs::read_to_string(folder.join("root/etc/passwd")).unwrap().starts_with("root:"));
+        assert!(
+            fs::read_to_string(folder.join("root/etc/passwd"))
+                .unwrap()
+                .starts_with("root:")
+        );
     }
 }

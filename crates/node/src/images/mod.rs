@@ -82,7 +82,11 @@ impl Images {
         std::fs::create_dir_all(folder)?;
         let host = HostImage::generate(&folder.join("host"))?;
         let builtin = builtin::unpack_all(&folder.join("builtin"), builtin)?;
-        Ok(Images { host, builtin, missing })
+        Ok(Images {
+            host,
+            builtin,
+            missing,
+        })
     }
 
     /// Finds an image by the name a pod uses.
@@ -99,13 +103,23 @@ impl Images {
         if let Some(image) = self.builtin.get(name) {
             return Ok(image.clone());
         }
-        let failed = ImageError { reason: "ErrImagePull", message: format!("the image {name:?} is not on this node") };
+        let failed = ImageError {
+            reason: "ErrImagePull",
+            message: format!("the image {name:?} is not on this node"),
+        };
         match self.missing {
             MissingImages::Fail => Err(failed),
             MissingImages::Host => {
-                let python = if self.host.has_python { "" } else { "; it has no python" };
-                let message = format!("{failed}; the machine's own programs are used instead{python}");
-                shared.events.warning(pod, None, "MissingImageReplaced", &message);
+                let python = if self.host.has_python {
+                    ""
+                } else {
+                    "; it has no python"
+                };
+                let message =
+                    format!("{failed}; the machine's own programs are used instead{python}");
+                shared
+                    .events
+                    .warning(pod, None, "MissingImageReplaced", &message);
                 Ok(self.host.image(name))
             }
         }

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule,
 };
 
 /// The newest call this list has judged (`mseal`).
@@ -16,24 +17,63 @@ const NEWEST: i64 = 462;
 
 const REFUSED: &[i64] = &[
     // Other views of the file system and other namespaces.
-    libc::SYS_mount, libc::SYS_umount2, libc::SYS_pivot_root, libc::SYS_open_tree, libc::SYS_move_mount,
-    libc::SYS_fsopen, libc::SYS_fsconfig, libc::SYS_fsmount, libc::SYS_fspick, libc::SYS_mount_setattr,
-    libc::SYS_unshare, libc::SYS_setns, libc::SYS_open_by_handle_at,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_unshare,
+    libc::SYS_setns,
+    libc::SYS_open_by_handle_at,
     // The kernel itself.
-    libc::SYS_bpf, libc::SYS_perf_event_open, libc::SYS_kexec_load, libc::SYS_init_module,
-    libc::SYS_finit_module, libc::SYS_delete_module, libc::SYS_reboot, libc::SYS_swapon, libc::SYS_swapoff,
-    libc::SYS_syslog, libc::SYS_acct, libc::SYS_settimeofday, libc::SYS_clock_settime, libc::SYS_clock_adjtime,
-    libc::SYS_quotactl, libc::SYS_quotactl_fd, libc::SYS_nfsservctl, libc::SYS_vhangup, libc::SYS_lookup_dcookie,
-    libc::SYS_sethostname, libc::SYS_setdomainname, libc::SYS_fanotify_init,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_kexec_load,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_syslog,
+    libc::SYS_acct,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_nfsservctl,
+    libc::SYS_vhangup,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    libc::SYS_fanotify_init,
     // Shared by all containers of a machine, or too young to be trusted.
-    libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl, libc::SYS_userfaultfd,
-    libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register, libc::SYS_kcmp,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_kcmp,
 ];
 
 #[cfg(target_arch = "x86_64")]
 const REFUSED_HERE: &[i64] = &[
-    libc::SYS_kexec_file_load, libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_uselib, libc::SYS_ustat, libc::SYS_sysfs,
-    libc::SYS__sysctl, libc::SYS_modify_ldt,
+    libc::SYS_kexec_file_load,
+    libc::SYS_iopl,
+    libc::SYS_ioperm,
+    libc::SYS_uselib,
+    libc::SYS_ustat,
+    libc::SYS_sysfs,
+    libc::SYS__sysctl,
+    libc::SYS_modify_ldt,
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_HERE: &[i64] = &[];
@@ -42,18 +82,29 @@ const REFUSED_HERE: &[i64] = &[];
 pub(crate) fn default_profile() -> Result<Vec<Vec<u64>>, String> {
     static MADE: OnceLock<Result<Vec<Vec<u64>>, String>> = OnceLock::new();
     MADE.get_or_init(|| {
-        let made = [refusing(), knowing()].into_iter().map(|filter| filter.map(|program| pack(&program)));
-        made.collect::<Result<_, _>>().map_err(|error| error.to_string())
+        let made = [refusing(), knowing()]
+            .into_iter()
+            .map(|filter| filter.map(|program| pack(&program)));
+        made.collect::<Result<_, _>>()
+            .map_err(|error| error.to_string())
     })
     .clone()
 }
 
 fn refusing() -> Result<BpfProgram, BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        REFUSED.iter().chain(REFUSED_HERE).map(|call| (*call, Vec::new())).collect();
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED
+        .iter()
+        .chain(REFUSED_HERE)
+        .map(|call| (*call, Vec::new()))
+        .collect();
     let namespaces = [
-        libc::CLONE_NEWNS, libc::CLONE_NEWUTS, libc::CLONE_NEWIPC, libc::CLONE_NEWUSER, libc::CLONE_NEWPID,
-        libc::CLONE_NEWNET, libc::CLONE_NEWCGROUP,
+        libc::CLONE_NEWNS,
+        libc::CLONE_NEWUTS,
+        libc::CLONE_NEWIPC,
+        libc::CLONE_NEWUSER,
+        libc::CLONE_NEWPID,
+        libc::CLONE_NEWNET,
+        libc::CLONE_NEWCGROUP,
     ];
     let with_namespace = namespaces.into_iter().map(|flag| {
         let flag = flag as u32 as u64;
@@ -65,19 +116,42 @@ fn refusing() -> Result<BpfProgram, BackendError> {
     let families = families.map(|family| rule(0, SeccompCmpOp::Eq, family as u64));
     rules.insert(libc::SYS_socket, families.collect::<Result<_, _>>()?);
     // Typing into somebody else's terminal.
-    rules.insert(libc::SYS_ioctl, vec![rule(1, SeccompCmpOp::Eq, libc::TIOCSTI)?]);
+    rules.insert(
+        libc::SYS_ioctl,
+        vec![rule(1, SeccompCmpOp::Eq, libc::TIOCSTI)?],
+    );
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
-    SeccompFilter::new(rules, SeccompAction::Allow, refuse, std::env::consts::ARCH.try_into()?)?.try_into()
+    SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        refuse,
+        std::env::consts::ARCH.try_into()?,
+    )?
+    .try_into()
 }
 
 fn rule(argument: u8, compare: SeccompCmpOp, value: u64) -> Result<SeccompRule, BackendError> {
-    SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, compare, value)?])
+    SeccompRule::new(vec![SeccompCondition::new(
+        argument,
+        SeccompCmpArgLen::Dword,
+        compare,
+        value,
+    )?])
 }
 
 fn knowing() -> Result<BpfProgram, BackendError> {
-    let rules = (0..=NEWEST).filter(|call| *call != libc::SYS_clone3).map(|call| (call, Vec::new())).collect();
+    let rules = (0..=NEWEST)
+        .filter(|call| *call != libc::SYS_clone3)
+        .map(|call| (call, Vec::new()))
+        .collect();
     let unknown = SeccompAction::Errno(libc::ENOSYS as u32);
-    SeccompFilter::new(rules, unknown, SeccompAction::Allow, std::env::consts::ARCH.try_into()?)?.try_into()
+    SeccompFilter::new(
+        rules,
+        unknown,
+        SeccompAction::Allow,
+        std::env::consts::ARCH.try_into()?,
+    )?
+    .try_into()
 }
 
 fn pack(program: &BpfProgram) -> Vec<u64> {

@@ -52,16 +52,21 @@ impl Container {
     pub(super) fn state(&self) -> ContainerState {
         match &self.ended {
             Some(ended) => ContainerState::Ended(ended.clone()),
-            None => ContainerState::Running { pid: self.pid.as_raw(), since: self.started },
+            None => ContainerState::Running {
+                pid: self.pid.as_raw(),
+                since: self.started,
+            },
         }
     }
 
     /// What to wait for.
     pub(super) fn sources(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
         let mut sources = Vec::new();
-        for (source, fd) in
-            [(Source::Out, &self.out), (Source::Err, &self.err), (Source::Terminal, &self.terminal)]
-        {
+        for (source, fd) in [
+            (Source::Out, &self.out),
+            (Source::Err, &self.err),
+            (Source::Terminal, &self.terminal),
+        ] {
             if let Some(fd) = fd {
                 sources.push((source, fd.as_fd(), PollFlags::POLLIN));
             }
@@ -82,7 +87,10 @@ impl Container {
     }
 
     fn input(&self) -> Option<BorrowedFd<'_>> {
-        self.terminal.as_ref().or(self.stdin.as_ref()).map(AsFd::as_fd)
+        self.terminal
+            .as_ref()
+            .or(self.stdin.as_ref())
+            .map(AsFd::as_fd)
     }
 
     /// Takes what a stream has.
@@ -119,7 +127,9 @@ impl Container {
     }
 
     fn take_from_client(&mut self, number: u64, buffer: &mut [u8]) {
-        let Some(client) = self.attached.get_mut(&number) else { return };
+        let Some(client) = self.attached.get_mut(&number) else {
+            return;
+        };
         let Some(fd) = &client.stdin else { return };
         match read(fd, buffer) {
             Ok(length) if length > 0 => {
@@ -162,9 +172,11 @@ impl Container {
     pub(super) fn drain(&mut self, buffer: &mut [u8]) {
         // As much as a pipe can hold, so that a survivor that floods cannot keep us here.
         for _ in 0..32 {
-            for (source, stream) in
-                [(Source::Out, Stream::Out), (Source::Err, Stream::Err), (Source::Terminal, Stream::Out)]
-            {
+            for (source, stream) in [
+                (Source::Out, Stream::Out),
+                (Source::Err, Stream::Err),
+                (Source::Terminal, Stream::Out),
+            ] {
                 self.take(source, stream, buffer);
             }
         }
@@ -191,7 +203,11 @@ impl Container {
         }
         let mut files = files.into_iter();
         let mut next = |wanted: bool| if wanted { files.next() } else { None };
-        let client = Attached { stdin: next(given.stdin), out: next(given.stdout), err: next(given.stderr) };
+        let client = Attached {
+            stdin: next(given.stdin),
+            out: next(given.stdout),
+            err: next(given.stderr),
+        };
         self.attached.insert(number, client);
     }
 
@@ -229,8 +245,17 @@ fn without_waiting(fd: &OwnedFd) -> io::Result<()> {
 /// Tells a terminal its size.
 pub(crate) fn set_size(terminal: BorrowedFd<'_>, width: u16, height: u16) -> io::Result<()> {
     use std::os::fd::AsRawFd;
-    let size = libc::winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = libc::winsize {
+        ws_row: height,
+        ws_col: width,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the request reads one winsize, which outlives the call.
     let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &size) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

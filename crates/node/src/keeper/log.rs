@@ -29,7 +29,10 @@ pub(super) struct Log {
 
 impl Log {
     pub(super) fn open(plan: &LogPlan) -> io::Result<Log> {
-        let file = OpenOptions::new().create(true).append(true).open(&plan.path)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&plan.path)?;
         let size = file.metadata()?.len();
         Ok(Log {
             file: Some(file),
@@ -100,7 +103,11 @@ impl Log {
     fn turn_over(&mut self) {
         self.file = None;
         let _ = std::fs::rename(&self.path, older(&self.path));
-        self.file = OpenOptions::new().create(true).append(true).open(&self.path).ok();
+        self.file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.path)
+            .ok();
         self.size = 0;
     }
 }
@@ -127,7 +134,10 @@ mod tests {
 
     fn log(turn_at: u64) -> (tempfile::TempDir, Log) {
         let dir = tempfile::tempdir().unwrap();
-        let plan = LogPlan { path: dir.path().join("0.log"), turn_at };
+        let plan = LogPlan {
+            path: dir.path().join("0.log"),
+            turn_at,
+        };
         let log = Log::open(&plan).unwrap();
         (dir, log)
     }
@@ -140,9 +150,15 @@ mod tests {
         log.write(Stream::Out, b"lo\nlast");
         log.finish();
         let text = std::fs::read_to_string(dir.path().join("0.log")).unwrap();
-        let ends: Vec<_> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+        let ends: Vec<_> = text
+            .lines()
+            .map(|line| line.split_once(' ').unwrap().1)
+            .collect();
         assert_eq!(ends, ["stderr F oops", "stdout F hello", "stdout P last"]);
-        assert!(text.lines().all(|line| line.split_once(' ').unwrap().0.len() == 30));
+        assert!(
+            text.lines()
+                .all(|line| line.split_once(' ').unwrap().0.len() == 30)
+        );
     }
 
     #[test]
@@ -151,7 +167,10 @@ mod tests {
         for _ in 0..100 {
             log.write(Stream::Out, &[b'x'; 10_000]);
         }
-        let sizes: u64 = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
+        let sizes: u64 = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|file| file.unwrap().metadata().unwrap().len())
+            .sum();
         assert!(sizes <= 2 * 64 * 1024, "{sizes}");
     }
 }

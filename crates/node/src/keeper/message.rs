@@ -67,7 +67,11 @@ pub(crate) enum Ask {
     /// Send a signal to a container's first process.
     Signal { container: String, signal: i32 },
     /// The terminal of a container has a new size.
-    Resize { container: String, width: u16, height: u16 },
+    Resize {
+        container: String,
+        width: u16,
+        height: u16,
+    },
     /// Close a container's stdin.
     /// Forget a container that has ended.
     Forget { container: String },
@@ -128,7 +132,10 @@ pub(crate) enum Tell {
     /// The process of this exec or attach has ended.
     Ended(Ended),
     /// A container's state; sent to watchers.
-    State { container: String, state: ContainerState },
+    State {
+        container: String,
+        state: ContainerState,
+    },
     /// All states known so far have been sent to this watcher.
     Current,
 }

@@ -33,7 +33,10 @@ pub(crate) const ZYGOTE: &str = "sandlot-zygote";
 /// Must be the first thing in `main` of every program that embeds a node: before any
 /// thread, any runtime and any reading of arguments.
 pub fn enter_if_called() {
-    if std::env::args_os().next().is_some_and(|name| name == ZYGOTE) {
+    if std::env::args_os()
+        .next()
+        .is_some_and(|name| name == ZYGOTE)
+    {
         zygote::run();
     }
 }

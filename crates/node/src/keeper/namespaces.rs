@@ -40,13 +40,22 @@ impl Namespaces {
             }
         };
         unshare(CloneFlags::CLONE_NEWNS)?;
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)?;
+        mount(
+            None::<&str>,
+            "/",
+            None::<&str>,
+            MsFlags::MS_PRIVATE | MsFlags::MS_REC,
+            None::<&str>,
+        )?;
         if !birth.host_network {
             set_flags("lo", libc::IFF_UP as i16)?;
             // Any user may serve any port: the network is the pod's own.
             let _ = fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
         }
-        Ok(Namespaces { users, root_id: birth.users.map_or(0, |range| range.first) })
+        Ok(Namespaces {
+            users,
+            root_id: birth.users.map_or(0, |range| range.first),
+        })
     }
 
     /// Makes them a certain pod's.
@@ -77,13 +86,22 @@ impl Namespaces {
             options.push_str(&format!(",size={bytes}"));
         }
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        Ok(mount(Some("tmpfs"), &folder.at, Some("tmpfs"), flags, Some(options.as_str()))?)
+        Ok(mount(
+            Some("tmpfs"),
+            &folder.at,
+            Some("tmpfs"),
+            flags,
+            Some(options.as_str()),
+        )?)
     }
 }
 
 /// Makes the pod's user namespace and, owned by it, the others; enters the others.
 fn with_users(range: IdRange, host_network: bool) -> io::Result<OwnedFd> {
-    let (to_child, from_child) = (pipe2(nix::fcntl::OFlag::O_CLOEXEC)?, pipe2(nix::fcntl::OFlag::O_CLOEXEC)?);
+    let (to_child, from_child) = (
+        pipe2(nix::fcntl::OFlag::O_CLOEXEC)?,
+        pipe2(nix::fcntl::OFlag::O_CLOEXEC)?,
+    );
     let mut kinds = CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
     if !host_network {
         kinds |= CloneFlags::CLONE_NEWNET;
@@ -94,7 +112,8 @@ fn with_users(range: IdRange, host_network: bool) -> io::Result<OwnedFd> {
         let _ = nix::sys::prctl::set_dumpable(true);
         drop(to_child.1);
         let mut go = [0u8];
-        let ready = std::fs::File::from(to_child.0).read_exact(&mut go).is_ok() && unshare(kinds).is_ok();
+        let ready =
+            std::fs::File::from(to_child.0).read_exact(&mut go).is_ok() && unshare(kinds).is_ok();
         let mut answer = std::fs::File::from(from_child.1);
         let _ = answer.write_all(&[u8::from(ready)]);
         // Hold the namespaces until the keeper has opened them and ends us.
@@ -128,7 +147,9 @@ fn map_and_enter(
     let mut answer = [0u8];
     std::fs::File::from(ready).read_exact(&mut answer)?;
     if answer != [1] {
-        return Err(io::Error::other("the kernel refused a network, IPC or UTS namespace"));
+        return Err(io::Error::other(
+            "the kernel refused a network, IPC or UTS namespace",
+        ));
     }
     for (name, kind) in [
         ("ipc", CloneFlags::CLONE_NEWIPC),
@@ -166,13 +187,22 @@ pub(super) fn fork_reaper() -> io::Result<libc::pid_t> {
 }
 
 fn control_socket() -> io::Result<OwnedFd> {
-    Ok(socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?)
+    Ok(socket(
+        AddressFamily::Inet,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?)
 }
 
 fn request(name: &str) -> libc::ifreq {
     // SAFETY: ifreq is plain numbers and bytes, for which zero is a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)) {
+    for (to, from) in request
+        .ifr_name
+        .iter_mut()
+        .zip(name.bytes().take(libc::IFNAMSIZ - 1))
+    {
         *to = from as libc::c_char;
     }
     request
@@ -182,7 +212,9 @@ fn internet(ip: Ipv4Addr) -> libc::sockaddr {
     let address = libc::sockaddr_in {
         sin_family: libc::AF_INET as u16,
         sin_port: 0,
-        sin_addr: libc::in_addr { s_addr: u32::from(ip).to_be() },
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(ip).to_be(),
+        },
         sin_zero: [0; 8],
     };
     // SAFETY: both are the same sixteen bytes; this is how the kernel's interface has it.
@@ -193,7 +225,11 @@ fn ioctl<T>(name: libc::Ioctl, argument: &T) -> io::Result<()> {
     let socket = control_socket()?;
     // SAFETY: every caller passes the structure that its request reads.
     let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), name, argument as *const T) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 fn set_flags(name: &str, flags: i16) -> io::Result<()> {
@@ -206,7 +242,9 @@ fn give_address(name: &str, address: Address) -> io::Result<()> {
     let mut wanted = request(name);
     wanted.ifr_ifru.ifru_addr = internet(address.ip);
     ioctl(libc::SIOCSIFADDR, &wanted)?;
-    let mask = u32::MAX.checked_shl(32 - u32::from(address.prefix)).unwrap_or(0);
+    let mask = u32::MAX
+        .checked_shl(32 - u32::from(address.prefix))
+        .unwrap_or(0);
     wanted.ifr_ifru.ifru_netmask = internet(Ipv4Addr::from(mask));
     ioctl(libc::SIOCSIFNETMASK, &wanted)?;
     set_flags(name, (libc::IFF_UP | libc::IFF_RUNNING) as i16)?;
@@ -223,5 +261,9 @@ fn set_domain(domain: &str) -> io::Result<()> {
     let domain = CString::new(domain)?;
     // SAFETY: the name and its length belong together.
     let result = unsafe { libc::setdomainname(domain.as_ptr(), domain.as_bytes().len()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

@@ -4,9 +4,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg,
-};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// No message is longer; what may be (a plan with its environment) travels as a file.
@@ -79,6 +77,8 @@ pub(crate) fn to_memory(value: &impl Serialize) -> io::Result<OwnedFd> {
 /// Reads what [`to_memory`] wrote.
 pub(crate) fn from_memory<T: DeserializeOwned>(fd: OwnedFd) -> io::Result<T> {
     let mut bytes = Vec::new();
-    std::fs::File::from(fd).take(LONGEST_PLAN).read_to_end(&mut bytes)?;
+    std::fs::File::from(fd)
+        .take(LONGEST_PLAN)
+        .read_to_end(&mut bytes)?;
     Ok(serde_json::from_slice(&bytes)?)
 }

@@ -64,7 +64,10 @@ impl Process {
             (ends.out, ends.err) = (Some(out_write), Some(err_write));
             if plan.stdin {
                 let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-                nix::fcntl::fcntl(&write, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
+                nix::fcntl::fcntl(
+                    &write,
+                    nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+                )?;
                 (ends.stdin, stdin) = (Some(read), Some(write));
             }
         }
@@ -117,13 +120,21 @@ impl Process {
         let (ours, theirs) = report_pair()?;
         let mut streams = streams.into_iter();
         let mut next = |wanted: bool| if wanted { streams.next() } else { None };
-        let ends = Ends { stdin: next(given.stdin), out: next(given.stdout), err: next(given.stderr) };
+        let ends = Ends {
+            stdin: next(given.stdin),
+            out: next(given.stdout),
+            err: next(given.stderr),
+        };
         let container = pidfd(within.as_raw())?;
         let started = jiff::Timestamp::now();
         let pid = fork_beside(within)?;
         if pid == 0 {
             take_streams(ends, plan.terminal.is_some());
-            launch::run(plan, Place::Within(container.as_fd(), namespaces), theirs.as_fd());
+            launch::run(
+                plan,
+                Place::Within(container.as_fd(), namespaces),
+                theirs.as_fd(),
+            );
         }
         Ok(Process {
             pid: Pid::from_raw(pid),

@@ -67,12 +67,20 @@ impl Keeper {
     pub(super) fn start(birth: &Birth) -> io::Result<Keeper> {
         nix::unistd::setsid()?;
         let _ = nix::sys::prctl::set_name(c"sandlot-keeper");
-        let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        let null = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?;
         nix::unistd::dup2_stdin(&null)?;
         nix::unistd::dup2_stdout(&null)?;
         nix::unistd::dup2_stderr(&null)?;
         std::env::set_current_dir("/")?;
-        let mask = SigSet::from_iter([Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+        let mask = SigSet::from_iter([
+            Signal::SIGCHLD,
+            Signal::SIGTERM,
+            Signal::SIGINT,
+            Signal::SIGHUP,
+        ]);
         // The zygote ignores its children; a keeper waits for its own.
         let default = nix::sys::signal::SigAction::new(
             nix::sys::signal::SigHandler::SigDfl,
@@ -167,19 +175,28 @@ impl Keeper {
 
     fn accept(&mut self) {
         use std::os::fd::{AsRawFd, FromRawFd};
-        let Ok(fd) = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) else { return };
+        let Ok(fd) = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) else {
+            return;
+        };
         // SAFETY: accept just made this descriptor for us.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
         if self.connections.len() >= MOST_CONNECTIONS {
             return;
         }
         self.next_connection += 1;
-        let connection = Connection { socket, watching: false, command: None, attached: None };
+        let connection = Connection {
+            socket,
+            watching: false,
+            command: None,
+            attached: None,
+        };
         self.connections.insert(self.next_connection, connection);
     }
 
     fn on_connection(&mut self, number: u64) {
-        let Some(connection) = self.connections.get(&number) else { return };
+        let Some(connection) = self.connections.get(&number) else {
+            return;
+        };
         match packet::receive::<Ask>(connection.socket.as_fd()) {
             Ok(Some((ask, files))) => {
                 if let Err(failure) = self.answer(number, ask, files) {
@@ -193,11 +210,16 @@ impl Keeper {
 
     /// A command lives no longer than whoever asked for it.
     fn hang_up(&mut self, number: u64) {
-        let Some(connection) = self.connections.remove(&number) else { return };
+        let Some(connection) = self.connections.remove(&number) else {
+            return;
+        };
         if let Some(pid) = connection.command {
             let _ = kill(pid, Signal::SIGKILL);
         }
-        if let Some(container) = connection.attached.and_then(|name| self.containers.get_mut(&name)) {
+        if let Some(container) = connection
+            .attached
+            .and_then(|name| self.containers.get_mut(&name))
+        {
             container.detach(number);
         }
     }
@@ -206,15 +228,18 @@ impl Keeper {
         match ask {
             Ask::Prepare(wanted) => {
                 self.share_processes = wanted.share_processes;
-                self.namespaces.prepare(&wanted).map_err(|error| create(format!("cannot prepare the pod: {error}")))?;
+                self.namespaces
+                    .prepare(&wanted)
+                    .map_err(|error| create(format!("cannot prepare the pod: {error}")))?;
                 self.tell(number, &Tell::Done, None);
             }
             Ask::Start { container } => self.start_container(number, container, files)?,
             Ask::Exec { container, given } => {
                 let (plan, streams) = take_plan(files)?;
                 let within = self.running(&container)?;
-                let process = Process::command(&plan, streams, given, within, &self.namespaces, number)
-                    .map_err(|error| create(format!("cannot run the command: {error}")))?;
+                let process =
+                    Process::command(&plan, streams, given, within, &self.namespaces, number)
+                        .map_err(|error| create(format!("cannot run the command: {error}")))?;
                 if let Some(connection) = self.connections.get_mut(&number) {
                     connection.command = Some(process.pid);
                 }
@@ -232,18 +257,28 @@ impl Keeper {
             }
             Ask::Signal { container, signal } => {
                 let pid = self.running(&container)?;
-                let signal = Signal::try_from(signal).map_err(|_| create(format!("there is no signal {signal}")))?;
-                kill(pid, signal).map_err(|error| create(format!("cannot signal {container}: {error}")))?;
+                let signal = Signal::try_from(signal)
+                    .map_err(|_| create(format!("there is no signal {signal}")))?;
+                kill(pid, signal)
+                    .map_err(|error| create(format!("cannot signal {container}: {error}")))?;
                 self.tell(number, &Tell::Done, None);
             }
-            Ask::Resize { container, width, height } => {
+            Ask::Resize {
+                container,
+                width,
+                height,
+            } => {
                 if let Some(found) = self.containers.get(&container) {
                     found.resize(width, height);
                 }
                 self.tell(number, &Tell::Done, None);
             }
             Ask::Forget { container } => {
-                if self.containers.get(&container).is_some_and(|found| found.ended.is_some()) {
+                if self
+                    .containers
+                    .get(&container)
+                    .is_some_and(|found| found.ended.is_some())
+                {
                     self.containers.remove(&container);
                 }
                 self.tell(number, &Tell::Done, None);
@@ -265,17 +300,24 @@ impl Keeper {
         }
     }
 
-    fn start_container(&mut self, number: u64, name: String, files: Vec<OwnedFd>) -> Result<(), Failure> {
+    fn start_container(
+        &mut self,
+        number: u64,
+        name: String,
+        files: Vec<OwnedFd>,
+    ) -> Result<(), Failure> {
         let (plan, _) = take_plan(files)?;
         if self.containers.contains_key(&name) {
             return Err(create(format!("container {name} was started before")));
         }
         if self.share_processes && self.reaper.is_none() {
-            let pid = fork_reaper().map_err(|error| create(format!("cannot share processes: {error}")))?;
+            let pid = fork_reaper()
+                .map_err(|error| create(format!("cannot share processes: {error}")))?;
             self.reaper = Some(Pid::from_raw(pid));
         }
-        let (process, container) = Process::container(&name, &plan, &self.namespaces, self.reaper, number)
-            .map_err(|error| create(format!("cannot start {name}: {error}")))?;
+        let (process, container) =
+            Process::container(&name, &plan, &self.namespaces, self.reaper, number)
+                .map_err(|error| create(format!("cannot start {name}: {error}")))?;
         self.processes.insert(process.pid.as_raw(), process);
         self.containers.insert(name, container);
         Ok(())
@@ -286,7 +328,10 @@ impl Keeper {
             .containers
             .iter()
             .filter(|(_, container)| container.launched)
-            .map(|(name, container)| Tell::State { container: name.clone(), state: container.state() })
+            .map(|(name, container)| Tell::State {
+                container: name.clone(),
+                state: container.state(),
+            })
             .collect();
         for state in states {
             self.tell(number, &state, None);
@@ -299,15 +344,21 @@ impl Keeper {
 
     /// A child has either run its program (the socket closes) or says why it could not.
     fn on_launch(&mut self, pid: i32) {
-        let Some(process) = self.processes.get_mut(&pid) else { return };
-        let Some(status) = &process.launching else { return };
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return;
+        };
+        let Some(status) = &process.launching else {
+            return;
+        };
         match packet::receive::<Tell>(status.as_fd()) {
             Ok(Some((Tell::Started { .. }, files))) => {
                 // Not the end of the launch: the terminal made on the way.
                 let master = files.into_iter().next();
                 match &process.purpose {
                     Purpose::Container(name) => {
-                        if let (Some(container), Some(master)) = (self.containers.get_mut(name), master) {
+                        if let (Some(container), Some(master)) =
+                            (self.containers.get_mut(name), master)
+                        {
                             container.take_terminal(master);
                         }
                     }
@@ -335,7 +386,11 @@ impl Keeper {
                     Purpose::Container(name) => Some(name.clone()),
                     Purpose::Command => None,
                 };
-                self.tell(number, &Tell::Started { pid }, terminal.as_ref().map(AsFd::as_fd));
+                self.tell(
+                    number,
+                    &Tell::Started { pid },
+                    terminal.as_ref().map(AsFd::as_fd),
+                );
                 if let Some(name) = name {
                     if let Some(container) = self.containers.get_mut(&name) {
                         container.launched = true;
@@ -362,7 +417,9 @@ impl Keeper {
         while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             let (pid, code, signal) = match status {
                 WaitStatus::Exited(pid, code) => (pid, code, None),
-                WaitStatus::Signaled(pid, signal, _) => (pid, 128 + signal as i32, Some(signal as i32)),
+                WaitStatus::Signaled(pid, signal, _) => {
+                    (pid, 128 + signal as i32, Some(signal as i32))
+                }
                 WaitStatus::StillAlive => break,
                 _ => continue,
             };
@@ -372,15 +429,26 @@ impl Keeper {
 
     fn on_end(&mut self, pid: Pid, code: i32, signal: Option<i32>, buffer: &mut [u8]) {
         // A child that failed to launch has said so on its socket before it ended.
-        if self.processes.get(&pid.as_raw()).is_some_and(|process| process.launching.is_some()) {
+        if self
+            .processes
+            .get(&pid.as_raw())
+            .is_some_and(|process| process.launching.is_some())
+        {
             self.on_launch(pid.as_raw());
             self.on_launch(pid.as_raw());
         }
-        let Some(process) = self.processes.remove(&pid.as_raw()) else { return };
+        let Some(process) = self.processes.remove(&pid.as_raw()) else {
+            return;
+        };
         if process.failed {
             return;
         }
-        let ended = Ended { code, signal, started: process.started, finished: jiff::Timestamp::now() };
+        let ended = Ended {
+            code,
+            signal,
+            started: process.started,
+            finished: jiff::Timestamp::now(),
+        };
         match process.purpose {
             Purpose::Command => {
                 self.tell(process.asked_by, &Tell::Ended(ended), None);
@@ -401,10 +469,19 @@ impl Keeper {
     }
 
     fn announce(&mut self, name: &str) {
-        let Some(container) = self.containers.get(name) else { return };
-        let told = Tell::State { container: name.to_owned(), state: container.state() };
-        let watchers: Vec<u64> =
-            self.connections.iter().filter(|(_, connection)| connection.watching).map(|(number, _)| *number).collect();
+        let Some(container) = self.containers.get(name) else {
+            return;
+        };
+        let told = Tell::State {
+            container: name.to_owned(),
+            state: container.state(),
+        };
+        let watchers: Vec<u64> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.watching)
+            .map(|(number, _)| *number)
+            .collect();
         for number in watchers {
             self.tell(number, &told, None);
         }
@@ -412,7 +489,9 @@ impl Keeper {
 
     /// A client that does not read is cut off; it can come back and ask for all states.
     fn tell(&mut self, number: u64, told: &Tell, file: Option<BorrowedFd<'_>>) {
-        let Some(connection) = self.connections.get(&number) else { return };
+        let Some(connection) = self.connections.get(&number) else {
+            return;
+        };
         let files: Vec<BorrowedFd<'_>> = file.into_iter().collect();
         if packet::send(connection.socket.as_fd(), told, &files).is_err() {
             self.hang_up(number);
@@ -451,13 +530,20 @@ impl ContainerState {
 }
 
 fn create(message: String) -> Failure {
-    Failure { stage: Stage::Create, message, code: 128 }
+    Failure {
+        stage: Stage::Create,
+        message,
+        code: 128,
+    }
 }
 
 fn take_plan(files: Vec<OwnedFd>) -> Result<(Plan, Vec<OwnedFd>), Failure> {
     let mut files = files.into_iter();
-    let plan = files.next().ok_or_else(|| create("a start without a plan".to_owned()))?;
-    let plan = packet::from_memory(plan).map_err(|error| create(format!("the plan cannot be read: {error}")))?;
+    let plan = files
+        .next()
+        .ok_or_else(|| create("a start without a plan".to_owned()))?;
+    let plan = packet::from_memory(plan)
+        .map_err(|error| create(format!("the plan cannot be read: {error}")))?;
     Ok((plan, files.collect()))
 }
 

@@ -14,9 +14,20 @@ pub(crate) fn fork_into(namespaces: c_int) -> io::Result<libc::pid_t> {
     // SAFETY: with no stack given, clone behaves as fork. The keeper and the zygote
     // are single-threaded from their first instruction, so no lock is left held.
     let pid = unsafe {
-        libc::syscall(libc::SYS_clone, namespaces as libc::c_long | libc::SIGCHLD as libc::c_long, 0, 0, 0, 0)
+        libc::syscall(
+            libc::SYS_clone,
+            namespaces as libc::c_long | libc::SIGCHLD as libc::c_long,
+            0,
+            0,
+            0,
+            0,
+        )
     };
-    if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid as libc::pid_t) }
+    if pid < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(pid as libc::pid_t)
+    }
 }
 
 /// Leaves at once, running nothing that was meant for the parent.
@@ -39,11 +50,19 @@ fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
 }
 
 fn done(result: libc::c_long) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// A detached copy of what is mounted at `path` (below `at` when given).
-pub(crate) fn open_tree(at: Option<BorrowedFd<'_>>, path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+pub(crate) fn open_tree(
+    at: Option<BorrowedFd<'_>>,
+    path: &Path,
+    recursive: bool,
+) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
     let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as u32;
     if recursive {
@@ -150,5 +169,12 @@ pub(crate) fn pidfd(pid: i32) -> io::Result<OwnedFd> {
 pub(crate) fn close_all_on_exec() {
     // SAFETY: only sets a flag on descriptors. Kernels without the call close what
     // carries the flag already, which is everything this program opens.
-    unsafe { libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
 }

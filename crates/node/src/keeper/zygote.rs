@@ -51,10 +51,18 @@ fn answer_all(socket: &OwnedFd) -> io::Result<()> {
                 };
                 packet::send(socket.as_fd(), &answer, &[])?;
             }
-            ToZygote::Socket { family, kind, protocol } => match make_socket(family, kind, protocol) {
+            ToZygote::Socket {
+                family,
+                kind,
+                protocol,
+            } => match make_socket(family, kind, protocol) {
                 Ok(made) => packet::send(socket.as_fd(), &FromZygote::Socket, &[made.as_fd()])?,
                 Err(error) => {
-                    packet::send(socket.as_fd(), &FromZygote::Failed(format!("cannot make a socket: {error}")), &[])?;
+                    packet::send(
+                        socket.as_fd(),
+                        &FromZygote::Failed(format!("cannot make a socket: {error}")),
+                        &[],
+                    )?;
                 }
             },
         }
@@ -78,7 +86,13 @@ fn enter_own_users() -> io::Result<()> {
 
 fn make_socket(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
     // SAFETY: no pointers are passed.
-    let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, protocol) };
+    let fd = unsafe {
+        libc::socket(
+            family,
+            kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
+            protocol,
+        )
+    };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -109,5 +123,9 @@ fn keep(birth: &Birth, mine: BorrowedFd<'_>) -> io::Result<i32> {
     // The pipe closes when the keeper listens, or after it has said why it cannot.
     let mut trouble = String::new();
     io::Read::read_to_string(&mut std::fs::File::from(ours), &mut trouble)?;
-    if trouble.is_empty() { Ok(pid) } else { Err(io::Error::other(trouble)) }
+    if trouble.is_empty() {
+        Ok(pid)
+    } else {
+        Err(io::Error::other(trouble))
+    }
 }

@@ -37,7 +37,10 @@ impl Pipes {
             let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
             pipes.stdin = Some((read, pipe::Sender::from_owned_fd(write)?));
         }
-        for (wanted, end) in [(given.stdout, &mut pipes.out), (given.stderr, &mut pipes.err)] {
+        for (wanted, end) in [
+            (given.stdout, &mut pipes.out),
+            (given.stderr, &mut pipes.err),
+        ] {
             if wanted {
                 let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
                 // A burst does not have to wait for its reader.
@@ -50,7 +53,10 @@ impl Pipes {
 
     fn theirs(&self) -> Vec<BorrowedFd<'_>> {
         let stdin = self.stdin.as_ref().map(|(fd, _)| fd.as_fd());
-        let outs = [&self.out, &self.err].into_iter().flatten().map(|(fd, _)| fd.as_fd());
+        let outs = [&self.out, &self.err]
+            .into_iter()
+            .flatten()
+            .map(|(fd, _)| fd.as_fd());
         stdin.into_iter().chain(outs).collect()
     }
 
@@ -73,7 +79,9 @@ impl Pipes {
 }
 
 async fn forward(from: Option<(OwnedFd, pipe::Receiver)>, to: Option<Writer>) {
-    let (Some((theirs, mut from)), Some(mut to)) = (from, to) else { return };
+    let (Some((theirs, mut from)), Some(mut to)) = (from, to) else {
+        return;
+    };
     drop(theirs);
     let mut buffer = vec![0u8; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
@@ -85,7 +93,14 @@ async fn forward(from: Option<(OwnedFd, pipe::Receiver)>, to: Option<Writer>) {
 }
 
 fn plan_for(container: &ContainerView, command: Vec<String>, terminal: Option<(u16, u16)>) -> Plan {
-    Plan { argv: command, terminal, stdin: false, log: None, view: None, ..(*container.plan).clone() }
+    Plan {
+        argv: command,
+        terminal,
+        stdin: false,
+        log: None,
+        view: None,
+        ..(*container.plan).clone()
+    }
 }
 
 /// Runs a command in a container with the client's streams.
@@ -104,14 +119,20 @@ pub(super) async fn exec(
         Ok(exit) => Ok(exit),
         // A command that cannot be run ends as it would in a shell.
         Err(failure) if failure.stage == Stage::Start && (126..128).contains(&failure.code) => {
-            Err(KubeletError::Internal(format!("Internal error occurred: error executing command in container: {failure}")))
+            Err(KubeletError::Internal(format!(
+                "Internal error occurred: error executing command in container: {failure}"
+            )))
         }
         Err(failure) => Err(KubeletError::Internal(failure.message)),
     }
 }
 
 fn broken(error: std::io::Error) -> Failure {
-    Failure { stage: Stage::Create, message: format!("cannot open the streams: {error}"), code: 128 }
+    Failure {
+        stage: Stage::Create,
+        message: format!("cannot open the streams: {error}"),
+        code: 128,
+    }
 }
 
 async fn piped(
@@ -120,9 +141,20 @@ async fn piped(
     command: Vec<String>,
     streams: Streams,
 ) -> Result<Exit, Failure> {
-    let given = Given { stdin: streams.stdin.is_some(), stdout: streams.stdout.is_some(), stderr: streams.stderr.is_some() };
+    let given = Given {
+        stdin: streams.stdin.is_some(),
+        stdout: streams.stdout.is_some(),
+        stderr: streams.stderr.is_some(),
+    };
     let pipes = Pipes::open(given).map_err(broken)?;
-    let process = sandbox.exec(&container.id, &plan_for(container, command, None), given, &pipes.theirs()).await?;
+    let process = sandbox
+        .exec(
+            &container.id,
+            &plan_for(container, command, None),
+            given,
+            &pipes.theirs(),
+        )
+        .await?;
     let mut copying = Box::pin(pipes.copy(streams.stdin, streams.stdout, streams.stderr));
     let mut ended = Box::pin(process.ended());
     tokio::select! {
@@ -136,11 +168,13 @@ async fn piped(
 }
 
 fn exit(ended: std::io::Result<crate::keeper::message::Ended>) -> Result<Exit, Failure> {
-    ended.map(|ended| Exit { code: ended.code }).map_err(|_| Failure {
-        stage: Stage::Create,
-        message: "the container has ended, and the command with it".to_owned(),
-        code: 137,
-    })
+    ended
+        .map(|ended| Exit { code: ended.code })
+        .map_err(|_| Failure {
+            stage: Stage::Create,
+            message: "the container has ended, and the command with it".to_owned(),
+            code: 137,
+        })
 }
 
 async fn in_terminal(
@@ -150,14 +184,27 @@ async fn in_terminal(
     mut streams: Streams,
 ) -> Result<Exit, Failure> {
     // The client's size usually comes right behind its request.
-    let first = tokio::time::timeout(std::time::Duration::from_millis(20), streams.resize.recv()).await.ok().flatten();
+    let first = tokio::time::timeout(std::time::Duration::from_millis(20), streams.resize.recv())
+        .await
+        .ok()
+        .flatten();
     let size = first.map_or((80, 24), |size| (size.width, size.height));
     let plan = plan_for(container, command, Some(size));
-    let mut process = sandbox.exec(&container.id, &plan, Given::default(), &[]).await?;
-    let master = process.terminal.take().ok_or_else(|| broken(std::io::Error::other("no terminal was made")))?;
+    let mut process = sandbox
+        .exec(&container.id, &plan, Given::default(), &[])
+        .await?;
+    let master = process
+        .terminal
+        .take()
+        .ok_or_else(|| broken(std::io::Error::other("no terminal was made")))?;
     let terminal = Terminal::new(master).map_err(broken)?;
     let mut ended = Box::pin(process.ended());
-    let talk = talk(&terminal, streams.stdin, streams.stdout, &mut streams.resize);
+    let talk = talk(
+        &terminal,
+        streams.stdin,
+        streams.stdout,
+        &mut streams.resize,
+    );
     let mut talk = Box::pin(talk);
     tokio::select! {
         end = &mut ended => {
@@ -193,7 +240,9 @@ async fn talk(
         std::future::pending::<()>().await;
     };
     let show = async {
-        let Some(mut to) = stdout else { return std::future::pending::<()>().await };
+        let Some(mut to) = stdout else {
+            return std::future::pending::<()>().await;
+        };
         let mut buffer = vec![0u8; 16 * 1024];
         while let Ok(length @ 1..) = terminal.read(&mut buffer).await {
             if to.write_all(&buffer[..length]).await.is_err() || to.flush().await.is_err() {
@@ -215,7 +264,11 @@ pub(super) async fn attach(
     container: &ContainerView,
     mut streams: Streams,
 ) -> Result<Exit, KubeletError> {
-    let given = Given { stdin: streams.stdin.is_some(), stdout: streams.stdout.is_some(), stderr: streams.stderr.is_some() };
+    let given = Given {
+        stdin: streams.stdin.is_some(),
+        stdout: streams.stdout.is_some(),
+        stderr: streams.stderr.is_some(),
+    };
     let pipes = Pipes::open(given).map_err(|error| KubeletError::Internal(error.to_string()))?;
     let joined = sandbox.attach(&container.id, given, &pipes.theirs()).await;
     let joined: Command = joined.map_err(|failure| KubeletError::Internal(failure.message))?;
@@ -245,11 +298,19 @@ pub(crate) async fn run_quietly(
     command: Vec<String>,
     most: usize,
 ) -> Result<(i32, String), String> {
-    let given = Given { stdin: false, stdout: true, stderr: true };
+    let given = Given {
+        stdin: false,
+        stdout: true,
+        stderr: true,
+    };
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|error| error.to_string())?;
     let mut output = pipe::Receiver::from_owned_fd(read).map_err(|error| error.to_string())?;
-    let process = sandbox.exec(&container.id, &plan_for(container, command, None), given, &[write.as_fd(), write.as_fd()]);
-    let process = process.await.map_err(|failure| failure.message)?;
+    let (plan, ends) = (
+        plan_for(container, command, None),
+        [write.as_fd(), write.as_fd()],
+    );
+    let process = sandbox.exec(&container.id, &plan, given, &ends).await;
+    let process = process.map_err(|failure| failure.message)?;
     drop(write);
     let mut text = Vec::new();
     let mut buffer = [0u8; 4096];

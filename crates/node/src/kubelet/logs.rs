@@ -31,7 +31,11 @@ struct Line<'a> {
 fn parse(line: &[u8]) -> Option<Line<'_>> {
     let mut parts = line.splitn(4, |byte| *byte == b' ');
     let (time, _stream, tag) = (parts.next()?, parts.next()?, parts.next()?);
-    Some(Line { time, whole: tag == b"F", text: parts.next()? })
+    Some(Line {
+        time,
+        whole: tag == b"F",
+        text: parts.next()?,
+    })
 }
 
 /// Streams a log as asked; `still_runs` says whether following is worth while.
@@ -43,7 +47,13 @@ pub(super) fn read(
     let (outbox, inbox) = mpsc::channel(MOST_AHEAD);
     // Files are read on a thread that may wait.
     tokio::task::spawn_blocking(move || {
-        let mut reader = Reader { left: options.limit_bytes.unwrap_or(u64::MAX), in_line: false, options, outbox, chunk: Vec::new() };
+        let mut reader = Reader {
+            left: options.limit_bytes.unwrap_or(u64::MAX),
+            in_line: false,
+            options,
+            outbox,
+            chunk: Vec::new(),
+        };
         if let Err(error) = reader.all(&path, &still_runs) {
             let _ = reader.outbox.blocking_send(Err(error));
         }
@@ -63,7 +73,10 @@ struct Reader {
 
 impl Reader {
     fn all(&mut self, path: &Path, still_runs: &dyn Fn() -> Option<bool>) -> io::Result<()> {
-        let mut files: Vec<File> = [older_log(path), path.to_owned()].iter().filter_map(|path| File::open(path).ok()).collect();
+        let mut files: Vec<File> = [older_log(path), path.to_owned()]
+            .iter()
+            .filter_map(|path| File::open(path).ok())
+            .collect();
         if let Some(lines) = self.options.tail_lines {
             seek_tail(&mut files, lines)?;
         }
@@ -79,7 +92,11 @@ impl Reader {
                 self.copy(reader)?;
             }
             self.flush();
-            if !self.options.follow || runs != Some(true) || self.left == 0 || self.outbox.is_closed() {
+            if !self.options.follow
+                || runs != Some(true)
+                || self.left == 0
+                || self.outbox.is_closed()
+            {
                 return Ok(());
             }
             std::thread::sleep(LOOK_AGAIN);
@@ -98,7 +115,10 @@ impl Reader {
         let mut line = Vec::new();
         while self.left > 0 && !self.outbox.is_closed() {
             line.clear();
-            let length = reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)?;
+            let length = reader
+                .by_ref()
+                .take(LONGEST_LINE)
+                .read_until(b'\n', &mut line)?;
             if line.pop() != Some(b'\n') {
                 // Half a line: it is read again when it is whole.
                 reader.seek_relative(-i64::try_from(length).unwrap_or(0))?;
@@ -113,7 +133,9 @@ impl Reader {
 
     fn give(&mut self, line: &Line<'_>) {
         if let Some(since) = self.options.since {
-            let time = std::str::from_utf8(line.time).ok().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+            let time = std::str::from_utf8(line.time)
+                .ok()
+                .and_then(|text| text.parse::<jiff::Timestamp>().ok());
             if time.is_some_and(|time| time < since) {
                 return;
             }
@@ -133,7 +155,9 @@ impl Reader {
     }
 
     fn put(&mut self, bytes: &[u8]) {
-        let taken = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let taken = bytes
+            .len()
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.chunk.extend_from_slice(&bytes[..taken]);
         self.left -= taken as u64;
     }
@@ -178,7 +202,12 @@ fn tail_start(file: &mut File, wanted: u64) -> io::Result<(u64, u64)> {
         file.seek(SeekFrom::Start(at))?;
         let piece = &mut buffer[..length as usize];
         file.read_exact(piece)?;
-        for (place, _) in piece.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
+        for (place, _) in piece
+            .iter()
+            .enumerate()
+            .rev()
+            .filter(|(_, byte)| **byte == b'\n')
+        {
             ends += 1;
             if ends > wanted {
                 return Ok((at + place as u64 + 1, wanted));
@@ -190,11 +219,17 @@ fn tail_start(file: &mut File, wanted: u64) -> io::Result<(u64, u64)> {
 
 /// The end of a log, as text, for status.
 pub(crate) fn last_words(path: &Path, most: usize) -> String {
-    let Ok(mut file) = File::open(path) else { return String::new() };
-    let Ok(size) = file.seek(SeekFrom::End(0)) else { return String::new() };
+    let Ok(mut file) = File::open(path) else {
+        return String::new();
+    };
+    let Ok(size) = file.seek(SeekFrom::End(0)) else {
+        return String::new();
+    };
     let start = size.saturating_sub(4 * most as u64);
     let mut bytes = Vec::new();
-    if file.seek(SeekFrom::Start(start)).is_err() || file.take(4 * most as u64).read_to_end(&mut bytes).is_err() {
+    if file.seek(SeekFrom::Start(start)).is_err()
+        || file.take(4 * most as u64).read_to_end(&mut bytes).is_err()
+    {
         return String::new();
     }
     let mut text = Vec::new();
@@ -214,13 +249,21 @@ mod tests {
     use super::*;
 
     fn write(path: &Path, from: usize, to: usize) {
-        let lines: String = (from..to).map(|n| format!("2026-01-01T00:00:{n:02}.000000000Z stdout F line {n}\n")).collect();
+        let lines: String = (from..to)
+            .map(|n| format!("2026-01-01T00:00:{n:02}.000000000Z stdout F line {n}\n"))
+            .collect();
         std::fs::write(path, lines).unwrap();
     }
 
     async fn text(path: &Path, options: LogOptions) -> String {
-        let chunks: Vec<_> = read(path.to_owned(), options, || Some(false)).unwrap().collect().await;
-        chunks.into_iter().map(|chunk| String::from_utf8(chunk.unwrap().to_vec()).unwrap()).collect()
+        let chunks: Vec<_> = read(path.to_owned(), options, || Some(false))
+            .unwrap()
+            .collect()
+            .await;
+        chunks
+            .into_iter()
+            .map(|chunk| String::from_utf8(chunk.unwrap().to_vec()).unwrap())
+            .collect()
     }
 
     #[tokio::test]
@@ -229,11 +272,30 @@ mod tests {
         let path = dir.path().join("0.log");
         write(&older_log(&path), 0, 5);
         write(&path, 5, 8);
-        for (tail, expected) in [(0, ""), (1, "line 7\n"), (4, "line 4\nline 5\nline 6\nline 7\n")] {
-            let options = LogOptions { tail_lines: Some(tail), ..LogOptions::default() };
+        for (tail, expected) in [
+            (0, ""),
+            (1, "line 7\n"),
+            (4, "line 4\nline 5\nline 6\nline 7\n"),
+        ] {
+            let options = LogOptions {
+                tail_lines: Some(tail),
+                ..LogOptions::default()
+            };
             assert_eq!(text(&path, options).await, expected, "{tail}");
         }
-        assert_eq!(text(&path, LogOptions { tail_lines: Some(99), ..LogOptions::default() }).await.lines().count(), 8);
+        assert_eq!(
+            text(
+                &path,
+                LogOptions {
+                    tail_lines: Some(99),
+                    ..LogOptions::default()
+                }
+            )
+            .await
+            .lines()
+            .count(),
+            8
+        );
     }
 
     #[tokio::test]
@@ -242,9 +304,37 @@ mod tests {
         let path = dir.path().join("0.log");
         write(&path, 0, 3);
         let since = Some("2026-01-01T00:00:02Z".parse().unwrap());
-        assert_eq!(text(&path, LogOptions { since, ..LogOptions::default() }).await, "line 2\n");
-        assert_eq!(text(&path, LogOptions { limit_bytes: Some(4), ..LogOptions::default() }).await, "line");
-        let timed = text(&path, LogOptions { timestamps: true, tail_lines: Some(1), ..LogOptions::default() }).await;
+        assert_eq!(
+            text(
+                &path,
+                LogOptions {
+                    since,
+                    ..LogOptions::default()
+                }
+            )
+            .await,
+            "line 2\n"
+        );
+        assert_eq!(
+            text(
+                &path,
+                LogOptions {
+                    limit_bytes: Some(4),
+                    ..LogOptions::default()
+                }
+            )
+            .await,
+            "line"
+        );
+        let timed = text(
+            &path,
+            LogOptions {
+                timestamps: true,
+                tail_lines: Some(1),
+                ..LogOptions::default()
+            },
+        )
+        .await;
         assert_eq!(timed, "2026-01-01T00:00:02.000000000Z line 2\n");
     }
 }

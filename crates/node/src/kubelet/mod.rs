@@ -9,7 +9,8 @@ use std::sync::PoisonError;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use sandlot_cluster::kubelet::{
-    BoxFuture, ContainerRef, ContainerUsage, Exit, Kubelet, KubeletError, LogOptions, PodUsage, Reader, Streams, Writer,
+    BoxFuture, ContainerRef, ContainerUsage, Exit, Kubelet, KubeletError, LogOptions, PodUsage,
+    Reader, Streams, Writer,
 };
 
 pub(crate) use command::run_quietly;
@@ -21,9 +22,9 @@ use crate::worker::view::{ContainerView, View};
 
 impl Node {
     fn pod_view(&self, namespace: &str, pod: &str) -> Result<View, KubeletError> {
-        self.shared
-            .view_of(namespace, pod)
-            .ok_or_else(|| KubeletError::NotFound(format!("pod {namespace}/{pod} does not run on this node")))
+        self.shared.view_of(namespace, pod).ok_or_else(|| {
+            KubeletError::NotFound(format!("pod {namespace}/{pod} does not run on this node"))
+        })
     }
 
     fn container_view(&self, of: &ContainerRef) -> Result<(View, ContainerView), KubeletError> {
@@ -37,11 +38,17 @@ impl Node {
         Ok((view, container))
     }
 
-    fn running(&self, of: &ContainerRef) -> Result<(std::sync::Arc<Sandbox>, ContainerView), KubeletError> {
+    fn running(
+        &self,
+        of: &ContainerRef,
+    ) -> Result<(std::sync::Arc<Sandbox>, ContainerView), KubeletError> {
         let (view, container) = self.container_view(of)?;
         match view.sandbox {
             Some(sandbox) if container.running => Ok((sandbox, container)),
-            _ => Err(KubeletError::BadRequest(format!("container {} of pod {} is not running", of.container, of.pod))),
+            _ => Err(KubeletError::BadRequest(format!(
+                "container {} of pod {} is not running",
+                of.container, of.pod
+            ))),
         }
     }
 }
@@ -58,7 +65,10 @@ impl Kubelet for Node {
                 (false, _) => container.log,
                 (true, Some(log)) => log,
                 (true, None) => {
-                    let message = format!("previous terminated container {:?} in pod {:?} not found", of.container, of.pod);
+                    let message = format!(
+                        "previous terminated container {:?} in pod {:?} not found",
+                        of.container, of.pod
+                    );
                     return Err(KubeletError::BadRequest(message));
                 }
             };
@@ -69,7 +79,8 @@ impl Kubelet for Node {
                 let now = view.containers.get(&of.container)?;
                 (now.id == id).then_some(now.running)
             };
-            logs::read(path, options, still_runs).map_err(|error| KubeletError::Internal(error.to_string()))
+            logs::read(path, options, still_runs)
+                .map_err(|error| KubeletError::Internal(error.to_string()))
         })
     }
 
@@ -85,7 +96,11 @@ impl Kubelet for Node {
         })
     }
 
-    fn attach(&self, of: ContainerRef, streams: Streams) -> BoxFuture<'_, Result<Exit, KubeletError>> {
+    fn attach(
+        &self,
+        of: ContainerRef,
+        streams: Streams,
+    ) -> BoxFuture<'_, Result<Exit, KubeletError>> {
         Box::pin(async move {
             let (sandbox, container) = self.running(&of)?;
             command::attach(&sandbox, &container, streams).await
@@ -106,7 +121,11 @@ impl Kubelet for Node {
 
     fn usage(&self) -> BoxFuture<'_, Vec<PodUsage>> {
         Box::pin(async move {
-            let rates = self.shared.rates.lock().unwrap_or_else(PoisonError::into_inner);
+            let rates = self
+                .shared
+                .rates
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let of_pod = |view: View| PodUsage {
                 containers: view
                     .containers
@@ -121,7 +140,12 @@ impl Kubelet for Node {
                 namespace: view.namespace,
                 pod: view.name,
             };
-            self.shared.views().into_iter().map(of_pod).filter(|pod| !pod.containers.is_empty()).collect()
+            self.shared
+                .views()
+                .into_iter()
+                .map(of_pod)
+                .filter(|pod| !pod.containers.is_empty())
+                .collect()
         })
     }
 }

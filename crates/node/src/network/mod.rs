@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
-use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{
+    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+};
 use sha2::{Digest as _, Sha256};
 use subnet::Subnet;
 
@@ -52,10 +54,22 @@ impl Network {
             None => make(&links, &name, digest[2]).await?,
         };
         if rootless && let Some(lo) = find(&links, "lo").await? {
-            links.link().change(LinkUnspec::new_with_index(lo).up().build()).execute().await.map_err(failed)?;
+            links
+                .link()
+                .change(LinkUnspec::new_with_index(lo).up().build())
+                .execute()
+                .await
+                .map_err(failed)?;
         }
         let zygote = rootless.then(|| zygote.clone());
-        Ok(Network { links, bridge, prefix, subnet, zygote, task })
+        Ok(Network {
+            links,
+            bridge,
+            prefix,
+            subnet,
+            zygote,
+            task,
+        })
     }
 
     /// The address of a sandbox.
@@ -75,7 +89,9 @@ impl Network {
     /// Gives the network namespace of a keeper an `eth0` on the bridge.
     pub(crate) async fn connect(&self, slot: u16, keeper: i32) -> io::Result<()> {
         let keeper = u32::try_from(keeper).map_err(io::Error::other)?;
-        let inside = LinkUnspec::new_with_name("eth0").setns_by_pid(keeper).build();
+        let inside = LinkUnspec::new_with_name("eth0")
+            .setns_by_pid(keeper)
+            .build();
         let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(self.link(slot))
             .controller(self.bridge)
@@ -129,7 +145,9 @@ fn failed(error: rtnetlink::Error) -> io::Error {
 async fn inside(zygote: &Zygote) -> io::Result<(Handle, tokio::task::JoinHandle<()>)> {
     use rtnetlink::sys::TokioSocket;
     use std::os::fd::{FromRawFd as _, IntoRawFd as _};
-    let socket = zygote.socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE).await?;
+    let socket = zygote
+        .socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE)
+        .await?;
     // SAFETY: the descriptor is ours and given away whole.
     let socket = unsafe { TokioSocket::from_raw_fd(socket.into_raw_fd()) };
     let (connection, links, _) = rtnetlink::from_socket(socket);
@@ -137,9 +155,18 @@ async fn inside(zygote: &Zygote) -> io::Result<(Handle, tokio::task::JoinHandle<
 }
 
 async fn find(links: &Handle, name: &str) -> io::Result<Option<u32>> {
-    match links.link().get().match_name(name.to_owned()).execute().try_next().await {
+    match links
+        .link()
+        .get()
+        .match_name(name.to_owned())
+        .execute()
+        .try_next()
+        .await
+    {
         Ok(found) => Ok(found.map(|link| link.header.index)),
-        Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::ENODEV => Ok(None),
+        Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::ENODEV => {
+            Ok(None)
+        }
         Err(error) => Err(failed(error)),
     }
 }
@@ -159,17 +186,29 @@ async fn addresses(links: &Handle) -> io::Result<Vec<(u32, Ipv4Addr, u8)>> {
 }
 
 async fn existing(links: &Handle, bridge: u32) -> io::Result<Subnet> {
-    let found = addresses(links).await?.into_iter().find(|(link, _, _)| *link == bridge);
+    let found = addresses(links)
+        .await?
+        .into_iter()
+        .find(|(link, _, _)| *link == bridge);
     found
         .map(|(_, ip, _)| Subnet::of_gateway(ip))
-        .ok_or_else(|| io::Error::other("the pods' bridge has lost its address; remove it with `ip link del`"))
+        .ok_or_else(|| {
+            io::Error::other("the pods' bridge has lost its address; remove it with `ip link del`")
+        })
 }
 
 /// Networks the machine already knows a way to.
 async fn taken(links: &Handle) -> io::Result<Vec<(Ipv4Addr, u8)>> {
     use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute};
-    let mut taken: Vec<_> = addresses(links).await?.into_iter().map(|(_, ip, prefix)| (ip, prefix)).collect();
-    let mut routes = links.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
+    let mut taken: Vec<_> = addresses(links)
+        .await?
+        .into_iter()
+        .map(|(_, ip, prefix)| (ip, prefix))
+        .collect();
+    let mut routes = links
+        .route()
+        .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
+        .execute();
     while let Some(route) = routes.try_next().await.map_err(failed)? {
         for attribute in &route.attributes {
             if let RouteAttribute::Destination(RouteAddress::Inet(ip)) = attribute {
@@ -183,8 +222,15 @@ async fn taken(links: &Handle) -> io::Result<Vec<(Ipv4Addr, u8)>> {
 async fn make(links: &Handle, name: &str, seed: u8) -> io::Result<(u32, Subnet)> {
     let subnet = Subnet::choose(seed, &taken(links).await?)
         .ok_or_else(|| io::Error::other("no part of 10.64.0.0/10 is free for the pods' network"))?;
-    links.link().add(LinkBridge::new(name).build()).execute().await.map_err(failed)?;
-    let bridge = find(links, name).await?.ok_or_else(|| io::Error::other("the new bridge is not there"))?;
+    links
+        .link()
+        .add(LinkBridge::new(name).build())
+        .execute()
+        .await
+        .map_err(failed)?;
+    let bridge = find(links, name)
+        .await?
+        .ok_or_else(|| io::Error::other("the new bridge is not there"))?;
     links
         .address()
         .add(bridge, IpAddr::V4(subnet.gateway()), Subnet::PREFIX)

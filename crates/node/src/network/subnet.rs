@@ -20,13 +20,17 @@ impl Subnet {
     /// A part that overlaps nothing the machine already uses, starting the search at `seed`.
     pub(super) fn choose(seed: u8, taken: &[(Ipv4Addr, u8)]) -> Option<Subnet> {
         (0..Self::PARTS)
-            .map(|step| Subnet { base: Self::ALL + (u32::from(seed) + step) % Self::PARTS * Self::SIZE })
+            .map(|step| Subnet {
+                base: Self::ALL + (u32::from(seed) + step) % Self::PARTS * Self::SIZE,
+            })
             .find(|part| !taken.iter().any(|(ip, prefix)| part.overlaps(*ip, *prefix)))
     }
 
     /// The subnet whose gateway this is.
     pub(super) fn of_gateway(ip: Ipv4Addr) -> Subnet {
-        Subnet { base: u32::from(ip) & !(Self::SIZE - 1) }
+        Subnet {
+            base: u32::from(ip) & !(Self::SIZE - 1),
+        }
     }
 
     pub(super) fn gateway(self) -> Ipv4Addr {
@@ -34,7 +38,11 @@ impl Subnet {
     }
 
     pub(super) fn address(self, slot: u16) -> Address {
-        Address { ip: Ipv4Addr::from(self.base + 1 + u32::from(slot)), prefix: Self::PREFIX, gateway: self.gateway() }
+        Address {
+            ip: Ipv4Addr::from(self.base + 1 + u32::from(slot)),
+            prefix: Self::PREFIX,
+            gateway: self.gateway(),
+        }
     }
 
     fn overlaps(self, ip: Ipv4Addr, prefix: u8) -> bool {

@@ -21,7 +21,11 @@ impl Backoff {
             self.next = None;
         }
         let delay = self.next.unwrap_or(SignedDuration::ZERO);
-        self.next = Some(if delay.is_zero() { FIRST } else { (delay * 2).min(LONGEST) });
+        self.next = Some(if delay.is_zero() {
+            FIRST
+        } else {
+            (delay * 2).min(LONGEST)
+        });
         ended + delay
     }
 
@@ -50,7 +54,9 @@ mod tests {
     fn waits_double_up_to_five_minutes_and_a_long_run_clears_them() {
         let start = Timestamp::UNIX_EPOCH;
         let mut backoff = Backoff::default();
-        let waits: Vec<_> = (0..8).map(|_| backoff.after(start, start).duration_since(start).as_secs()).collect();
+        let waits: Vec<_> = (0..8)
+            .map(|_| backoff.after(start, start).duration_since(start).as_secs())
+            .collect();
         assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300]);
         let later = start + SignedDuration::from_mins(11);
         assert_eq!(backoff.after(start, later), later);

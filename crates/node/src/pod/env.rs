@@ -63,7 +63,10 @@ pub(crate) fn variables(
             match sources.secrets.get(name).and_then(Option::as_ref) {
                 Some(secret) => {
                     for (key, value) in secret.data.iter().flatten() {
-                        all.set(&format!("{prefix}{key}"), String::from_utf8_lossy(&value.0).into_owned());
+                        all.set(
+                            &format!("{prefix}{key}"),
+                            String::from_utf8_lossy(&value.0).into_owned(),
+                        );
                     }
                 }
                 None if wanted.optional == Some(true) => {}
@@ -97,7 +100,9 @@ impl Vars {
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.place.get(name).map(|place| self.in_order[*place].1.as_str())
+        self.place
+            .get(name)
+            .map(|place| self.in_order[*place].1.as_str())
     }
 }
 
@@ -110,28 +115,40 @@ fn value(
 ) -> Result<Option<String>, String> {
     let Some(from) = &variable.value_from else {
         let text = variable.value.as_deref().unwrap_or("");
-        return Ok(Some(expand(text, |name| before.get(name).map(str::to_owned))));
+        return Ok(Some(expand(text, |name| {
+            before.get(name).map(str::to_owned)
+        })));
     };
     if let Some(field) = &from.field_ref {
         return pod_field(pod, &field.field_path, sources).map(Some);
     }
     if let Some(resource) = &from.resource_field_ref {
-        let divisor = resource.divisor.as_ref().and_then(milli).filter(|divisor| *divisor > 0);
+        let divisor = resource
+            .divisor
+            .as_ref()
+            .and_then(milli)
+            .filter(|divisor| *divisor > 0);
         return resource_field(container, &resource.resource, divisor, sources).map(Some);
     }
     if let Some(wanted) = &from.config_map_key_ref {
         return match sources.config(&wanted.name, &wanted.key) {
-            None if wanted.optional != Some(true) => {
-                Err(missing("configmap", &wanted.name, &wanted.key, sources.config_maps.get(&wanted.name)))
-            }
+            None if wanted.optional != Some(true) => Err(missing(
+                "configmap",
+                &wanted.name,
+                &wanted.key,
+                sources.config_maps.get(&wanted.name),
+            )),
             found => Ok(found),
         };
     }
     if let Some(wanted) = &from.secret_key_ref {
         return match sources.secret(&wanted.name, &wanted.key) {
-            None if wanted.optional != Some(true) => {
-                Err(missing("secret", &wanted.name, &wanted.key, sources.secrets.get(&wanted.name)))
-            }
+            None if wanted.optional != Some(true) => Err(missing(
+                "secret",
+                &wanted.name,
+                &wanted.key,
+                sources.secrets.get(&wanted.name),
+            )),
             found => Ok(found),
         };
     }
@@ -149,13 +166,20 @@ fn missing<T>(kind: &str, name: &str, key: &str, found: Option<&Option<T>>) -> S
 pub(crate) fn pod_field(pod: &Pod, path: &str, sources: &Sources) -> Result<String, String> {
     let meta = &pod.metadata;
     let text = |value: &Option<String>| Ok(value.clone().unwrap_or_default());
-    if let Some((field, key)) = path.strip_suffix("']").and_then(|path| path.split_once("['")) {
+    if let Some((field, key)) = path
+        .strip_suffix("']")
+        .and_then(|path| path.split_once("['"))
+    {
         let map = match field {
             "metadata.labels" => &meta.labels,
             "metadata.annotations" => &meta.annotations,
             _ => return Err(format!("the field {path} is not supported")),
         };
-        return Ok(map.as_ref().and_then(|map| map.get(key)).cloned().unwrap_or_default());
+        return Ok(map
+            .as_ref()
+            .and_then(|map| map.get(key))
+            .cloned()
+            .unwrap_or_default());
     }
     match path {
         "metadata.name" => text(&meta.name),
@@ -164,9 +188,11 @@ pub(crate) fn pod_field(pod: &Pod, path: &str, sources: &Sources) -> Result<Stri
         "metadata.labels" => Ok(lines(meta.labels.as_ref())),
         "metadata.annotations" => Ok(lines(meta.annotations.as_ref())),
         "spec.nodeName" => Ok(sources.node_name.clone()),
-        "spec.serviceAccountName" => {
-            Ok(pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone()).unwrap_or_default())
-        }
+        "spec.serviceAccountName" => Ok(pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.service_account_name.clone())
+            .unwrap_or_default()),
         "status.podIP" | "status.podIPs" => text(&sources.pod_ip),
         "status.hostIP" | "status.hostIPs" => text(&sources.host_ip),
         _ => Err(format!("the field {path} is not supported")),
@@ -174,7 +200,11 @@ pub(crate) fn pod_field(pod: &Pod, path: &str, sources: &Sources) -> Result<Stri
 }
 
 fn lines(map: Option<&BTreeMap<String, String>>) -> String {
-    let lines: Vec<_> = map.into_iter().flatten().map(|(key, value)| format!("{key}={value:?}")).collect();
+    let lines: Vec<_> = map
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| format!("{key}={value:?}"))
+        .collect();
     lines.join("\n")
 }
 
@@ -185,7 +215,9 @@ pub(crate) fn resource_field(
     divisor: Option<i128>,
     sources: &Sources,
 ) -> Result<String, String> {
-    let (kind, name) = resource.split_once('.').ok_or_else(|| format!("the resource {resource} is not supported"))?;
+    let (kind, name) = resource
+        .split_once('.')
+        .ok_or_else(|| format!("the resource {resource} is not supported"))?;
     let resources = container.resources.as_ref();
     let map = match kind {
         "limits" => resources.and_then(|resources| resources.limits.as_ref()),
@@ -214,7 +246,10 @@ pub(crate) fn expand(text: &str, known: impl Fn(&str) -> Option<String>) -> Stri
         if let Some(after) = after.strip_prefix('$') {
             out.push('$');
             rest = after;
-        } else if let Some((name, after)) = after.strip_prefix('(').and_then(|inner| inner.split_once(')')) {
+        } else if let Some((name, after)) = after
+            .strip_prefix('(')
+            .and_then(|inner| inner.split_once(')'))
+        {
             match known(name) {
                 Some(value) => out.push_str(&value),
                 None => {
@@ -241,8 +276,14 @@ mod tests {
     fn references_are_replaced_and_doubled_dollars_are_not() {
         let known = |name: &str| (name == "A").then(|| "1".to_owned());
         for (text, expanded) in [
-            ("$(A)", "1"), ("x$(A)y$(A)", "x1y1"), ("$$(A)", "$(A)"), ("$(B)", "$(B)"), ("$A", "$A"), ("$(A", "$(A"),
-            ("$", "$"), ("$$$(A)", "$1"),
+            ("$(A)", "1"),
+            ("x$(A)y$(A)", "x1y1"),
+            ("$$(A)", "$(A)"),
+            ("$(B)", "$(B)"),
+            ("$A", "$A"),
+            ("$(A", "$(A"),
+            ("$", "$"),
+            ("$$$(A)", "$1"),
         ] {
             assert_eq!(expand(text, known), expanded, "{text}");
         }
@@ -260,10 +301,27 @@ mod tests {
         }))
         .unwrap();
         let spec = pod.spec.as_ref().unwrap();
-        let sources = Sources { node_cpu_milli: 1500, ..Sources::default() };
-        let vars = variables(&pod, &spec.containers[0], &[("A".into(), "image".into())], &sources).unwrap();
+        let sources = Sources {
+            node_cpu_milli: 1500,
+            ..Sources::default()
+        };
+        let vars = variables(
+            &pod,
+            &spec.containers[0],
+            &[("A".into(), "image".into())],
+            &sources,
+        )
+        .unwrap();
         let vars: BTreeMap<_, _> = vars.into_iter().collect();
-        assert_eq!((vars["A"].as_str(), vars["B"].as_str(), vars["N"].as_str(), vars["C"].as_str()), ("1", "12", "x", "2"));
+        assert_eq!(
+            (
+                vars["A"].as_str(),
+                vars["B"].as_str(),
+                vars["N"].as_str(),
+                vars["C"].as_str()
+            ),
+            ("1", "12", "x", "2")
+        );
         let error = variables(&pod, &spec.containers[1], &[], &sources).unwrap_err();
         assert_eq!(error, "secret \"s\" not found");
     }

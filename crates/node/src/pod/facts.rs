@@ -55,9 +55,18 @@ pub(crate) enum Phase {
     /// Its image is fetched or it is being built.
     Starting,
     /// It could not be started and is tried again.
-    Held { reason: String, message: String, until: Timestamp },
-    Running { since: Timestamp },
-    Ended { end: End, again_at: Option<Timestamp> },
+    Held {
+        reason: String,
+        message: String,
+        until: Timestamp,
+    },
+    Running {
+        since: Timestamp,
+    },
+    Ended {
+        end: End,
+        again_at: Option<Timestamp>,
+    },
 }
 
 /// A container on its way out.
@@ -82,15 +91,26 @@ pub(crate) struct End {
 impl Facts {
     /// What is known about a pod that was just taken on.
     pub(crate) fn new(pod: Pod, host_ip: String, now: Timestamp) -> Facts {
-        let names: Vec<String> =
-            pod.spec.iter().flat_map(containers).map(|(_, container)| container.name.clone()).collect();
-        let since = pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map_or(now, |time| time.0);
+        let names: Vec<String> = pod
+            .spec
+            .iter()
+            .flat_map(containers)
+            .map(|(_, container)| container.name.clone())
+            .collect();
+        let since = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.start_time.as_ref())
+            .map_or(now, |time| time.0);
         Facts {
             pod,
             since,
             sandbox: None,
             host_ip,
-            runs: names.into_iter().map(|name| (name, Run::default())).collect(),
+            runs: names
+                .into_iter()
+                .map(|name| (name, Run::default()))
+                .collect(),
             over: None,
             trouble: None,
         }
@@ -107,7 +127,9 @@ impl Facts {
 
     /// A container is being started.
     pub(crate) fn on_start(&mut self, name: &str) {
-        let Some(run) = self.runs.get_mut(name) else { return };
+        let Some(run) = self.runs.get_mut(name) else {
+            return;
+        };
         if let Phase::Ended { end, .. } = std::mem::take(&mut run.phase) {
             run.last = Some(end);
         }
@@ -116,10 +138,20 @@ impl Facts {
 
     /// A container's program runs.
     pub(crate) fn on_running(&mut self, name: &str, since: Timestamp) {
-        let probes = self.pod.spec.iter().flat_map(containers).find(|(_, container)| container.name == name);
+        let probes = self
+            .pod
+            .spec
+            .iter()
+            .flat_map(containers)
+            .find(|(_, container)| container.name == name);
         let Some((_, container)) = probes else { return };
-        let (startup, readiness) = (container.startup_probe.is_some(), container.readiness_probe.is_some());
-        let Some(run) = self.runs.get_mut(name) else { return };
+        let (startup, readiness) = (
+            container.startup_probe.is_some(),
+            container.readiness_probe.is_some(),
+        );
+        let Some(run) = self.runs.get_mut(name) else {
+            return;
+        };
         run.phase = Phase::Running { since };
         run.started = !startup;
         run.ready = !startup && !readiness;
@@ -128,17 +160,27 @@ impl Facts {
 
     /// A container could not be started and will be tried again.
     pub(crate) fn on_held(&mut self, name: &str, reason: &str, message: String, now: Timestamp) {
-        let Some(run) = self.runs.get_mut(name) else { return };
+        let Some(run) = self.runs.get_mut(name) else {
+            return;
+        };
         let until = run.backoff.after_failure(now);
-        run.phase = Phase::Held { reason: reason.to_owned(), message, until };
+        run.phase = Phase::Held {
+            reason: reason.to_owned(),
+            message,
+            until,
+        };
     }
 
     /// A container's run ended; whether and when there is another one follows from the pod.
     pub(crate) fn on_end(&mut self, name: &str, end: End) {
         let Some(spec) = &self.pod.spec else { return };
-        let Some((kind, _)) = containers(spec).find(|(_, container)| container.name == name) else { return };
+        let Some((kind, _)) = containers(spec).find(|(_, container)| container.name == name) else {
+            return;
+        };
         let again = restarts(spec, kind, end.code);
-        let Some(run) = self.runs.get_mut(name) else { return };
+        let Some(run) = self.runs.get_mut(name) else {
+            return;
+        };
         let again_at = again.then(|| run.backoff.after(end.started, end.finished));
         run.phase = Phase::Ended { end, again_at };
         (run.started, run.ready) = (false, false);
@@ -154,7 +196,10 @@ impl Run {
     /// Ended for good.
     pub(crate) fn finished(&self) -> Option<&End> {
         match &self.phase {
-            Phase::Ended { end, again_at: None } => Some(end),
+            Phase::Ended {
+                end,
+                again_at: None,
+            } => Some(end),
             _ => None,
         }
     }

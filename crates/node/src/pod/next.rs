@@ -11,12 +11,22 @@ use super::spec::{ContainerKind, containers, grace};
 pub(crate) enum Act {
     /// Take a sandbox and prepare the volumes.
     MakeSandbox,
-    Start { container: String },
+    Start {
+        container: String,
+    },
     /// Ask a container to end, and kill it at the deadline.
-    Stop { container: String, deadline: Timestamp },
-    Kill { container: String },
+    Stop {
+        container: String,
+        deadline: Timestamp,
+    },
+    Kill {
+        container: String,
+    },
     /// The pod has overstayed: it fails with this reason.
-    GiveUp { reason: &'static str, message: String },
+    GiveUp {
+        reason: &'static str,
+        message: String,
+    },
     /// All containers have ended for good; let go of everything but the logs.
     Rest,
     /// All containers have ended and the pod was deleted: remove it and everything of it.
@@ -50,8 +60,12 @@ pub(crate) fn next(facts: &Facts, now: Timestamp) -> Next {
     if let Some(seconds) = spec.active_deadline_seconds {
         let deadline = facts.since + SignedDuration::from_secs(seconds.clamp(0, 1 << 40));
         if now >= deadline {
-            let message = "Pod was active on the node longer than the specified deadline".to_owned();
-            next.acts.push(Act::GiveUp { reason: "DeadlineExceeded", message });
+            let message =
+                "Pod was active on the node longer than the specified deadline".to_owned();
+            next.acts.push(Act::GiveUp {
+                reason: "DeadlineExceeded",
+                message,
+            });
             return next;
         }
         next.wake_by(deadline);
@@ -75,7 +89,11 @@ pub(crate) fn is_complete(facts: &Facts, spec: &PodSpec) -> bool {
     let init_failed = containers(spec).any(|(kind, container)| {
         kind == ContainerKind::Init && finished(&container.name).is_some_and(|end| end.code != 0)
     });
-    init_failed || spec.containers.iter().all(|container| finished(&container.name).is_some())
+    init_failed
+        || spec
+            .containers
+            .iter()
+            .all(|container| finished(&container.name).is_some())
 }
 
 /// Ends containers that their probes gave up on, and kills those past their deadline.
@@ -86,11 +104,16 @@ fn tend(facts: &Facts, now: Timestamp, next: &mut Next) {
         }
         match (run.stopping, run.unhealthy) {
             (Some(stopping), _) if stopping.killed => {}
-            (Some(stopping), _) if now >= stopping.deadline => next.acts.push(Act::Kill { container: name.clone() }),
+            (Some(stopping), _) if now >= stopping.deadline => next.acts.push(Act::Kill {
+                container: name.clone(),
+            }),
             (Some(stopping), _) => next.wake_by(stopping.deadline),
             (None, Some(grace)) => {
                 let deadline = now + SignedDuration::from_secs(grace.max(0));
-                next.acts.push(Act::Stop { container: name.clone(), deadline });
+                next.acts.push(Act::Stop {
+                    container: name.clone(),
+                    deadline,
+                });
             }
             (None, None) => {}
         }
@@ -100,7 +123,9 @@ fn tend(facts: &Facts, now: Timestamp, next: &mut Next) {
 /// Starts init containers in their turn; true when the main ones may start.
 fn initialise(facts: &Facts, spec: &PodSpec, now: Timestamp, next: &mut Next) -> bool {
     for (kind, container) in containers(spec) {
-        let Some(run) = facts.run(&container.name) else { continue };
+        let Some(run) = facts.run(&container.name) else {
+            continue;
+        };
         match kind {
             ContainerKind::Main => return true,
             ContainerKind::Init if run.finished().is_some_and(|end| end.code == 0) => {}
@@ -111,7 +136,10 @@ fn initialise(facts: &Facts, spec: &PodSpec, now: Timestamp, next: &mut Next) ->
             ContainerKind::Sidecar => {
                 start_if_due(facts, &container.name, now, next);
                 // Once the main containers have begun, a sidecar that restarts holds nobody up.
-                let begun = spec.containers.iter().any(|main| facts.run(&main.name).is_some_and(|run| run.attempt > 0));
+                let begun = spec
+                    .containers
+                    .iter()
+                    .any(|main| facts.run(&main.name).is_some_and(|run| run.attempt > 0));
                 if !(run.is_running() && run.started) && !begun {
                     return false;
                 }
@@ -126,11 +154,15 @@ fn start_if_due(facts: &Facts, name: &str, now: Timestamp, next: &mut Next) {
     let due = match &run.phase {
         Phase::Waiting => now,
         Phase::Held { until, .. } => *until,
-        Phase::Ended { again_at: Some(at), .. } => *at,
+        Phase::Ended {
+            again_at: Some(at), ..
+        } => *at,
         Phase::Starting | Phase::Running { .. } | Phase::Ended { again_at: None, .. } => return,
     };
     if now >= due {
-        next.acts.push(Act::Start { container: name.to_owned() });
+        next.acts.push(Act::Start {
+            container: name.to_owned(),
+        });
     } else {
         next.wake_by(due);
     }
@@ -138,13 +170,19 @@ fn start_if_due(facts: &Facts, name: &str, now: Timestamp, next: &mut Next) {
 
 /// Ends a pod: the main containers together, then the sidecars from the last to the first.
 fn end(facts: &Facts, spec: &PodSpec, now: Timestamp, next: &mut Next) {
-    let seconds = if facts.is_deleted() || facts.over.is_none() { grace(&facts.pod) } else { grace(&facts.pod).min(30) };
+    let seconds = if facts.is_deleted() || facts.over.is_none() {
+        grace(&facts.pod)
+    } else {
+        grace(&facts.pod).min(30)
+    };
     let mut deadline = now + SignedDuration::from_secs(seconds);
     if let Some(asked) = &facts.pod.metadata.deletion_timestamp {
         deadline = deadline.min(asked.0.max(now));
     }
     let order: Vec<_> = containers(spec).collect();
-    let (sidecars, others): (Vec<_>, Vec<_>) = order.into_iter().partition(|(kind, _)| *kind == ContainerKind::Sidecar);
+    let (sidecars, others): (Vec<_>, Vec<_>) = order
+        .into_iter()
+        .partition(|(kind, _)| *kind == ContainerKind::Sidecar);
     let mut all_quiet = true;
     for (_, container) in &others {
         all_quiet &= stop(facts, &container.name, now, deadline, next);
@@ -156,22 +194,33 @@ fn end(facts: &Facts, spec: &PodSpec, now: Timestamp, next: &mut Next) {
         all_quiet = stop(facts, &container.name, now, deadline, next);
     }
     if all_quiet {
-        next.acts.push(if facts.is_deleted() { Act::Remove } else { Act::Rest });
+        next.acts.push(if facts.is_deleted() {
+            Act::Remove
+        } else {
+            Act::Rest
+        });
     }
 }
 
 /// Brings a container to its end; true when it is there.
 fn stop(facts: &Facts, name: &str, now: Timestamp, deadline: Timestamp, next: &mut Next) -> bool {
-    let Some(run) = facts.run(name) else { return true };
+    let Some(run) = facts.run(name) else {
+        return true;
+    };
     if run.is_running() {
         match run.stopping {
-            None => next.acts.push(Act::Stop { container: name.to_owned(), deadline }),
+            None => next.acts.push(Act::Stop {
+                container: name.to_owned(),
+                deadline,
+            }),
             Some(stopping) if stopping.killed => {}
             Some(stopping) => {
                 // A second, more impatient deletion shortens the wait.
                 let deadline = stopping.deadline.min(deadline);
                 if now >= deadline {
-                    next.acts.push(Act::Kill { container: name.to_owned() });
+                    next.acts.push(Act::Kill {
+                        container: name.to_owned(),
+                    });
                 } else {
                     next.wake_by(deadline);
                 }

@@ -8,7 +8,9 @@ use crate::cgroup::Limits;
 /// A quantity in thousandths; `None` for one that is malformed.
 pub(crate) fn milli(quantity: &Quantity) -> Option<i128> {
     let text = quantity.0.trim();
-    let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-' || c == '+')).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-' || c == '+'))
+        .unwrap_or(text.len());
     let (digits, suffix) = text.split_at(split);
     let (numerator, denominator): (i128, i128) = match suffix {
         "" => (1000, 1),
@@ -34,9 +36,20 @@ pub(crate) fn milli(quantity: &Quantity) -> Option<i128> {
     let fraction: String = fraction.chars().take(9).collect();
     let scale = 10i128.pow(fraction.len() as u32);
     let sign = if whole.starts_with('-') { -1 } else { 1 };
-    let whole: i128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    let part: i128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
-    let value = whole.checked_mul(scale)?.checked_add(sign * part)?.checked_mul(numerator)?;
+    let whole: i128 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok()?
+    };
+    let part: i128 = if fraction.is_empty() {
+        0
+    } else {
+        fraction.parse().ok()?
+    };
+    let value = whole
+        .checked_mul(scale)?
+        .checked_add(sign * part)?
+        .checked_mul(numerator)?;
     // A little too much is as good as none is not: round away from zero.
     let divisor = scale * denominator;
     Some((value + divisor.signum() * (divisor - 1) * sign) / divisor)
@@ -52,17 +65,25 @@ fn limit<'a>(container: &'a Container, name: &str) -> Option<&'a Quantity> {
 }
 
 fn request<'a>(container: &'a Container, name: &str) -> Option<&'a Quantity> {
-    let asked = container.resources.as_ref().and_then(|resources| resources.requests.as_ref()?.get(name));
+    let asked = container
+        .resources
+        .as_ref()
+        .and_then(|resources| resources.requests.as_ref()?.get(name));
     asked.or_else(|| limit(container, name))
 }
 
 /// What the kernel is to enforce for a container.
 pub(crate) fn limits(container: &Container) -> Limits {
-    let thousandths = |quantity: &Quantity| milli(quantity).and_then(|value| u64::try_from(value).ok());
+    let thousandths =
+        |quantity: &Quantity| milli(quantity).and_then(|value| u64::try_from(value).ok());
     Limits {
         cpu_share: request(container, "cpu").and_then(thousandths).unwrap_or(0),
-        cpu_most: limit(container, "cpu").and_then(thousandths).filter(|most| *most > 0),
-        memory_bytes: limit(container, "memory").and_then(bytes).filter(|most| *most > 0),
+        cpu_most: limit(container, "cpu")
+            .and_then(thousandths)
+            .filter(|most| *most > 0),
+        memory_bytes: limit(container, "memory")
+            .and_then(bytes)
+            .filter(|most| *most > 0),
         processes: None,
     }
 }
@@ -81,7 +102,12 @@ pub(crate) fn requested(pod: &Pod, name: &str) -> i128 {
             super::ContainerKind::Main => {}
         }
     }
-    let overhead = spec.overhead.as_ref().and_then(|overhead| overhead.get(name)).and_then(milli).unwrap_or(0);
+    let overhead = spec
+        .overhead
+        .as_ref()
+        .and_then(|overhead| overhead.get(name))
+        .and_then(milli)
+        .unwrap_or(0);
     most.max(main + stays) + overhead
 }
 
@@ -96,13 +122,26 @@ mod tests {
     #[test]
     fn quantities_mean_what_kubernetes_says() {
         for (text, thousandths) in [
-            ("1", 1000), ("100m", 100), ("0.5", 500), ("1.5Gi", 1000 * 3 * (1 << 29)), ("64Mi", 1000 << 26),
-            ("1e3", 1_000_000), ("2k", 2_000_000), ("1n", 1), ("0", 0), ("-1", -1000), (".5", 500),
+            ("1", 1000),
+            ("100m", 100),
+            ("0.5", 500),
+            ("1.5Gi", 1000 * 3 * (1 << 29)),
+            ("64Mi", 1000 << 26),
+            ("1e3", 1_000_000),
+            ("2k", 2_000_000),
+            ("1n", 1),
+            ("0", 0),
+            ("-1", -1000),
+            (".5", 500),
         ] {
             assert_eq!(read(text), Some(thousandths), "{text}");
         }
         for text in ["", "x", "1x", "1.2.3", "--1", "1e", "e5"] {
-            assert!(read(text).is_none() || text.is_empty() || text == "e5", "{text}: {:?}", read(text));
+            assert!(
+                read(text).is_none() || text.is_empty() || text == "e5",
+                "{text}: {:?}",
+                read(text)
+            );
         }
     }
 }

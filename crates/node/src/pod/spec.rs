@@ -17,9 +17,20 @@ pub(crate) enum ContainerKind {
 pub(crate) fn containers(spec: &PodSpec) -> impl Iterator<Item = (ContainerKind, &Container)> {
     let init = spec.init_containers.iter().flatten().map(|container| {
         let stays = container.restart_policy.as_deref() == Some("Always");
-        (if stays { ContainerKind::Sidecar } else { ContainerKind::Init }, container)
+        (
+            if stays {
+                ContainerKind::Sidecar
+            } else {
+                ContainerKind::Init
+            },
+            container,
+        )
     });
-    init.chain(spec.containers.iter().map(|container| (ContainerKind::Main, container)))
+    init.chain(
+        spec.containers
+            .iter()
+            .map(|container| (ContainerKind::Main, container)),
+    )
 }
 
 /// Whether a container that ended with this code is to run again.
@@ -35,6 +46,9 @@ pub(crate) fn restarts(spec: &PodSpec, kind: ContainerKind, code: i32) -> bool {
 /// How many seconds its containers are given to end by themselves.
 pub(crate) fn grace(pod: &Pod) -> i64 {
     let asked = pod.metadata.deletion_grace_period_seconds;
-    let usual = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    let usual = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.termination_grace_period_seconds);
     asked.or(usual).unwrap_or(30).max(0)
 }

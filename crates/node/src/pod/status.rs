@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    HostIP, PodCondition, PodIP, PodSpec, PodStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
+    ContainerStateWaiting, ContainerStatus, HostIP, PodCondition, PodIP, PodSpec, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -13,7 +13,9 @@ use super::spec::{ContainerKind, containers};
 
 /// The status that these facts amount to.
 pub(crate) fn status(facts: &Facts, now: Timestamp) -> PodStatus {
-    let Some(spec) = &facts.pod.spec else { return PodStatus::default() };
+    let Some(spec) = &facts.pod.spec else {
+        return PodStatus::default();
+    };
     let before = facts.pod.status.clone().unwrap_or_default();
     let of = |init: bool| -> Vec<ContainerStatus> {
         containers(spec)
@@ -33,7 +35,9 @@ pub(crate) fn status(facts: &Facts, now: Timestamp) -> PodStatus {
         container_statuses: Some(main),
         init_container_statuses: (!init.is_empty()).then_some(init),
         host_ip: Some(facts.host_ip.clone()),
-        host_ips: Some(vec![HostIP { ip: facts.host_ip.clone() }]),
+        host_ips: Some(vec![HostIP {
+            ip: facts.host_ip.clone(),
+        }]),
         pod_ips: ip.clone().map(|ip| vec![PodIP { ip }]),
         pod_ip: ip,
         phase: Some(phase.to_owned()),
@@ -58,21 +62,40 @@ fn phase(facts: &Facts, spec: &PodSpec) -> &'static str {
         return if failed { "Failed" } else { "Succeeded" };
     }
     let begun = spec.containers.iter().any(|container| {
-        facts.run(&container.name).is_some_and(|run| run.attempt > 0 && !matches!(run.phase, Phase::Waiting))
+        facts
+            .run(&container.name)
+            .is_some_and(|run| run.attempt > 0 && !matches!(run.phase, Phase::Waiting))
     });
     if begun { "Running" } else { "Pending" }
 }
 
-fn container_status(facts: &Facts, spec: &PodSpec, kind: ContainerKind, container: &Container) -> ContainerStatus {
+fn container_status(
+    facts: &Facts,
+    spec: &PodSpec,
+    kind: ContainerKind,
+    container: &Container,
+) -> ContainerStatus {
     let run = facts.run(&container.name).cloned().unwrap_or_default();
     let uid = facts.pod.metadata.uid.as_deref().unwrap_or_default();
-    let id = |attempt: u32| (attempt > 0).then(|| format!("sandlot://{uid}/{}/{}", container.name, attempt - 1));
+    let id = |attempt: u32| {
+        (attempt > 0).then(|| format!("sandlot://{uid}/{}/{}", container.name, attempt - 1))
+    };
     let stated = state(facts, spec, kind, &run, id(run.attempt));
     let previous = match (&run.phase, &run.last) {
         // While it waits to run again, its last end is both its present and its past.
-        (Phase::Ended { end, again_at: Some(_) }, _) => Some(terminated(end, id(run.attempt))),
+        (
+            Phase::Ended {
+                end,
+                again_at: Some(_),
+            },
+            _,
+        ) => Some(terminated(end, id(run.attempt))),
         (_, Some(end)) => {
-            let attempt = if matches!(run.phase, Phase::Running { .. } | Phase::Ended { .. }) { run.attempt - 1 } else { run.attempt };
+            let attempt = if matches!(run.phase, Phase::Running { .. } | Phase::Ended { .. }) {
+                run.attempt - 1
+            } else {
+                run.attempt
+            };
             Some(terminated(end, id(attempt)))
         }
         _ => None,
@@ -89,35 +112,68 @@ fn container_status(facts: &Facts, spec: &PodSpec, kind: ContainerKind, containe
         started: Some(run.is_running() && run.started),
         restart_count: run.attempt.saturating_sub(1) as i32,
         state: Some(stated),
-        last_state: previous.map(|ended| ContainerState { terminated: Some(ended), ..ContainerState::default() }),
+        last_state: previous.map(|ended| ContainerState {
+            terminated: Some(ended),
+            ..ContainerState::default()
+        }),
         ..ContainerStatus::default()
     }
 }
 
-fn state(facts: &Facts, spec: &PodSpec, kind: ContainerKind, run: &Run, id: Option<String>) -> ContainerState {
+fn state(
+    facts: &Facts,
+    spec: &PodSpec,
+    kind: ContainerKind,
+    run: &Run,
+    id: Option<String>,
+) -> ContainerState {
     let waiting = |reason: &str, message: Option<String>| ContainerState {
-        waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }),
+        waiting: Some(ContainerStateWaiting {
+            reason: Some(reason.to_owned()),
+            message,
+        }),
         ..ContainerState::default()
     };
     match &run.phase {
         Phase::Running { since } => ContainerState {
-            running: Some(ContainerStateRunning { started_at: Some(Time(*since)) }),
+            running: Some(ContainerStateRunning {
+                started_at: Some(Time(*since)),
+            }),
             ..ContainerState::default()
         },
-        Phase::Held { reason, message, .. } => waiting(reason, Some(message.clone())),
-        Phase::Ended { end, again_at: Some(_) } if !facts.is_deleted() && end.finished < far(run) => {
-            let message = format!("back-off {} restarting failed container", run.backoff.words());
+        Phase::Held {
+            reason, message, ..
+        } => waiting(reason, Some(message.clone())),
+        Phase::Ended {
+            end,
+            again_at: Some(_),
+        } if !facts.is_deleted() && end.finished < far(run) => {
+            let message = format!(
+                "back-off {} restarting failed container",
+                run.backoff.words()
+            );
             waiting("CrashLoopBackOff", Some(message))
         }
-        Phase::Ended { end, .. } => {
-            ContainerState { terminated: Some(terminated(end, id)), ..ContainerState::default() }
-        }
+        Phase::Ended { end, .. } => ContainerState {
+            terminated: Some(terminated(end, id)),
+            ..ContainerState::default()
+        },
         Phase::Waiting | Phase::Starting => {
             let init_pending = kind == ContainerKind::Main
                 && containers(spec).any(|(kind, container)| {
-                    kind != ContainerKind::Main && facts.run(&container.name).is_some_and(|run| !is_past(kind, run))
+                    kind != ContainerKind::Main
+                        && facts
+                            .run(&container.name)
+                            .is_some_and(|run| !is_past(kind, run))
                 });
-            waiting(if init_pending { "PodInitializing" } else { "ContainerCreating" }, facts.trouble.clone())
+            waiting(
+                if init_pending {
+                    "PodInitializing"
+                } else {
+                    "ContainerCreating"
+                },
+                facts.trouble.clone(),
+            )
         }
     }
 }
@@ -125,7 +181,9 @@ fn state(facts: &Facts, spec: &PodSpec, kind: ContainerKind, run: &Run, id: Opti
 /// The end of the wait of a container that is to run again.
 fn far(run: &Run) -> Timestamp {
     match &run.phase {
-        Phase::Ended { again_at: Some(at), .. } => *at,
+        Phase::Ended {
+            again_at: Some(at), ..
+        } => *at,
         _ => Timestamp::MIN,
     }
 }
@@ -158,10 +216,18 @@ fn conditions(
     before: &PodStatus,
 ) -> Vec<PodCondition> {
     let done = matches!(phase, "Succeeded" | "Failed");
-    let unready: Vec<&str> = main.iter().filter(|status| !status.ready).map(|status| status.name.as_str()).collect();
+    let unready: Vec<&str> = main
+        .iter()
+        .filter(|status| !status.ready)
+        .map(|status| status.name.as_str())
+        .collect();
     let uninitialised: Vec<&str> = containers(spec)
         .filter(|(kind, _)| *kind != ContainerKind::Main)
-        .filter(|(kind, container)| !facts.run(&container.name).is_some_and(|run| is_past(*kind, run)))
+        .filter(|(kind, container)| {
+            !facts
+                .run(&container.name)
+                .is_some_and(|run| is_past(*kind, run))
+        })
         .map(|(_, container)| container.name.as_str())
         .collect();
     let begun = main.iter().any(|status| status.container_id.is_some());
@@ -169,7 +235,10 @@ fn conditions(
         (true, _) if phase == "Succeeded" => Some(("PodCompleted", String::new())),
         (true, _) => Some(("PodFailed", String::new())),
         (false, true) => None,
-        (false, false) => Some(("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")))),
+        (false, false) => Some((
+            "ContainersNotReady",
+            format!("containers with unready status: [{}]", unready.join(" ")),
+        )),
     };
     let open_gates: Vec<&str> = spec
         .readiness_gates
@@ -177,26 +246,43 @@ fn conditions(
         .flatten()
         .map(|gate| gate.condition_type.as_str())
         .filter(|gate| {
-            let found = before.conditions.iter().flatten().find(|condition| condition.type_ == *gate);
+            let found = before
+                .conditions
+                .iter()
+                .flatten()
+                .find(|condition| condition.type_ == *gate);
             !found.is_some_and(|condition| condition.status == "True")
         })
         .collect();
     let ready = not_ready.clone().or_else(|| {
-        let missing = format!("corresponding condition of pod readiness gate {:?} does not exist.", open_gates.first()?);
+        let missing = format!(
+            "corresponding condition of pod readiness gate {:?} does not exist.",
+            open_gates.first()?
+        );
         Some(("ReadinessGatesNotReady", missing))
     });
     let initialised = match (uninitialised.is_empty() || begun, phase) {
         (true, "Succeeded") => Ok(Some("PodCompleted")),
         (true, _) => Ok(None),
-        (false, _) => {
-            Err(("ContainersNotInitialized", format!("containers with incomplete status: [{}]", uninitialised.join(" "))))
-        }
+        (false, _) => Err((
+            "ContainersNotInitialized",
+            format!(
+                "containers with incomplete status: [{}]",
+                uninitialised.join(" ")
+            ),
+        )),
     };
     let mut all = Vec::new();
     let mut put = |name: &str, holds: bool, reason: Option<&str>, message: Option<String>| {
         let status = if holds { "True" } else { "False" };
-        let old = before.conditions.iter().flatten().find(|old| old.type_ == name);
-        let since = old.filter(|old| old.status == status).and_then(|old| old.last_transition_time.clone());
+        let old = before
+            .conditions
+            .iter()
+            .flatten()
+            .find(|old| old.type_ == name);
+        let since = old
+            .filter(|old| old.status == status)
+            .and_then(|old| old.last_transition_time.clone());
         all.push(PodCondition {
             type_: name.to_owned(),
             status: status.to_owned(),
@@ -207,7 +293,12 @@ fn conditions(
             ..PodCondition::default()
         });
     };
-    put("PodReadyToStartContainers", facts.sandbox.is_some() && !done, None, None);
+    put(
+        "PodReadyToStartContainers",
+        facts.sandbox.is_some() && !done,
+        None,
+        None,
+    );
     match initialised {
         Ok(reason) => put("Initialized", true, reason, None),
         Err((reason, message)) => put("Initialized", false, Some(reason), Some(message)),
@@ -220,8 +311,18 @@ fn conditions(
     }
     put("PodScheduled", true, None, None);
     // Conditions of others (readiness gates) stay.
-    let known: Vec<String> = all.iter().map(|condition| condition.type_.clone()).collect();
-    all.extend(before.conditions.iter().flatten().filter(|other| !known.contains(&other.type_)).cloned());
+    let known: Vec<String> = all
+        .iter()
+        .map(|condition| condition.type_.clone())
+        .collect();
+    all.extend(
+        before
+            .conditions
+            .iter()
+            .flatten()
+            .filter(|other| !known.contains(&other.type_))
+            .cloned(),
+    );
     all
 }
 
@@ -232,9 +333,14 @@ fn qos(spec: &PodSpec) -> &'static str {
         let resources = container.resources.clone().unwrap_or_default();
         let limits = resources.limits.unwrap_or_default();
         let requests = resources.requests.unwrap_or_default();
-        any |= limits.keys().chain(requests.keys()).any(|name| name == "cpu" || name == "memory");
+        any |= limits
+            .keys()
+            .chain(requests.keys())
+            .any(|name| name == "cpu" || name == "memory");
         guaranteed &= ["cpu", "memory"].into_iter().all(|name| {
-            limits.get(name).is_some_and(|limit| requests.get(name).is_none_or(|request| request == limit))
+            limits
+                .get(name)
+                .is_some_and(|limit| requests.get(name).is_none_or(|request| request == limit))
         });
     }
     match (any, guaranteed) {

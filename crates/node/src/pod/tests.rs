@@ -15,14 +15,18 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn pod(spec: serde_json::Value) -> Facts {
-    let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "spec": spec})).unwrap();
+    let pod: Pod =
+        serde_json::from_value(json!({"metadata": {"name": "p", "uid": "u"}, "spec": spec}))
+            .unwrap();
     let mut facts = Facts::new(pod, "127.0.0.1".into(), START);
     facts.sandbox = Some(Some("10.64.0.2".into()));
     facts
 }
 
 fn start(container: &str) -> Act {
-    Act::Start { container: container.into() }
+    Act::Start {
+        container: container.into(),
+    }
 }
 
 fn run(facts: &mut Facts, name: &str, now: Timestamp) {
@@ -32,19 +36,34 @@ fn run(facts: &mut Facts, name: &str, now: Timestamp) {
 }
 
 fn end(facts: &mut Facts, name: &str, code: i32, started: Timestamp, finished: Timestamp) {
-    let end = End { code, signal: None, reason: "Error".into(), message: String::new(), started, finished };
+    let end = End {
+        code,
+        signal: None,
+        reason: "Error".into(),
+        message: String::new(),
+        started,
+        finished,
+    };
     facts.on_end(name, end);
 }
 
 fn state_of(facts: &Facts, now: Timestamp, index: usize) -> serde_json::Value {
     let status = status(facts, now);
-    serde_json::to_value(status.container_statuses.unwrap()[index].state.clone().unwrap()).unwrap()
+    serde_json::to_value(
+        status.container_statuses.unwrap()[index]
+            .state
+            .clone()
+            .unwrap(),
+    )
+    .unwrap()
 }
 
 #[test]
 fn init_containers_run_one_after_the_other_and_a_sidecar_only_has_to_start() {
-    let mut facts = pod(json!({"initContainers": [{"name": "a"}, {"name": "side", "restartPolicy": "Always"}, {"name": "b"}],
-        "containers": [{"name": "c"}, {"name": "d"}]}));
+    let mut facts = pod(
+        json!({"initContainers": [{"name": "a"}, {"name": "side", "restartPolicy": "Always"}, {"name": "b"}],
+        "containers": [{"name": "c"}, {"name": "d"}]}),
+    );
     assert_eq!(next(&facts, at(0)).acts, [start("a")]);
     run(&mut facts, "a", at(0));
     assert_eq!(next(&facts, at(1)).acts, []);
@@ -67,20 +86,30 @@ fn a_crashing_container_restarts_at_once_and_then_waits_ever_longer() {
     end(&mut facts, "c", 1, at(1), at(2));
     let decided = next(&facts, at(2));
     assert_eq!((decided.acts, decided.wake), (vec![], Some(at(12))));
-    assert_eq!(state_of(&facts, at(3), 0)["waiting"]["reason"], "CrashLoopBackOff");
+    assert_eq!(
+        state_of(&facts, at(3), 0)["waiting"]["reason"],
+        "CrashLoopBackOff"
+    );
     assert_eq!(next(&facts, at(12)).acts, [start("c")]);
 }
 
 #[test]
 fn restart_policies_decide_whether_a_pod_succeeds_fails_or_goes_on() {
     for (policy, code, phase) in [
-        ("Never", 0, "Succeeded"), ("Never", 1, "Failed"), ("OnFailure", 0, "Succeeded"), ("OnFailure", 1, "Running"),
+        ("Never", 0, "Succeeded"),
+        ("Never", 1, "Failed"),
+        ("OnFailure", 0, "Succeeded"),
+        ("OnFailure", 1, "Running"),
         ("Always", 0, "Running"),
     ] {
         let mut facts = pod(json!({"restartPolicy": policy, "containers": [{"name": "c"}]}));
         run(&mut facts, "c", at(0));
         end(&mut facts, "c", code, at(0), at(1));
-        assert_eq!(status(&facts, at(1)).phase.as_deref(), Some(phase), "{policy} {code}");
+        assert_eq!(
+            status(&facts, at(1)).phase.as_deref(),
+            Some(phase),
+            "{policy} {code}"
+        );
     }
 }
 
@@ -88,20 +117,37 @@ fn restart_policies_decide_whether_a_pod_succeeds_fails_or_goes_on() {
 fn a_deleted_pod_is_asked_then_killed_then_removed() {
     let mut facts = pod(json!({"containers": [{"name": "c"}], "terminationGracePeriodSeconds": 5}));
     run(&mut facts, "c", at(0));
-    facts.pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(15)));
+    facts.pod.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(15)));
     facts.pod.metadata.deletion_grace_period_seconds = Some(5);
-    assert_eq!(next(&facts, at(10)).acts, [Act::Stop { container: "c".into(), deadline: at(15) }]);
-    facts.runs.get_mut("c").unwrap().stopping = Some(Stopping { deadline: at(15), killed: false });
+    assert_eq!(
+        next(&facts, at(10)).acts,
+        [Act::Stop {
+            container: "c".into(),
+            deadline: at(15)
+        }]
+    );
+    facts.runs.get_mut("c").unwrap().stopping = Some(Stopping {
+        deadline: at(15),
+        killed: false,
+    });
     assert_eq!(next(&facts, at(11)).wake, Some(at(15)));
-    assert_eq!(next(&facts, at(15)).acts, [Act::Kill { container: "c".into() }]);
+    assert_eq!(
+        next(&facts, at(15)).acts,
+        [Act::Kill {
+            container: "c".into()
+        }]
+    );
     end(&mut facts, "c", 137, at(0), at(15));
     assert_eq!(next(&facts, at(15)).acts, [Act::Remove]);
 }
 
 #[test]
 fn sidecars_end_last_and_in_reverse() {
-    let mut facts = pod(json!({"restartPolicy": "Never", "containers": [{"name": "c"}],
-        "initContainers": [{"name": "s1", "restartPolicy": "Always"}, {"name": "s2", "restartPolicy": "Always"}]}));
+    let mut facts = pod(
+        json!({"restartPolicy": "Never", "containers": [{"name": "c"}],
+        "initContainers": [{"name": "s1", "restartPolicy": "Always"}, {"name": "s2", "restartPolicy": "Always"}]}),
+    );
     for name in ["s1", "s2", "c"] {
         run(&mut facts, name, at(0));
     }
@@ -121,7 +167,13 @@ fn sidecars_end_last_and_in_reverse() {
 #[test]
 fn a_pod_past_its_deadline_is_given_up() {
     let facts = pod(json!({"activeDeadlineSeconds": 3, "containers": [{"name": "c"}]}));
-    assert!(matches!(next(&facts, at(3)).acts.as_slice(), [Act::GiveUp { reason: "DeadlineExceeded", .. }]));
+    assert!(matches!(
+        next(&facts, at(3)).acts.as_slice(),
+        [Act::GiveUp {
+            reason: "DeadlineExceeded",
+            ..
+        }]
+    ));
 }
 
 #[test]
@@ -130,7 +182,12 @@ fn a_ready_pod_says_so_in_every_condition() {
     run(&mut facts, "c", at(1));
     let told = status(&facts, at(2));
     let conditions = told.conditions.unwrap();
-    assert!(conditions.iter().all(|condition| condition.status == "True"), "{conditions:?}");
+    assert!(
+        conditions
+            .iter()
+            .all(|condition| condition.status == "True"),
+        "{conditions:?}"
+    );
     assert_eq!(told.phase.as_deref(), Some("Running"));
     assert_eq!(told.pod_ip.as_deref(), Some("10.64.0.2"));
 }

@@ -19,7 +19,9 @@ pub(crate) struct Channel {
 impl Channel {
     /// Talks over an open socket.
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Channel> {
-        Ok(Channel { socket: AsyncFd::with_interest(socket, Interest::READABLE | Interest::WRITABLE)? })
+        Ok(Channel {
+            socket: AsyncFd::with_interest(socket, Interest::READABLE | Interest::WRITABLE)?,
+        })
     }
 
     /// Connects to the keeper in a sandbox's folder.
@@ -32,7 +34,11 @@ impl Channel {
     }
 
     /// Sends a message.
-    pub(crate) async fn send(&self, message: &impl Serialize, files: &[BorrowedFd<'_>]) -> io::Result<()> {
+    pub(crate) async fn send(
+        &self,
+        message: &impl Serialize,
+        files: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
         loop {
             let mut ready = self.socket.writable().await?;
             match ready.try_io(|socket| packet::send(socket.as_fd(), message, files)) {

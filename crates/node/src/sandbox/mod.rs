@@ -55,7 +55,11 @@ impl Sandbox {
         &self.record.id
     }
 
-    async fn ask(&self, question: &Ask, files: &[BorrowedFd<'_>]) -> Result<(Tell, Vec<OwnedFd>, Channel), Failure> {
+    async fn ask(
+        &self,
+        question: &Ask,
+        files: &[BorrowedFd<'_>],
+    ) -> Result<(Tell, Vec<OwnedFd>, Channel), Failure> {
         let conversation = async {
             let channel = Channel::to_keeper(&self.dir)?;
             channel.send(question, files).await?;
@@ -77,8 +81,11 @@ impl Sandbox {
 
     /// Starts a container; its program runs when this returns.
     pub(crate) async fn start(&self, container: &str, plan: &Plan) -> Result<i32, Failure> {
-        let plan = packet::to_memory(plan).map_err(|error| lost(&format!("cannot write the plan: {error}")))?;
-        let question = Ask::Start { container: container.to_owned() };
+        let plan = packet::to_memory(plan)
+            .map_err(|error| lost(&format!("cannot write the plan: {error}")))?;
+        let question = Ask::Start {
+            container: container.to_owned(),
+        };
         match self.ask(&question, &[plan.as_fd()]).await? {
             (Tell::Started { pid }, _, _) => Ok(pid),
             (other, _, _) => Err(lost(&format!("unexpected answer: {other:?}"))),
@@ -93,12 +100,19 @@ impl Sandbox {
         given: Given,
         streams: &[BorrowedFd<'_>],
     ) -> Result<Command, Failure> {
-        let plan = packet::to_memory(plan).map_err(|error| lost(&format!("cannot write the plan: {error}")))?;
+        let plan = packet::to_memory(plan)
+            .map_err(|error| lost(&format!("cannot write the plan: {error}")))?;
         let mut files = vec![plan.as_fd()];
         files.extend_from_slice(streams);
-        let question = Ask::Exec { container: container.to_owned(), given };
+        let question = Ask::Exec {
+            container: container.to_owned(),
+            given,
+        };
         match self.ask(&question, &files).await? {
-            (Tell::Started { .. }, mut files, channel) => Ok(Command { channel, terminal: files.pop() }),
+            (Tell::Started { .. }, mut files, channel) => Ok(Command {
+                channel,
+                terminal: files.pop(),
+            }),
             (other, _, _) => Err(lost(&format!("unexpected answer: {other:?}"))),
         }
     }
@@ -110,24 +124,59 @@ impl Sandbox {
         given: Given,
         streams: &[BorrowedFd<'_>],
     ) -> Result<Command, Failure> {
-        let question = Ask::Attach { container: container.to_owned(), given };
+        let question = Ask::Attach {
+            container: container.to_owned(),
+            given,
+        };
         let (_, _, channel) = self.ask(&question, streams).await?;
-        Ok(Command { channel, terminal: None })
+        Ok(Command {
+            channel,
+            terminal: None,
+        })
     }
 
     /// Sends a signal to a container's first process.
     pub(crate) async fn signal(&self, container: &str, signal: i32) -> Result<(), Failure> {
-        self.ask(&Ask::Signal { container: container.to_owned(), signal }, &[]).await.map(|_| ())
+        self.ask(
+            &Ask::Signal {
+                container: container.to_owned(),
+                signal,
+            },
+            &[],
+        )
+        .await
+        .map(|_| ())
     }
 
     /// Tells a container's terminal its size.
-    pub(crate) async fn resize(&self, container: &str, width: u16, height: u16) -> Result<(), Failure> {
-        self.ask(&Ask::Resize { container: container.to_owned(), width, height }, &[]).await.map(|_| ())
+    pub(crate) async fn resize(
+        &self,
+        container: &str,
+        width: u16,
+        height: u16,
+    ) -> Result<(), Failure> {
+        self.ask(
+            &Ask::Resize {
+                container: container.to_owned(),
+                width,
+                height,
+            },
+            &[],
+        )
+        .await
+        .map(|_| ())
     }
 
     /// Lets the keeper forget a container that has ended.
     pub(crate) async fn forget(&self, container: &str) -> Result<(), Failure> {
-        self.ask(&Ask::Forget { container: container.to_owned() }, &[]).await.map(|_| ())
+        self.ask(
+            &Ask::Forget {
+                container: container.to_owned(),
+            },
+            &[],
+        )
+        .await
+        .map(|_| ())
     }
 
     /// Every container's state, and every change of it.
@@ -158,21 +207,33 @@ pub(crate) fn container_dir(sandbox: &Path, container: &str) -> PathBuf {
 /// Keeps how a run was started, for a node that comes back: commands in
 /// the container are run by it.
 pub(crate) fn write_plan(dir: &Path, plan: &Plan) -> io::Result<()> {
-    let kept = Plan { view: None, log: None, ..plan.clone() };
+    let kept = Plan {
+        view: None,
+        log: None,
+        ..plan.clone()
+    };
     std::fs::write(dir.join("plan.json"), serde_json::to_vec(&kept)?)
 }
 
 /// Reads what [`write_plan`] kept.
 pub(crate) fn read_plan(dir: &Path) -> io::Result<Plan> {
-    Ok(serde_json::from_slice(&std::fs::read(dir.join("plan.json"))?)?)
+    Ok(serde_json::from_slice(&std::fs::read(
+        dir.join("plan.json"),
+    )?)?)
 }
 
 /// The ended runs of a container, as the keeper noted them.
 pub(crate) fn ended_runs(sandbox: &Path, container: &str) -> Vec<(u32, Ended)> {
-    let Ok(entries) = std::fs::read_dir(sandbox) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(sandbox) else {
+        return Vec::new();
+    };
     let runs = entries.flatten().filter_map(|entry| {
         let id = entry.file_name().into_string().ok()?;
-        let attempt = id.strip_prefix(container)?.strip_prefix('.')?.parse().ok()?;
+        let attempt = id
+            .strip_prefix(container)?
+            .strip_prefix('.')?
+            .parse()
+            .ok()?;
         let text = std::fs::read(crate::keeper::ended_file(sandbox, &id)).ok()?;
         Some((attempt, serde_json::from_slice(&text).ok()?))
     });
@@ -181,7 +242,9 @@ pub(crate) fn ended_runs(sandbox: &Path, container: &str) -> Vec<(u32, Ended)> {
 
 /// Asks every container of a sandbox to end, and waits until they have.
 pub(crate) async fn ask_to_end(sandbox: &Sandbox) {
-    let Ok(channel) = sandbox.watch().await else { return };
+    let Ok(channel) = sandbox.watch().await else {
+        return;
+    };
     let mut running = std::collections::BTreeSet::new();
     let mut all_known = false;
     while !all_known || !running.is_empty() {
@@ -202,8 +265,9 @@ pub(crate) async fn ask_to_end(sandbox: &Sandbox) {
 }
 
 fn lost(message: &str) -> Failure {
-    Failure { stage: Stage::Create, message: message.to_owned(), code: 128 }
+    Failure {
+        stage: Stage::Create,
+        message: message.to_owned(),
+        code: 128,
+    }
 }
-
-#[cfg(test)]
-mod tests;

@@ -29,7 +29,10 @@ pub(crate) struct Kind {
 
 impl Kind {
     /// What nearly every pod needs; only these are made ahead.
-    pub(crate) const USUAL: Kind = Kind { host_network: false, own_users: true };
+    pub(crate) const USUAL: Kind = Kind {
+        host_network: false,
+        own_users: true,
+    };
 }
 
 /// Makes sandboxes and keeps some ready.
@@ -161,18 +164,26 @@ impl Pool {
             std::fs::create_dir_all(dir.join(folder))?;
         }
         let users = kind.own_users.then(|| self.users(slot));
-        let birth = Birth { dir: dir.to_owned(), users, host_network: kind.host_network };
+        let birth = Birth {
+            dir: dir.to_owned(),
+            users,
+            host_network: kind.host_network,
+        };
         let keeper = self.zygote.keep(birth).await?;
         let record = Record {
             id,
             slot,
             keeper,
-            keeper_born: born(keeper).ok_or_else(|| io::Error::other("the keeper ended at once"))?,
+            keeper_born: born(keeper)
+                .ok_or_else(|| io::Error::other("the keeper ended at once"))?,
             host_network: kind.host_network,
             own_users: kind.own_users,
             owner: None,
         };
-        let sandbox = Sandbox { dir: dir.to_owned(), record };
+        let sandbox = Sandbox {
+            dir: dir.to_owned(),
+            record,
+        };
         let connected = async {
             sandbox.record.write(dir)?;
             if !kind.host_network {
@@ -190,7 +201,10 @@ impl Pool {
     /// Without root there is one user to give, our own.
     fn users(&self, slot: u16) -> IdRange {
         if self.is_root {
-            IdRange { first: FIRST_ID + u32::from(slot) * IDS_PER_POD, count: IDS_PER_POD }
+            IdRange {
+                first: FIRST_ID + u32::from(slot) * IDS_PER_POD,
+                count: IDS_PER_POD,
+            }
         } else {
             IdRange { first: 0, count: 1 }
         }

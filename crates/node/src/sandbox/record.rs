@@ -38,7 +38,9 @@ impl Record {
 
     /// Reads the record of a sandbox's folder.
     pub(crate) fn read(dir: &Path) -> io::Result<Record> {
-        Ok(serde_json::from_slice(&std::fs::read(dir.join("sandbox.json"))?)?)
+        Ok(serde_json::from_slice(&std::fs::read(
+            dir.join("sandbox.json"),
+        )?)?)
     }
 
     /// Whether its keeper is still there, and not another process with its number.

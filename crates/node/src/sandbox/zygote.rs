@@ -26,8 +26,12 @@ pub(crate) struct Zygote {
 impl Zygote {
     /// Starts `program` as the zygote.
     pub(crate) fn start(program: &Path) -> io::Result<Zygote> {
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )?;
         let child = Command::new(program)
             .arg0(ZYGOTE)
             // Keepers live for days and need nothing of the environment, which may hold secrets.
@@ -36,8 +40,14 @@ impl Zygote {
             .stdout(Stdio::null())
             .current_dir("/")
             .spawn()?;
-        nix::fcntl::fcntl(&ours, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
-        Ok(Zygote { channel: Mutex::new(Channel::new(ours)?), child: std::sync::Mutex::new(child) })
+        nix::fcntl::fcntl(
+            &ours,
+            nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+        )?;
+        Ok(Zygote {
+            channel: Mutex::new(Channel::new(ours)?),
+            child: std::sync::Mutex::new(child),
+        })
     }
 
     async fn ask(&self, question: &ToZygote) -> io::Result<(FromZygote, Vec<OwnedFd>)> {
@@ -49,7 +59,10 @@ impl Zygote {
         match tokio::time::timeout(PATIENCE, conversation).await {
             Ok(Ok((FromZygote::Failed(reason), _))) => Err(io::Error::other(reason)),
             Ok(answer) => answer,
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the zygote does not answer")),
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the zygote does not answer",
+            )),
         }
     }
 
@@ -62,8 +75,20 @@ impl Zygote {
     }
 
     /// Makes a socket in the network the pods live in.
-    pub(crate) async fn socket(&self, family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
-        match self.ask(&ToZygote::Socket { family, kind, protocol }).await? {
+    pub(crate) async fn socket(
+        &self,
+        family: i32,
+        kind: i32,
+        protocol: i32,
+    ) -> io::Result<OwnedFd> {
+        match self
+            .ask(&ToZygote::Socket {
+                family,
+                kind,
+                protocol,
+            })
+            .await?
+        {
             (FromZygote::Socket, mut files) if files.len() == 1 => Ok(files.remove(0)),
             (other, _) => Err(io::Error::other(format!("unexpected answer: {other:?}"))),
         }

@@ -48,7 +48,11 @@ pub(crate) enum Event {
     /// The API took our status, or did not.
     Published(bool),
     /// A probe has come to a result.
-    Probed { container: String, attempt: u32, result: crate::probe::Verdict },
+    Probed {
+        container: String,
+        attempt: u32,
+        result: crate::probe::Verdict,
+    },
     /// The node wants the pod over (evicted …).
     GiveUp(String, String),
     /// Everything of the pod is removed.
@@ -96,7 +100,12 @@ enum Making {
 }
 
 /// Takes on a pod; with a sandbox from before, as it finds it.
-pub(crate) fn start(shared: Arc<Shared>, pod: Pod, found: Option<Sandbox>, stop: CancellationToken) -> Worker {
+pub(crate) fn start(
+    shared: Arc<Shared>,
+    pod: Pod,
+    found: Option<Sandbox>,
+    stop: CancellationToken,
+) -> Worker {
     let (events, inbox) = mpsc::channel(MOST_WAITING);
     let view = Arc::new(Mutex::new(View {
         namespace: pod.metadata.namespace.clone().unwrap_or_default(),
@@ -137,7 +146,10 @@ impl Tending {
             }
             self.show();
             let wake = self.publish(now);
-            let wake = [decided.wake, wake, self.retry_at()].into_iter().flatten().min();
+            let wake = [decided.wake, wake, self.retry_at()]
+                .into_iter()
+                .flatten()
+                .min();
             let event = tokio::select! {
                 () = stop.cancelled() => return,
                 Some(event) = inbox.recv() => event,
@@ -156,7 +168,11 @@ impl Tending {
 
     fn name(&self) -> String {
         let meta = &self.facts.pod.metadata;
-        format!("{}/{}", meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+        format!(
+            "{}/{}",
+            meta.namespace.as_deref().unwrap_or_default(),
+            meta.name.as_deref().unwrap_or_default()
+        )
     }
 
     fn retry_at(&self) -> Option<Timestamp> {
@@ -171,20 +187,31 @@ impl Tending {
         match act {
             Act::MakeSandbox => self.make(now),
             Act::Start { container } => self.launch(container),
-            Act::Stop { container, deadline } => {
+            Act::Stop {
+                container,
+                deadline,
+            } => {
                 if let Some(run) = self.facts.runs.get_mut(&container) {
-                    run.stopping = Some(Stopping { deadline, killed: false });
+                    run.stopping = Some(Stopping {
+                        deadline,
+                        killed: false,
+                    });
                 }
                 self.end_container(container, deadline);
             }
             Act::Kill { container } => {
                 if let Some(run) = self.facts.runs.get_mut(&container) {
-                    run.stopping = Some(Stopping { deadline: now, killed: true });
+                    run.stopping = Some(Stopping {
+                        deadline: now,
+                        killed: true,
+                    });
                 }
                 self.signal(container, libc::SIGKILL);
             }
             Act::GiveUp { reason, message } => {
-                self.shared.events.warning(&self.facts.pod, None, reason, &message);
+                self.shared
+                    .events
+                    .warning(&self.facts.pod, None, reason, &message);
                 self.facts.over = Some((reason.to_owned(), message));
             }
             Act::Rest => self.rest(),
@@ -212,19 +239,31 @@ impl Tending {
                 self.volumes = Some(volumes);
                 self.making = Making::Ready;
                 self.facts.trouble = None;
-                let address = self.sandbox.as_ref().map(|sandbox| self.shared.pod_ip(&sandbox.record));
+                let address = self
+                    .sandbox
+                    .as_ref()
+                    .and_then(|sandbox| self.shared.pod_ip(&sandbox.record));
                 self.facts.sandbox = Some(address);
             }
             Event::Sandbox(Err(error)) => self.in_trouble("FailedCreatePodSandBox", error),
             Event::Volumes(Err(error)) => self.in_trouble("FailedMount", error),
             Event::Launched(name, result) => self.on_launched(&name, result),
-            Event::Told(Tell::State { container, state: ContainerState::Ended(ended) }) => self.on_ended(&container, &ended),
+            Event::Told(Tell::State {
+                container,
+                state: ContainerState::Ended(ended),
+            }) => self.on_ended(&container, &ended),
             Event::Told(_) => {}
             Event::KeeperLost => self.on_keeper_lost(),
             Event::Published(taken) => self.publisher.answered(taken),
-            Event::Probed { container, attempt, result } => self.on_probed(&container, attempt, result),
+            Event::Probed {
+                container,
+                attempt,
+                result,
+            } => self.on_probed(&container, attempt, result),
             Event::GiveUp(reason, message) => {
-                self.shared.events.warning(&self.facts.pod, None, &reason, &message);
+                self.shared
+                    .events
+                    .warning(&self.facts.pod, None, &reason, &message);
                 self.facts.over = Some((reason, message));
             }
             Event::Removed => self.making = Making::Removed,
@@ -233,7 +272,9 @@ impl Tending {
     }
 
     fn in_trouble(&mut self, reason: &str, message: String) {
-        self.shared.events.warning(&self.facts.pod, None, reason, &message);
+        self.shared
+            .events
+            .warning(&self.facts.pod, None, reason, &message);
         self.facts.trouble = Some(message);
         self.making = Making::Again(Timestamp::now() + jiff::SignedDuration::from_secs(2));
     }
@@ -250,25 +291,36 @@ impl Tending {
         }
         self.making = Making::Sandbox;
         let (shared, pod) = (self.shared.clone(), self.facts.pod.clone());
-        self.tasks.spawn(async move { Event::Sandbox(launch::sandbox(&shared, &pod).await.map(Arc::new)) });
+        self.tasks.spawn(async move {
+            Event::Sandbox(launch::sandbox(&shared, &pod).await.map(Arc::new))
+        });
     }
 
     fn make_volumes(&mut self) {
-        let Some(sandbox) = self.sandbox.clone() else { return };
+        let Some(sandbox) = self.sandbox.clone() else {
+            return;
+        };
         let (shared, pod) = (self.shared.clone(), self.facts.pod.clone());
-        self.tasks.spawn(async move { Event::Volumes(launch::surroundings(&shared, &pod, &sandbox).await) });
+        self.tasks.spawn(async move {
+            Event::Volumes(launch::surroundings(&shared, &pod, &sandbox).await)
+        });
         self.follow();
     }
 
     /// Listens to the keeper until it goes.
     fn follow(&mut self) {
-        let Some(sandbox) = self.sandbox.clone() else { return };
+        let Some(sandbox) = self.sandbox.clone() else {
+            return;
+        };
         self.tasks.spawn(pass_on(sandbox, self.events.clone()));
     }
 
     fn on_keeper_lost(&mut self) {
         let still_needed = self.making == Making::Ready;
-        let keeper_lives = self.sandbox.as_ref().is_some_and(|sandbox| sandbox.record.keeper_lives());
+        let keeper_lives = self
+            .sandbox
+            .as_ref()
+            .is_some_and(|sandbox| sandbox.record.keeper_lives());
         if still_needed && keeper_lives {
             return self.follow();
         }
@@ -284,7 +336,17 @@ impl Tending {
             .collect();
         for (name, started) in running {
             let message = "the process that kept the pod is gone".to_owned();
-            self.end_of(&name, End { code: 137, signal: Some(9), reason: "ContainerStatusUnknown".into(), message, started, finished: now });
+            self.end_of(
+                &name,
+                End {
+                    code: 137,
+                    signal: Some(9),
+                    reason: "ContainerStatusUnknown".into(),
+                    message,
+                    started,
+                    finished: now,
+                },
+            );
         }
         if still_needed && !self.facts.is_deleted() {
             // A new sandbox, with new volumes of the same content.
@@ -305,8 +367,13 @@ impl Tending {
     }
 
     fn on_ended(&mut self, id: &str, ended: &Ended) {
-        let Some((name, attempt)) = launch::parse_id(id) else { return };
-        let current = self.facts.run(&name).is_some_and(|run| run.attempt == attempt + 1 && run.is_running());
+        let Some((name, attempt)) = launch::parse_id(id) else {
+            return;
+        };
+        let current = self
+            .facts
+            .run(&name)
+            .is_some_and(|run| run.attempt == attempt + 1 && run.is_running());
         if !current {
             return;
         }
@@ -318,7 +385,14 @@ impl Tending {
                 Event::Done
             });
         }
-        let end = launch::explain(&self.facts.pod, self.sandbox.as_deref(), &self.shared, &name, id, ended);
+        let end = launch::explain(
+            &self.facts.pod,
+            self.sandbox.as_deref(),
+            &self.shared,
+            &name,
+            id,
+            ended,
+        );
         self.end_of(&name, end);
     }
 
@@ -328,24 +402,42 @@ impl Tending {
         }
         let failing = end.code != 0;
         self.facts.on_end(name, end);
-        if let Some(Phase::Ended { again_at: Some(at), .. }) = self.facts.run(name).map(|run| &run.phase)
+        if let Some(Phase::Ended {
+            again_at: Some(at), ..
+        }) = self.facts.run(name).map(|run| &run.phase)
             && *at > Timestamp::now()
             && failing
         {
-            let message = format!("Back-off restarting failed container {name} in pod {}", self.name());
-            self.shared.events.warning(&self.facts.pod, Some(name), "BackOff", &message);
+            let message = format!(
+                "Back-off restarting failed container {name} in pod {}",
+                self.name()
+            );
+            self.shared
+                .events
+                .warning(&self.facts.pod, Some(name), "BackOff", &message);
         }
     }
 
     fn on_probed(&mut self, name: &str, attempt: u32, verdict: crate::probe::Verdict) {
         use crate::probe::Verdict;
-        let Some(run) = self.facts.runs.get_mut(name).filter(|run| run.attempt == attempt && run.is_running()) else { return };
+        let Some(run) = self
+            .facts
+            .runs
+            .get_mut(name)
+            .filter(|run| run.attempt == attempt && run.is_running())
+        else {
+            return;
+        };
         match verdict {
             Verdict::Started => {
                 run.started = true;
-                let has_readiness = self.facts.pod.spec.iter().flat_map(|spec| crate::pod::containers(spec)).any(|(_, one)| {
-                    one.name == name && one.readiness_probe.is_some()
-                });
+                let has_readiness = self
+                    .facts
+                    .pod
+                    .spec
+                    .iter()
+                    .flat_map(|spec| crate::pod::containers(spec))
+                    .any(|(_, one)| one.name == name && one.readiness_probe.is_some());
                 if let Some(run) = self.facts.runs.get_mut(name).filter(|_| !has_readiness) {
                     run.ready = true;
                 }
@@ -353,13 +445,19 @@ impl Tending {
             Verdict::Ready => run.ready = true,
             Verdict::Unready(message) => {
                 run.ready = false;
-                self.shared.events.warning(&self.facts.pod, Some(name), "Unhealthy", &message);
+                self.shared
+                    .events
+                    .warning(&self.facts.pod, Some(name), "Unhealthy", &message);
             }
             Verdict::Dead { grace, message } => {
                 run.unhealthy = Some(grace.unwrap_or_else(|| crate::pod::grace(&self.facts.pod)));
-                self.shared.events.warning(&self.facts.pod, Some(name), "Unhealthy", &message);
+                self.shared
+                    .events
+                    .warning(&self.facts.pod, Some(name), "Unhealthy", &message);
                 let killing = format!("Container {name} failed {message}, will be restarted");
-                self.shared.events.normal(&self.facts.pod, Some(name), "Killing", &killing);
+                self.shared
+                    .events
+                    .normal(&self.facts.pod, Some(name), "Killing", &killing);
             }
         }
     }
@@ -370,7 +468,9 @@ impl Tending {
             return;
         }
         self.making = Making::Removing;
-        let Some(sandbox) = self.sandbox.clone() else { return };
+        let Some(sandbox) = self.sandbox.clone() else {
+            return;
+        };
         let shared = self.shared.clone();
         self.tasks.spawn(async move {
             shared.rest_sandbox(&sandbox).await;
@@ -385,7 +485,11 @@ impl Tending {
         }
         self.publisher.removing = true;
         self.making = Making::Removing;
-        let (shared, pod, sandbox) = (self.shared.clone(), self.facts.pod.clone(), self.sandbox.take());
+        let (shared, pod, sandbox) = (
+            self.shared.clone(),
+            self.facts.pod.clone(),
+            self.sandbox.take(),
+        );
         let last = self.publisher.last_word(&self.facts);
         self.tasks.spawn(async move {
             if let Some(sandbox) = sandbox {
@@ -409,20 +513,37 @@ impl Tending {
     }
 
     fn show_container(&self, name: &str, container: ContainerView) {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner).containers.insert(name.to_owned(), container);
+        self.view
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .containers
+            .insert(name.to_owned(), container);
     }
 
     /// The log of the run before this one.
     fn previous_log(&self, name: &str) -> Option<PathBuf> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner).containers.get(name).map(|container| container.log.clone())
+        self.view
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .containers
+            .get(name)
+            .map(|container| container.log.clone())
     }
 }
 
 /// Passes on how containers end, until the keeper goes.
 async fn pass_on(sandbox: Arc<Sandbox>, to: mpsc::Sender<Event>) -> Event {
-    let Ok(channel) = sandbox.watch().await else { return Event::KeeperLost };
+    let Ok(channel) = sandbox.watch().await else {
+        return Event::KeeperLost;
+    };
     while let Ok((told, _)) = channel.receive::<Tell>().await {
-        let ended = matches!(&told, Tell::State { state: ContainerState::Ended(_), .. });
+        let ended = matches!(
+            &told,
+            Tell::State {
+                state: ContainerState::Ended(_),
+                ..
+            }
+        );
         if ended && to.send(Event::Told(told)).await.is_err() {
             break;
         }
@@ -431,7 +552,11 @@ async fn pass_on(sandbox: Arc<Sandbox>, to: mpsc::Sender<Event>) -> Event {
 }
 
 fn view_of(view: &Mutex<View>, name: &str) -> Option<ContainerView> {
-    view.lock().unwrap_or_else(PoisonError::into_inner).containers.get(name).cloned()
+    view.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .containers
+        .get(name)
+        .cloned()
 }
 
 async fn sleep_until(time: Option<Timestamp>) {

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use k8s_openapi::api::core::v1::{Capabilities, Container, Pod, PodSecurityContext, SecurityContext};
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, Pod, PodSecurityContext, SecurityContext,
+};
 
 use super::volumes::Volumes;
 use crate::images::Image;
@@ -30,7 +32,11 @@ pub(super) struct Ingredients<'a> {
 
 /// Makes the plan; the error says what the pod asks that cannot be.
 pub(super) fn plan(of: Ingredients<'_>) -> Result<Plan, String> {
-    let spec = of.pod.spec.as_ref().ok_or("a pod without a specification")?;
+    let spec = of
+        .pod
+        .spec
+        .as_ref()
+        .ok_or("a pod without a specification")?;
     let security = of.container.security_context.clone().unwrap_or_default();
     let whole = spec.security_context.clone().unwrap_or_default();
     let privileged = security.privileged == Some(true);
@@ -46,10 +52,23 @@ pub(super) fn plan(of: Ingredients<'_>) -> Result<Plan, String> {
         shm: of.sandbox.dir.join("shm"),
     };
     let config = &of.image.config;
-    let known = |name: &str| of.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-    let cwd = of.container.working_dir.clone().filter(|cwd| !cwd.is_empty()).unwrap_or_else(|| config.working_dir.clone());
+    let known = |name: &str| {
+        of.env
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.clone())
+    };
+    let cwd = of
+        .container
+        .working_dir
+        .clone()
+        .filter(|cwd| !cwd.is_empty())
+        .unwrap_or_else(|| config.working_dir.clone());
     Ok(Plan {
-        argv: argv(of.container, of.image).iter().map(|argument| expand(argument, known)).collect(),
+        argv: argv(of.container, of.image)
+            .iter()
+            .map(|argument| expand(argument, known))
+            .collect(),
         cwd: if cwd.is_empty() { "/".to_owned() } else { cwd },
         view: Some(view),
         identity: identity(&security, &whole, config.user.clone(), privileged)?,
@@ -59,7 +78,10 @@ pub(super) fn plan(of: Ingredients<'_>) -> Result<Plan, String> {
         terminal: (of.container.tty == Some(true)).then_some((80, 24)),
         stdin: of.container.stdin == Some(true),
         stdin_once: of.container.stdin_once == Some(true),
-        log: Some(LogPlan { path: log_path(of.sandbox, of.id), turn_at: LOG_TURNS_AT }),
+        log: Some(LogPlan {
+            path: log_path(of.sandbox, of.id),
+            turn_at: LOG_TURNS_AT,
+        }),
         env: of.env,
     })
 }
@@ -73,9 +95,24 @@ pub(super) fn log_path(sandbox: &Sandbox, id: &str) -> std::path::PathBuf {
 fn argv(container: &Container, image: &Image) -> Vec<String> {
     let given = |list: &Option<Vec<String>>| list.clone().filter(|list| !list.is_empty());
     match (given(&container.command), given(&container.args)) {
-        (Some(command), args) => command.into_iter().chain(args.unwrap_or_default()).collect(),
-        (None, Some(args)) => image.config.entrypoint.iter().cloned().chain(args).collect(),
-        (None, None) => image.config.entrypoint.iter().chain(&image.config.cmd).cloned().collect(),
+        (Some(command), args) => command
+            .into_iter()
+            .chain(args.unwrap_or_default())
+            .collect(),
+        (None, Some(args)) => image
+            .config
+            .entrypoint
+            .iter()
+            .cloned()
+            .chain(args)
+            .collect(),
+        (None, None) => image
+            .config
+            .entrypoint
+            .iter()
+            .chain(&image.config.cmd)
+            .cloned()
+            .collect(),
     }
 }
 
@@ -97,19 +134,33 @@ fn identity(
     privileged: bool,
 ) -> Result<Identity, String> {
     let id = |value: Option<i64>, what: &str| {
-        value.map(|id| u32::try_from(id).map_err(|_| format!("{what} {id} is out of range"))).transpose()
+        value
+            .map(|id| u32::try_from(id).map_err(|_| format!("{what} {id} is out of range")))
+            .transpose()
     };
     let mut groups = Vec::new();
-    for group in whole.supplemental_groups.iter().flatten().chain(whole.fs_group.iter()) {
+    for group in whole
+        .supplemental_groups
+        .iter()
+        .flatten()
+        .chain(whole.fs_group.iter())
+    {
         groups.extend(id(Some(*group), "group")?);
     }
     let Capabilities { add, drop } = security.capabilities.clone().unwrap_or_default();
-    let profile = security.seccomp_profile.as_ref().or(whole.seccomp_profile.as_ref());
+    let profile = security
+        .seccomp_profile
+        .as_ref()
+        .or(whole.seccomp_profile.as_ref());
     let seccomp = match profile.map(|profile| profile.type_.as_str()) {
         _ if privileged => Vec::new(),
         Some("Unconfined") => Vec::new(),
         None | Some("RuntimeDefault") => isolation::default_profile()?,
-        Some(other) => return Err(format!("the seccomp profile type {other:?} is not supported on this node")),
+        Some(other) => {
+            return Err(format!(
+                "the seccomp profile type {other:?} is not supported on this node"
+            ));
+        }
     };
     Ok(Identity {
         image_user,
@@ -130,9 +181,16 @@ fn identity(
 
 fn mounts(of: &Ingredients<'_>) -> Result<Vec<Mount>, String> {
     let wanted = of.container.volume_mounts.iter().flatten();
-    let targets: Vec<&str> = wanted.clone().map(|mount| mount.mount_path.as_str()).collect();
+    let targets: Vec<&str> = wanted
+        .clone()
+        .map(|mount| mount.mount_path.as_str())
+        .collect();
     let mut mounts = Vec::new();
-    for (name, target) in [("hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")] {
+    for (name, target) in [
+        ("hosts", "/etc/hosts"),
+        ("hostname", "/etc/hostname"),
+        ("resolv.conf", "/etc/resolv.conf"),
+    ] {
         if !targets.contains(&target) {
             mounts.push(Mount {
                 source: of.sandbox.dir.join("etc").join(name),
@@ -145,11 +203,18 @@ fn mounts(of: &Ingredients<'_>) -> Result<Vec<Mount>, String> {
         }
     }
     for mount in wanted {
-        let volume = of
-            .volumes
-            .get(&mount.name)
-            .ok_or_else(|| format!("the volume {:?} of mount {:?} is not in the pod", mount.name, mount.mount_path))?;
-        let known = |name: &str| of.env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let volume = of.volumes.get(&mount.name).ok_or_else(|| {
+            format!(
+                "the volume {:?} of mount {:?} is not in the pod",
+                mount.name, mount.mount_path
+            )
+        })?;
+        let known = |name: &str| {
+            of.env
+                .iter()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.clone())
+        };
         let sub_path = match (&mount.sub_path_expr, &mount.sub_path) {
             (Some(expression), _) => Some(expand(expression, known)),
             (None, path) => path.clone(),

@@ -63,9 +63,19 @@ impl Tending {
         }
         let first = *publisher.first.get_or_insert(now);
         let status = status(&self.facts, now);
-        let quiet = status.phase.as_deref() == Some("Pending") && self.facts.trouble.is_none() && publisher.told.is_none();
-        let creating = quiet && matches!(self.making, Making::Nothing | Making::Sandbox | Making::Volumes | Making::Ready);
-        let held = self.facts.runs.values().any(|run| matches!(run.phase, crate::pod::Phase::Held { .. }));
+        let quiet = status.phase.as_deref() == Some("Pending")
+            && self.facts.trouble.is_none()
+            && publisher.told.is_none();
+        let creating = quiet
+            && matches!(
+                self.making,
+                Making::Nothing | Making::Sandbox | Making::Volumes | Making::Ready
+            );
+        let held = self
+            .facts
+            .runs
+            .values()
+            .any(|run| matches!(run.phase, crate::pod::Phase::Held { .. }));
         if creating && !held && now < first + WORTH_TELLING {
             return Some(first + WORTH_TELLING);
         }
@@ -77,7 +87,8 @@ impl Tending {
         // The next status grows from this one: its transition times, for one.
         self.facts.pod.status = Some(status.clone());
         let (shared, pod) = (self.shared.clone(), self.facts.pod.clone());
-        self.tasks.spawn(async move { Event::Published(tell(&shared, &pod, &status).await) });
+        self.tasks
+            .spawn(async move { Event::Published(tell(&shared, &pod, &status).await) });
         None
     }
 }
@@ -90,8 +101,10 @@ fn same(known: &PodStatus, new: &PodStatus) -> bool {
 async fn tell(shared: &Arc<Shared>, pod: &Pod, status: &PodStatus) -> bool {
     let api = pods(shared, pod);
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": full(status)});
-    let asked = api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch));
+    let patch =
+        Patch::Merge(json!({"metadata": {"uid": pod.metadata.uid}, "status": full(status)}));
+    let params = PatchParams::default();
+    let asked = api.patch_status(name, &params, &patch);
     match tokio::time::timeout(Duration::from_secs(30), asked).await {
         Ok(Ok(_)) => true,
         // Deleted or replaced: the watch will say so.
@@ -108,7 +121,13 @@ async fn tell(shared: &Arc<Shared>, pod: &Pod, status: &PodStatus) -> bool {
 fn full(status: &PodStatus) -> serde_json::Value {
     let mut value = serde_json::to_value(status).unwrap_or_default();
     if let Some(fields) = value.as_object_mut() {
-        for name in ["podIP", "podIPs", "reason", "message", "initContainerStatuses"] {
+        for name in [
+            "podIP",
+            "podIPs",
+            "reason",
+            "message",
+            "initContainerStatuses",
+        ] {
             fields.entry(name).or_insert(serde_json::Value::Null);
         }
     }
@@ -116,15 +135,25 @@ fn full(status: &PodStatus) -> serde_json::Value {
 }
 
 fn pods(shared: &Shared, pod: &Pod) -> Api<Pod> {
-    Api::namespaced(shared.client.clone(), pod.metadata.namespace.as_deref().unwrap_or("default"))
+    Api::namespaced(
+        shared.client.clone(),
+        pod.metadata.namespace.as_deref().unwrap_or("default"),
+    )
 }
 
 /// Tells the last status and takes the object away; tried until the API answers.
 pub(super) async fn farewell(shared: &Arc<Shared>, pod: &Pod, last: Option<PodStatus>) {
     let Some(last) = last else { return };
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let only_this = Preconditions { uid: pod.metadata.uid.clone(), resource_version: None };
-    let params = DeleteParams { grace_period_seconds: Some(0), preconditions: Some(only_this), ..DeleteParams::default() };
+    let only_this = Preconditions {
+        uid: pod.metadata.uid.clone(),
+        resource_version: None,
+    };
+    let params = DeleteParams {
+        grace_period_seconds: Some(0),
+        preconditions: Some(only_this),
+        ..DeleteParams::default()
+    };
     tell(shared, pod, &last).await;
     loop {
         match pods(shared, pod).delete(name, &params).await {

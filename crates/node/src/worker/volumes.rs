@@ -31,7 +31,10 @@ pub(super) struct Ready {
 
 /// The memory-backed volumes, which the keeper mounts.
 pub(super) fn in_memory(pod: &Pod, sandbox: &Sandbox) -> Vec<MemoryFolder> {
-    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let volumes = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten());
     let wanted = volumes.filter_map(|volume| {
         let empty = volume.empty_dir.as_ref()?;
         (empty.medium.as_deref() == Some("Memory")).then(|| MemoryFolder {
@@ -40,7 +43,11 @@ pub(super) fn in_memory(pod: &Pod, sandbox: &Sandbox) -> Vec<MemoryFolder> {
             mode: 0o777,
         })
     });
-    let shm = MemoryFolder { at: sandbox.dir.join("shm"), bytes: Some(64 << 20), mode: 0o1777 };
+    let shm = MemoryFolder {
+        at: sandbox.dir.join("shm"),
+        bytes: Some(64 << 20),
+        mode: 0o1777,
+    };
     wanted.chain([shm]).collect()
 }
 
@@ -56,9 +63,18 @@ pub(super) async fn prepare(
     sources: &Sources,
 ) -> Result<Volumes, String> {
     let mut ready = Volumes::new();
-    for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
+    for volume in pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten())
+    {
         let made = one(shared, pod, sandbox, volume, sources).await;
-        let made = made.map_err(|error| format!("MountVolume.SetUp failed for volume {:?} : {error}", volume.name))?;
+        let made = made.map_err(|error| {
+            format!(
+                "MountVolume.SetUp failed for volume {:?} : {error}",
+                volume.name
+            )
+        })?;
         ready.insert(volume.name.clone(), made);
     }
     Ok(ready)
@@ -75,34 +91,66 @@ async fn one(
         return Err("its name is not a name".to_owned());
     }
     let path = folder(sandbox, &volume.name);
-    let group = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()?.fs_group);
-    let mine = |writable| Ready { path: path.clone(), writable, map_users: true };
+    let group = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.security_context.as_ref()?.fs_group);
+    let mine = |writable| Ready {
+        path: path.clone(),
+        writable,
+        map_users: true,
+    };
     if let Some(empty) = &volume.empty_dir {
         if empty.medium.as_deref() == Some("Memory") {
             // Mounted by the keeper with the pod's users already.
-            return Ok(Ready { map_users: false, ..mine(true) });
+            return Ok(Ready {
+                map_users: false,
+                ..mine(true)
+            });
         }
         make(&path, 0o777, group).map_err(|error| error.to_string())?;
         return Ok(mine(true));
     }
     if let Some(wanted) = &volume.host_path {
         let path = host_path(wanted)?;
-        return Ok(Ready { path, writable: true, map_users: true });
+        return Ok(Ready {
+            path,
+            writable: true,
+            map_users: true,
+        });
     }
     if let Some(wanted) = &volume.persistent_volume_claim {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
         let path = shared.claim(namespace, &wanted.claim_name).await?;
         make(&path, 0o777, group).map_err(|error| error.to_string())?;
-        return Ok(Ready { path, writable: wanted.read_only != Some(true), map_users: true });
+        return Ok(Ready {
+            path,
+            writable: wanted.read_only != Some(true),
+            map_users: true,
+        });
     }
     if let Some(wanted) = &volume.image {
         let name = wanted.reference.clone().unwrap_or_default();
-        let image = shared.image(pod, &name, wanted.pull_policy.as_deref()).await.map_err(|error| error.message)?;
-        let layers = image.trees.first().map(|tree| tree.layers.clone()).unwrap_or_default();
+        let image = shared
+            .image(pod, &name, wanted.pull_policy.as_deref())
+            .await
+            .map_err(|error| error.message)?;
+        let layers = image
+            .trees
+            .first()
+            .map(|tree| tree.layers.clone())
+            .unwrap_or_default();
         let [layer] = layers.as_slice() else {
-            return Err(format!("the image {name} has {} layers; a volume needs an image of one", layers.len()));
+            return Err(format!(
+                "the image {name} has {} layers; a volume needs an image of one",
+                layers.len()
+            ));
         };
-        return Ok(Ready { path: layer.clone(), writable: false, map_users: true });
+        return Ok(Ready {
+            path: layer.clone(),
+            writable: false,
+            map_users: true,
+        });
     }
     if let Some(files) = files::files(shared, pod, volume, sources).await? {
         files::write(&path, &files, group).map_err(|error| error.to_string())?;
@@ -127,21 +175,36 @@ fn make(path: &Path, mode: u32, group: Option<i64>) -> io::Result<()> {
 fn host_path(wanted: &HostPathVolumeSource) -> Result<PathBuf, String> {
     let path = PathBuf::from(&wanted.path);
     if !path.is_absolute() || wanted.path.split('/').any(|step| step == "..") {
-        return Err(format!("hostPath {:?} is not a plain absolute path", wanted.path));
+        return Err(format!(
+            "hostPath {:?} is not a plain absolute path",
+            wanted.path
+        ));
     }
     let kind = wanted.type_.as_deref().unwrap_or("");
     let found = fs::metadata(&path);
     match (kind, &found) {
-        ("DirectoryOrCreate", Err(_)) => fs::create_dir_all(&path).map_err(|error| error.to_string())?,
+        ("DirectoryOrCreate", Err(_)) => {
+            fs::create_dir_all(&path).map_err(|error| error.to_string())?
+        }
         ("FileOrCreate", Err(_)) => fs::write(&path, "").map_err(|error| error.to_string())?,
         (_, Err(error)) => return Err(format!("hostPath {}: {error}", wanted.path)),
         ("Directory" | "DirectoryOrCreate", Ok(found)) if !found.is_dir() => {
-            return Err(format!("hostPath type check failed: {} is not a directory", wanted.path));
+            return Err(format!(
+                "hostPath type check failed: {} is not a directory",
+                wanted.path
+            ));
         }
         ("File" | "FileOrCreate", Ok(found)) if !found.is_file() => {
-            return Err(format!("hostPath type check failed: {} is not a file", wanted.path));
+            return Err(format!(
+                "hostPath type check failed: {} is not a file",
+                wanted.path
+            ));
         }
-        ("" | "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate" | "Socket" | "CharDevice" | "BlockDevice", Ok(_)) => {}
+        (
+            "" | "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate" | "Socket"
+            | "CharDevice" | "BlockDevice",
+            Ok(_),
+        ) => {}
         (other, Ok(_)) => return Err(format!("hostPath type {other:?} is not known")),
     }
     Ok(path)

@@ -29,7 +29,11 @@ pub(super) fn find(identity: &Identity) -> Result<User, Failure> {
     let user = choose(identity, &read("/etc/passwd"), &read("/etc/group"))?;
     if identity.must_not_be_root && user.uid == 0 {
         let message = "container has runAsNonRoot and image will run as root".to_owned();
-        return Err(Failure { stage: Stage::Config, message, code: 128 });
+        return Err(Failure {
+            stage: Stage::Config,
+            message,
+            code: 128,
+        });
     }
     Ok(user)
 }
@@ -47,25 +51,43 @@ fn choose(identity: &Identity, passwd: &str, group: &str) -> Result<User, Failur
         Some((name, group)) => (name, Some(group)),
         None => (identity.image_user.as_str(), None),
     };
-    let config = |message: String| Failure { stage: Stage::Config, message, code: 128 };
+    let config = |message: String| Failure {
+        stage: Stage::Config,
+        message,
+        code: 128,
+    };
     let uid = match identity.uid {
         Some(uid) => Some(uid),
         None if name.is_empty() => Some(0),
         None => name.parse().ok(),
     };
-    let lines = || passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).filter(|line| line.len() >= 6);
+    let lines = || {
+        passwd
+            .lines()
+            .map(|line| line.split(':').collect::<Vec<_>>())
+            .filter(|line| line.len() >= 6)
+    };
     let entry = lines().find(|line| match uid {
         Some(uid) => line[2].parse() == Ok(uid),
         None => line[0] == name,
     });
     let uid = match (uid, &entry) {
         (Some(uid), _) => uid,
-        (None, Some(line)) => {
-            line[2].parse().map_err(|_| config(format!("user {name} has no number in /etc/passwd")))?
+        (None, Some(line)) => line[2]
+            .parse()
+            .map_err(|_| config(format!("user {name} has no number in /etc/passwd")))?,
+        (None, None) => {
+            return Err(config(format!(
+                "unable to find user {name}: no matching entries in passwd file"
+            )));
         }
-        (None, None) => return Err(config(format!("unable to find user {name}: no matching entries in passwd file"))),
     };
-    let group_lines = || group.lines().map(|line| line.split(':').collect::<Vec<_>>()).filter(|line| line.len() >= 4);
+    let group_lines = || {
+        group
+            .lines()
+            .map(|line| line.split(':').collect::<Vec<_>>())
+            .filter(|line| line.len() >= 4)
+    };
     // A group given by the image belongs to the image's user, not to one the pod chose.
     let group_name = group_name.filter(|_| identity.uid.is_none());
     let gid = match (identity.gid, group_name) {
@@ -75,21 +97,45 @@ fn choose(identity: &Identity, passwd: &str, group: &str) -> Result<User, Failur
             Err(_) => group_lines()
                 .find(|line| line[0] == wanted)
                 .and_then(|line| line[2].parse().ok())
-                .ok_or_else(|| config(format!("unable to find group {wanted}: no matching entries in group file")))?,
+                .ok_or_else(|| {
+                    config(format!(
+                        "unable to find group {wanted}: no matching entries in group file"
+                    ))
+                })?,
         },
-        (None, None) => entry.as_ref().and_then(|line| line[3].parse().ok()).unwrap_or(0),
+        (None, None) => entry
+            .as_ref()
+            .and_then(|line| line[3].parse().ok())
+            .unwrap_or(0),
     };
     let mut groups = identity.groups.clone();
     if let Some(line) = &entry {
         let member = |names: &str| names.split(',').any(|name| name == line[0]);
-        groups.extend(group_lines().filter(|group| member(group[3])).filter_map(|group| group[2].parse::<u32>().ok()));
+        groups.extend(
+            group_lines()
+                .filter(|group| member(group[3]))
+                .filter_map(|group| group[2].parse::<u32>().ok()),
+        );
     }
     groups.retain(|other| *other != gid);
     groups.sort_unstable();
     groups.dedup();
-    let home = entry.map(|line| line[5].to_owned()).filter(|home| !home.is_empty());
-    let home = home.unwrap_or_else(|| if uid == 0 { "/root".to_owned() } else { "/".to_owned() });
-    Ok(User { uid, gid, groups, home })
+    let home = entry
+        .map(|line| line[5].to_owned())
+        .filter(|home| !home.is_empty());
+    let home = home.unwrap_or_else(|| {
+        if uid == 0 {
+            "/root".to_owned()
+        } else {
+            "/".to_owned()
+        }
+    });
+    Ok(User {
+        uid,
+        gid,
+        groups,
+        home,
+    })
 }
 
 /// Enters the pod's user namespace and becomes the user; the order matters at every step.
@@ -100,12 +146,19 @@ pub(super) fn become_user(
     terminal: Option<&OwnedFd>,
 ) -> Result<(), Failure> {
     if let Some(users) = &namespaces.users {
-        setns(users, CloneFlags::CLONE_NEWUSER).map_err(|error| create("the pod's users", error))?;
-        setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0)).map_err(|error| create("the pod's root", error))?;
-        setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).map_err(|error| create("the pod's root", error))?;
+        setns(users, CloneFlags::CLONE_NEWUSER)
+            .map_err(|error| create("the pod's users", error))?;
+        setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))
+            .map_err(|error| create("the pod's root", error))?;
+        setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))
+            .map_err(|error| create("the pod's root", error))?;
     }
     if let Some(terminal) = terminal {
-        let _ = nix::unistd::fchown(terminal, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
+        let _ = nix::unistd::fchown(
+            terminal,
+            Some(Uid::from_raw(user.uid)),
+            Some(Gid::from_raw(user.gid)),
+        );
     }
     // Without no-new-privileges a filter takes a capability that is given up below.
     if !identity.no_new_privileges {
@@ -113,7 +166,8 @@ pub(super) fn become_user(
     }
     drop_bounding(identity.capabilities);
     set_user(user)?;
-    keep_capabilities(identity.capabilities, user.uid == 0).map_err(|error| create("capabilities", error))?;
+    keep_capabilities(identity.capabilities, user.uid == 0)
+        .map_err(|error| create("capabilities", error))?;
     if identity.no_new_privileges {
         nix::sys::prctl::set_no_new_privs().map_err(|error| create("no new privileges", error))?;
         install_filters(identity)?;
@@ -184,11 +238,18 @@ struct CapData {
     inheritable: u32,
 }
 
-const THIS_PROCESS: CapHeader = CapHeader { version: 0x2008_0522, pid: 0 };
+const THIS_PROCESS: CapHeader = CapHeader {
+    version: 0x2008_0522,
+    pid: 0,
+};
 
 /// What this process is permitted.
 fn capabilities() -> io::Result<u64> {
-    let mut held = [CapData { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    let mut held = [CapData {
+        effective: 0,
+        permitted: 0,
+        inheritable: 0,
+    }; 2];
     // SAFETY: version 3 of the call reads one header and writes two data records.
     if unsafe { libc::syscall(libc::SYS_capget, &THIS_PROCESS, held.as_mut_ptr()) } < 0 {
         return Err(io::Error::last_os_error());
@@ -197,11 +258,19 @@ fn capabilities() -> io::Result<u64> {
 }
 
 fn set_capabilities(bits: u64) -> io::Result<()> {
-    let half = |bits: u64| CapData { effective: bits as u32, permitted: bits as u32, inheritable: 0 };
+    let half = |bits: u64| CapData {
+        effective: bits as u32,
+        permitted: bits as u32,
+        inheritable: 0,
+    };
     let data = [half(bits & 0xffff_ffff), half(bits >> 32)];
     // SAFETY: version 3 of the call reads one header and two data records.
     let result = unsafe { libc::syscall(libc::SYS_capset, &THIS_PROCESS, data.as_ptr()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Root keeps what the bounding set allows; another user keeps nothing.
@@ -225,7 +294,8 @@ fn install_filters(identity: &Identity) -> Result<(), Failure> {
             filter: instructions.as_ptr().cast_mut(),
         };
         // SAFETY: the program and its length belong together and outlive the call.
-        let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &whole) };
+        let result =
+            unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &whole) };
         if result < 0 {
             return Err(create("the system call filter", io::Error::last_os_error()));
         }
@@ -241,17 +311,42 @@ mod tests {
     const GROUP: &str = "root:x:0:\napp:x:1001:\naudio:x:29:app,other\n";
 
     fn asked(image: &str, uid: Option<u32>) -> Identity {
-        Identity { image_user: image.to_owned(), uid, ..Identity::default() }
+        Identity {
+            image_user: image.to_owned(),
+            uid,
+            ..Identity::default()
+        }
     }
 
     #[test]
     fn users_are_found_by_name_number_and_group() {
         let found = choose(&asked("app", None), PASSWD, GROUP).unwrap();
-        assert_eq!(found, User { uid: 1000, gid: 1001, groups: vec![29], home: "/home/app".into() });
-        assert_eq!(choose(&asked("app:audio", None), PASSWD, GROUP).unwrap().gid, 29);
-        assert_eq!(choose(&asked("", None), PASSWD, GROUP).unwrap().home, "/root");
+        assert_eq!(
+            found,
+            User {
+                uid: 1000,
+                gid: 1001,
+                groups: vec![29],
+                home: "/home/app".into()
+            }
+        );
+        assert_eq!(
+            choose(&asked("app:audio", None), PASSWD, GROUP)
+                .unwrap()
+                .gid,
+            29
+        );
+        assert_eq!(
+            choose(&asked("", None), PASSWD, GROUP).unwrap().home,
+            "/root"
+        );
         assert_eq!(choose(&asked("7:8", None), PASSWD, GROUP).unwrap().gid, 8);
-        assert_eq!(choose(&asked("app:audio", Some(5)), PASSWD, GROUP).unwrap().gid, 0);
+        assert_eq!(
+            choose(&asked("app:audio", Some(5)), PASSWD, GROUP)
+                .unwrap()
+                .gid,
+            0
+        );
     }
 
     #[test]

@@ -63,13 +63,16 @@ fn launch(plan: &Plan, place: Place<'_>, report: BorrowedFd<'_>) -> Result<Never
         }
         Place::Within(container, namespaces) => {
             let shared = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP;
-            setns(container, shared).map_err(|error| create("the container's namespaces", error))?;
+            setns(container, shared)
+                .map_err(|error| create("the container's namespaces", error))?;
             namespaces
         }
     };
     let _ = nix::unistd::setsid();
     let terminal = match plan.terminal {
-        Some(size) => Some(open_terminal(size, report).map_err(|error| create("a terminal", error))?),
+        Some(size) => {
+            Some(open_terminal(size, report).map_err(|error| create("a terminal", error))?)
+        }
         None => None,
     };
     let user = identity::find(&plan.identity)?;
@@ -87,12 +90,17 @@ fn launch(plan: &Plan, place: Place<'_>, report: BorrowedFd<'_>) -> Result<Never
 }
 
 fn create(what: &str, error: impl std::fmt::Display) -> Failure {
-    Failure { stage: Stage::Create, message: format!("{what}: {error}"), code: 128 }
+    Failure {
+        stage: Stage::Create,
+        message: format!("{what}: {error}"),
+        code: 128,
+    }
 }
 
 fn join_cgroups(plan: &Plan) -> Result<(), Failure> {
     for file in &plan.cgroups {
-        fs::write(file, "0").map_err(|error| create(&format!("cannot join {}", file.display()), error))?;
+        fs::write(file, "0")
+            .map_err(|error| create(&format!("cannot join {}", file.display()), error))?;
     }
     Ok(())
 }
@@ -103,7 +111,10 @@ fn set_limits(plan: &Plan) {
         let _ = fs::write("/proc/self/oom_score_adj", plan.oom_score_adj.to_string());
     }
     for (resource, soft, hard) in &plan.rlimits {
-        let limit = libc::rlimit { rlim_cur: *soft, rlim_max: *hard };
+        let limit = libc::rlimit {
+            rlim_cur: *soft,
+            rlim_max: *hard,
+        };
         // SAFETY: the structure outlives the call, which only reads it.
         unsafe { libc::setrlimit(*resource as libc::__rlimit_resource_t, &limit) };
     }

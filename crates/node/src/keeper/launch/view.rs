@@ -25,28 +25,65 @@ const NOEXEC: u64 = 0x8;
 
 /// Files of `/proc` that tell about the machine, shown empty.
 const HIDDEN: &[&str] = &[
-    "proc/kcore", "proc/keys", "proc/latency_stats", "proc/timer_list", "proc/timer_stats",
-    "proc/sched_debug", "proc/scsi", "proc/acpi", "proc/asound", "proc/interrupts",
-    "proc/config.gz", "sys/firmware", "sys/devices/virtual/powercap", "sys/kernel/debug",
-    "sys/kernel/security", "sys/kernel/tracing", "sys/fs/bpf", "sys/fs/pstore",
+    "proc/kcore",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/timer_list",
+    "proc/timer_stats",
+    "proc/sched_debug",
+    "proc/scsi",
+    "proc/acpi",
+    "proc/asound",
+    "proc/interrupts",
+    "proc/config.gz",
+    "sys/firmware",
+    "sys/devices/virtual/powercap",
+    "sys/kernel/debug",
+    "sys/kernel/security",
+    "sys/kernel/tracing",
+    "sys/fs/bpf",
+    "sys/fs/pstore",
 ];
 
 /// Parts of `/proc` that change the machine, shown read-only.
-const FROZEN: &[&str] = &["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
+const FROZEN: &[&str] = &[
+    "proc/bus",
+    "proc/fs",
+    "proc/irq",
+    "proc/sys",
+    "proc/sysrq-trigger",
+];
 
 /// Builds the view and makes it the root of this process.
 pub(super) fn build(view: &View, namespaces: &Namespaces) -> Result<(), Failure> {
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_PRIVATE | MsFlags::MS_REC, None::<&str>)
-        .map_err(|error| create("private mounts", error))?;
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_PRIVATE | MsFlags::MS_REC,
+        None::<&str>,
+    )
+    .map_err(|error| create("private mounts", error))?;
     // A small tmpfs to build in; it vanishes from sight with the old root.
-    mount(Some("tmpfs"), &view.scratch, Some("tmpfs"), MsFlags::empty(), Some("mode=755,size=1m"))
-        .map_err(|error| create("a place to build in", error))?;
-    std::env::set_current_dir(&view.scratch).map_err(|error| create("the place to build in", error))?;
+    mount(
+        Some("tmpfs"),
+        &view.scratch,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("mode=755,size=1m"),
+    )
+    .map_err(|error| create("a place to build in", error))?;
+    std::env::set_current_dir(&view.scratch)
+        .map_err(|error| create("the place to build in", error))?;
     let root = Path::new("root");
     fs::create_dir(root).map_err(|error| create("the root", error))?;
     for (number, overlay) in view.overlays.iter().enumerate() {
-        lay(number, overlay, root, namespaces)
-            .map_err(|error| create(&format!("cannot lay the image's layers at {}", overlay.at), error))?;
+        lay(number, overlay, root, namespaces).map_err(|error| {
+            create(
+                &format!("cannot lay the image's layers at {}", overlay.at),
+                error,
+            )
+        })?;
     }
     devices(view, root, namespaces).map_err(|error| create("/dev", error))?;
     kernel(view, root).map_err(|error| create("/proc and /sys", error))?;
@@ -54,7 +91,11 @@ pub(super) fn build(view: &View, namespaces: &Namespaces) -> Result<(), Failure>
     for wanted in &view.mounts {
         show(wanted, top.as_fd(), namespaces).map_err(|error| Failure {
             stage: Stage::Create,
-            message: format!("cannot mount {} at {}: {error}", wanted.source.display(), wanted.target),
+            message: format!(
+                "cannot mount {} at {}: {error}",
+                wanted.source.display(),
+                wanted.target
+            ),
             code: 128,
         })?;
     }
@@ -74,11 +115,19 @@ pub(super) fn build(view: &View, namespaces: &Namespaces) -> Result<(), Failure>
 }
 
 fn in_root(path: &Path) -> &Path {
-    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+    if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    }
 }
 
 fn open_folder(path: &Path) -> io::Result<OwnedFd> {
-    Ok(nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?)
+    Ok(nix::fcntl::open(
+        path,
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?)
 }
 
 /// Shows a folder of the machine at `to`, with its root as the pod's where the file
@@ -95,7 +144,13 @@ fn mapped(from: &Path, to: &Path, attributes: u64, namespaces: &Namespaces) -> i
 
 fn map(tree: &OwnedFd, namespaces: &Namespaces) -> io::Result<()> {
     // A single mapped user is the machine's own: files already look right.
-    let Some(users) = namespaces.users.as_ref().filter(|_| namespaces.root_id != 0) else { return Ok(()) };
+    let Some(users) = namespaces
+        .users
+        .as_ref()
+        .filter(|_| namespaces.root_id != 0)
+    else {
+        return Ok(());
+    };
     match set_mount(tree.as_fd(), 0, Some(users.as_fd()), false) {
         // The file system cannot; its files then belong to nobody, still readable.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
@@ -115,7 +170,10 @@ fn lay(number: usize, overlay: &Overlay, root: &Path, namespaces: &Namespaces) -
     }
     let writes = format!("{number}.w");
     mapped(&overlay.writes, Path::new(&writes), NODEV, namespaces)?;
-    let mut options = format!("lowerdir={},upperdir={writes}/upper,workdir={writes}/work", names.join(":"));
+    let mut options = format!(
+        "lowerdir={},upperdir={writes}/upper,workdir={writes}/work",
+        names.join(":")
+    );
     if !nix::unistd::geteuid().is_root() || in_user_namespace() {
         options.push_str(",userxattr");
     }
@@ -125,7 +183,13 @@ fn lay(number: usize, overlay: &Overlay, root: &Path, namespaces: &Namespaces) -
     }
     // The layers take on the identity of whoever mounts them, who must be known in them.
     let _root = identity::AsPodRoot::become_it(namespaces.root_id)?;
-    Ok(mount(Some("overlay"), &at, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str()))?)
+    Ok(mount(
+        Some("overlay"),
+        &at,
+        Some("overlay"),
+        MsFlags::MS_NODEV,
+        Some(options.as_str()),
+    )?)
 }
 
 /// Whether we are root only in a user namespace of our own, as everyone is without root.
@@ -139,24 +203,60 @@ fn devices(view: &View, root: &Path, namespaces: &Namespaces) -> io::Result<()> 
     let id = namespaces.root_id;
     fs::create_dir_all(&dev)?;
     if view.privileged {
-        mount(Some("/dev"), &dev, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
+        mount(
+            Some("/dev"),
+            &dev,
+            None::<&str>,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            None::<&str>,
+        )?;
         return Ok(());
     }
     let options = format!("mode=755,size=64k,uid={id},gid={id}");
-    mount(Some("tmpfs"), &dev, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, Some(options.as_str()))?;
+    mount(
+        Some("tmpfs"),
+        &dev,
+        Some("tmpfs"),
+        MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
+        Some(options.as_str()),
+    )?;
     for name in ["null", "zero", "full", "random", "urandom", "tty"] {
         let to = dev.join(name);
         fs::File::create(&to)?;
-        mount(Some(&Path::new("/dev").join(name)), &to, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        mount(
+            Some(&Path::new("/dev").join(name)),
+            &to,
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        )?;
     }
     fs::create_dir(dev.join("pts"))?;
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    mount(Some("devpts"), &dev.join("pts"), Some("devpts"), quiet, Some("newinstance,ptmxmode=0666,mode=0620"))?;
+    mount(
+        Some("devpts"),
+        &dev.join("pts"),
+        Some("devpts"),
+        quiet,
+        Some("newinstance,ptmxmode=0666,mode=0620"),
+    )?;
     fs::create_dir(dev.join("shm"))?;
-    mount(Some(&view.shm), &dev.join("shm"), None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    mount(
+        Some(&view.shm),
+        &dev.join("shm"),
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )?;
     fs::create_dir(dev.join("mqueue"))?;
     // Not every kernel has message queues, and hardly a program wants them.
-    let _ = mount(Some("mqueue"), &dev.join("mqueue"), Some("mqueue"), quiet | MsFlags::MS_NODEV, None::<&str>);
+    let _ = mount(
+        Some("mqueue"),
+        &dev.join("mqueue"),
+        Some("mqueue"),
+        quiet | MsFlags::MS_NODEV,
+        None::<&str>,
+    );
     for (name, to) in [
         ("ptmx", "pts/ptmx"),
         ("fd", "/proc/self/fd"),
@@ -177,8 +277,18 @@ fn kernel(view: &View, root: &Path) -> io::Result<()> {
     fs::create_dir_all(&proc)?;
     fs::create_dir_all(&sys)?;
     mount(Some("proc"), &proc, Some("proc"), quiet, None::<&str>)?;
-    let flags = if view.privileged { quiet } else { quiet | MsFlags::MS_RDONLY };
-    Ok(mount(Some("sysfs"), &sys, Some("sysfs"), flags, None::<&str>)?)
+    let flags = if view.privileged {
+        quiet
+    } else {
+        quiet | MsFlags::MS_RDONLY
+    };
+    Ok(mount(
+        Some("sysfs"),
+        &sys,
+        Some("sysfs"),
+        flags,
+        None::<&str>,
+    )?)
 }
 
 fn hide(root: &Path) -> io::Result<()> {
@@ -186,9 +296,21 @@ fn hide(root: &Path) -> io::Result<()> {
         let path = root.join(name);
         match fs::symlink_metadata(&path) {
             Ok(found) if found.is_dir() => {
-                mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::MS_RDONLY, Some("size=0k,mode=755"))?;
+                mount(
+                    Some("tmpfs"),
+                    &path,
+                    Some("tmpfs"),
+                    MsFlags::MS_RDONLY,
+                    Some("size=0k,mode=755"),
+                )?;
             }
-            Ok(_) => mount(Some("/dev/null"), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?,
+            Ok(_) => mount(
+                Some("/dev/null"),
+                &path,
+                None::<&str>,
+                MsFlags::MS_BIND,
+                None::<&str>,
+            )?,
             Err(_) => {}
         }
     }
@@ -207,7 +329,11 @@ fn hide(root: &Path) -> io::Result<()> {
 /// Mounts a volume; neither its sub-path nor its target can lead out of where they belong.
 fn show(wanted: &Mount, root: BorrowedFd<'_>, namespaces: &Namespaces) -> io::Result<()> {
     let source = match &wanted.sub_path {
-        None => nix::fcntl::open(&wanted.source, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?,
+        None => nix::fcntl::open(
+            &wanted.source,
+            OFlag::O_PATH | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?,
         Some(inside) => {
             let volume = open_folder(&wanted.source)?;
             let inside = in_root(Path::new(inside.trim_start_matches('/')));
@@ -231,14 +357,22 @@ fn show(wanted: &Mount, root: BorrowedFd<'_>, namespaces: &Namespaces) -> io::Re
 }
 
 /// Opens a path below a folder, making what is missing on the way.
-fn make_below(folder: BorrowedFd<'_>, path: &Path, is_folder: bool, within: Within) -> io::Result<OwnedFd> {
+fn make_below(
+    folder: BorrowedFd<'_>,
+    path: &Path,
+    is_folder: bool,
+    within: Within,
+) -> io::Result<OwnedFd> {
     let mut here = open_within(folder, Path::new("."), libc::O_PATH, within)?;
     let mut walked = std::path::PathBuf::new();
     let steps: Vec<_> = path
         .components()
         .filter_map(|step| match step {
             Component::Normal(name) => Some(Ok(name)),
-            Component::ParentDir => Some(Err(io::Error::new(io::ErrorKind::InvalidInput, "a path with .."))),
+            Component::ParentDir => Some(Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a path with ..",
+            ))),
             _ => None,
         })
         .collect::<Result<_, _>>()?;
@@ -249,8 +383,14 @@ fn make_below(folder: BorrowedFd<'_>, path: &Path, is_folder: bool, within: With
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 let last = number + 1 == steps.len();
                 if last && !is_folder {
-                    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW;
-                    nix::fcntl::openat(&here, *name, flags | OFlag::O_CLOEXEC, Mode::from_bits_retain(0o644))?;
+                    let flags =
+                        OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW;
+                    nix::fcntl::openat(
+                        &here,
+                        *name,
+                        flags | OFlag::O_CLOEXEC,
+                        Mode::from_bits_retain(0o644),
+                    )?;
                 } else {
                     mkdirat(&here, *name, Mode::from_bits_retain(0o755))?;
                 }

@@ -11,8 +11,14 @@ pub(super) struct Terminal(AsyncFd<OwnedFd>);
 
 impl Terminal {
     pub(super) fn new(master: OwnedFd) -> io::Result<Terminal> {
-        fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK | OFlag::O_RDWR))?;
-        Ok(Terminal(AsyncFd::with_interest(master, Interest::READABLE | Interest::WRITABLE)?))
+        fcntl(
+            &master,
+            FcntlArg::F_SETFL(OFlag::O_NONBLOCK | OFlag::O_RDWR),
+        )?;
+        Ok(Terminal(AsyncFd::with_interest(
+            master,
+            Interest::READABLE | Interest::WRITABLE,
+        )?))
     }
 
     pub(super) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {

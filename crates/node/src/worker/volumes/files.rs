@@ -8,7 +8,8 @@ use std::path::{Component, Path};
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, ServiceAccount, ServiceAccountTokenProjection, Volume,
+    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, ServiceAccount,
+    ServiceAccountTokenProjection, Volume,
 };
 use kube::api::{Api, PostParams};
 
@@ -31,27 +32,60 @@ pub(crate) fn needs(pod: &Pod) -> Needs {
     let Some(spec) = &pod.spec else { return needs };
     for (_, container) in containers(spec) {
         for from in container.env_from.iter().flatten() {
-            needs.config_maps.extend(from.config_map_ref.iter().map(|one| one.name.clone()));
-            needs.secrets.extend(from.secret_ref.iter().map(|one| one.name.clone()));
+            needs
+                .config_maps
+                .extend(from.config_map_ref.iter().map(|one| one.name.clone()));
+            needs
+                .secrets
+                .extend(from.secret_ref.iter().map(|one| one.name.clone()));
         }
-        for from in container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()) {
-            needs.config_maps.extend(from.config_map_key_ref.iter().map(|one| one.name.clone()));
-            needs.secrets.extend(from.secret_key_ref.iter().map(|one| one.name.clone()));
+        for from in container
+            .env
+            .iter()
+            .flatten()
+            .filter_map(|variable| variable.value_from.as_ref())
+        {
+            needs
+                .config_maps
+                .extend(from.config_map_key_ref.iter().map(|one| one.name.clone()));
+            needs
+                .secrets
+                .extend(from.secret_key_ref.iter().map(|one| one.name.clone()));
         }
     }
     for volume in spec.volumes.iter().flatten() {
-        needs.config_maps.extend(volume.config_map.iter().map(|one| one.name.clone()));
-        needs.secrets.extend(volume.secret.iter().filter_map(|one| one.secret_name.clone()));
-        for source in volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten()) {
-            needs.config_maps.extend(source.config_map.iter().map(|one| one.name.clone()));
-            needs.secrets.extend(source.secret.iter().map(|one| one.name.clone()));
+        needs
+            .config_maps
+            .extend(volume.config_map.iter().map(|one| one.name.clone()));
+        needs.secrets.extend(
+            volume
+                .secret
+                .iter()
+                .filter_map(|one| one.secret_name.clone()),
+        );
+        for source in volume
+            .projected
+            .iter()
+            .flat_map(|projected| projected.sources.iter().flatten())
+        {
+            needs
+                .config_maps
+                .extend(source.config_map.iter().map(|one| one.name.clone()));
+            needs
+                .secrets
+                .extend(source.secret.iter().map(|one| one.name.clone()));
         }
     }
     needs
 }
 
 /// Fetches them; what does not exist is known not to.
-pub(crate) async fn fetch(shared: &Shared, namespace: &str, needs: Needs, into: &mut Sources) -> kube::Result<()> {
+pub(crate) async fn fetch(
+    shared: &Shared,
+    namespace: &str,
+    needs: Needs,
+    into: &mut Sources,
+) -> kube::Result<()> {
     let maps: Api<ConfigMap> = Api::namespaced(shared.client.clone(), namespace);
     for name in needs.config_maps {
         let found = maps.get_opt(&name).await?;
@@ -76,21 +110,55 @@ pub(super) async fn files(
     if let Some(wanted) = &volume.config_map {
         let mode = wanted.default_mode.unwrap_or(0o644);
         let all = config_map(sources, &wanted.name, wanted.optional)?;
-        choose(&mut files, all, wanted.items.as_deref(), mode, wanted.optional)?;
+        choose(
+            &mut files,
+            all,
+            wanted.items.as_deref(),
+            mode,
+            wanted.optional,
+        )?;
     } else if let Some(wanted) = &volume.secret {
         let mode = wanted.default_mode.unwrap_or(0o644);
-        let all = secret(sources, wanted.secret_name.as_deref().unwrap_or_default(), wanted.optional)?;
-        choose(&mut files, all, wanted.items.as_deref(), mode, wanted.optional)?;
+        let all = secret(
+            sources,
+            wanted.secret_name.as_deref().unwrap_or_default(),
+            wanted.optional,
+        )?;
+        choose(
+            &mut files,
+            all,
+            wanted.items.as_deref(),
+            mode,
+            wanted.optional,
+        )?;
     } else if let Some(wanted) = &volume.downward_api {
-        downward(&mut files, pod, wanted.items.as_deref(), wanted.default_mode.unwrap_or(0o644), sources)?;
+        downward(
+            &mut files,
+            pod,
+            wanted.items.as_deref(),
+            wanted.default_mode.unwrap_or(0o644),
+            sources,
+        )?;
     } else if let Some(wanted) = &volume.projected {
         let mode = wanted.default_mode.unwrap_or(0o644);
         for source in wanted.sources.iter().flatten() {
             if let Some(one) = &source.config_map {
-                choose(&mut files, config_map(sources, &one.name, one.optional)?, one.items.as_deref(), mode, one.optional)?;
+                choose(
+                    &mut files,
+                    config_map(sources, &one.name, one.optional)?,
+                    one.items.as_deref(),
+                    mode,
+                    one.optional,
+                )?;
             }
             if let Some(one) = &source.secret {
-                choose(&mut files, secret(sources, &one.name, one.optional)?, one.items.as_deref(), mode, one.optional)?;
+                choose(
+                    &mut files,
+                    secret(sources, &one.name, one.optional)?,
+                    one.items.as_deref(),
+                    mode,
+                    one.optional,
+                )?;
             }
             if let Some(one) = &source.downward_api {
                 downward(&mut files, pod, one.items.as_deref(), mode, sources)?;
@@ -111,8 +179,16 @@ type Content = BTreeMap<String, Vec<u8>>;
 fn config_map(sources: &Sources, name: &str, optional: Option<bool>) -> Result<Content, String> {
     match sources.config_maps.get(name).and_then(Option::as_ref) {
         Some(map) => {
-            let text = map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes()));
-            let binary = map.binary_data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()));
+            let text = map
+                .data
+                .iter()
+                .flatten()
+                .map(|(key, value)| (key.clone(), value.clone().into_bytes()));
+            let binary = map
+                .binary_data
+                .iter()
+                .flatten()
+                .map(|(key, value)| (key.clone(), value.0.clone()));
             Ok(text.chain(binary).collect())
         }
         None if optional == Some(true) => Ok(Content::new()),
@@ -122,7 +198,12 @@ fn config_map(sources: &Sources, name: &str, optional: Option<bool>) -> Result<C
 
 fn secret(sources: &Sources, name: &str, optional: Option<bool>) -> Result<Content, String> {
     match sources.secrets.get(name).and_then(Option::as_ref) {
-        Some(secret) => Ok(secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect()),
+        Some(secret) => Ok(secret
+            .data
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.0.clone()))
+            .collect()),
         None if optional == Some(true) => Ok(Content::new()),
         None => Err(format!("secret {name:?} not found")),
     }
@@ -163,21 +244,42 @@ fn downward(
             pod_field(pod, &field.field_path, sources)?
         } else if let Some(wanted) = &item.resource_field_ref {
             let name = wanted.container_name.as_deref().unwrap_or_default();
-            let found = pod.spec.iter().flat_map(containers).find(|(_, container)| container.name == name);
+            let found = pod
+                .spec
+                .iter()
+                .flat_map(containers)
+                .find(|(_, container)| container.name == name);
             let (_, container) = found.ok_or_else(|| format!("there is no container {name:?}"))?;
-            resource_field(container, &wanted.resource, wanted.divisor.as_ref().and_then(milli), sources)?
+            resource_field(
+                container,
+                &wanted.resource,
+                wanted.divisor.as_ref().and_then(milli),
+                sources,
+            )?
         } else {
             continue;
         };
-        files.insert(item.path.clone(), (text.into_bytes(), item.mode.unwrap_or(mode)));
+        files.insert(
+            item.path.clone(),
+            (text.into_bytes(), item.mode.unwrap_or(mode)),
+        );
     }
     Ok(())
 }
 
-async fn token(shared: &Shared, pod: &Pod, wanted: &ServiceAccountTokenProjection) -> Result<String, String> {
+async fn token(
+    shared: &Shared,
+    pod: &Pod,
+    wanted: &ServiceAccountTokenProjection,
+) -> Result<String, String> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
-    let account = account.filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned());
+    let account = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.service_account_name.clone());
+    let account = account
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "default".to_owned());
     let api: Api<ServiceAccount> = Api::namespaced(shared.client.clone(), namespace);
     let request = TokenRequest {
         spec: TokenRequestSpec {
@@ -192,7 +294,9 @@ async fn token(shared: &Shared, pod: &Pod, wanted: &ServiceAccountTokenProjectio
         },
         ..TokenRequest::default()
     };
-    let made = api.create_token_request(&account, &PostParams::default(), &request).await;
+    let made = api
+        .create_token_request(&account, &PostParams::default(), &request)
+        .await;
     let made = made.map_err(|error| format!("no token for service account {account}: {error}"))?;
     Ok(made.status.map(|status| status.token).unwrap_or_default())
 }
@@ -207,9 +311,14 @@ pub(super) fn write(dir: &Path, files: &Files, group: Option<i64>) -> io::Result
     let mut tops = BTreeSet::new();
     for (path, (content, mode)) in files {
         let relative = Path::new(path);
-        let plain = relative.components().all(|step| matches!(step, Component::Normal(_)));
+        let plain = relative
+            .components()
+            .all(|step| matches!(step, Component::Normal(_)));
         if path.is_empty() || !plain {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{path:?} is not a plain relative path")));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{path:?} is not a plain relative path"),
+            ));
         }
         let to = fresh.join(relative);
         if let Some(parent) = to.parent() {
@@ -222,7 +331,12 @@ pub(super) fn write(dir: &Path, files: &Files, group: Option<i64>) -> io::Result
             let _ = std::os::unix::fs::chown(&to, None, Some(group));
         }
         fs::set_permissions(&to, fs::Permissions::from_mode(mode))?;
-        tops.extend(relative.components().next().map(|top| Path::new(&top).to_owned()));
+        tops.extend(
+            relative
+                .components()
+                .next()
+                .map(|top| Path::new(&top).to_owned()),
+        );
     }
     let old = fs::read_link(dir.join("..data")).ok();
     symlink(&version, dir.join("..data_new"))?;
@@ -256,7 +370,12 @@ mod tests {
     #[test]
     fn a_new_version_replaces_all_files_at_once_and_leaves_nothing_behind() {
         let dir = tempfile::tempdir().unwrap();
-        write(dir.path(), &Files::from([("a".into(), file("1")), ("d/b".into(), file("2"))]), None).unwrap();
+        write(
+            dir.path(),
+            &Files::from([("a".into(), file("1")), ("d/b".into(), file("2"))]),
+            None,
+        )
+        .unwrap();
         write(dir.path(), &Files::from([("a".into(), file("3"))]), None).unwrap();
         assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "3");
         assert!(!dir.path().join("d").exists());
@@ -267,7 +386,10 @@ mod tests {
     fn a_key_cannot_lead_out_of_its_volume() {
         let dir = tempfile::tempdir().unwrap();
         for path in ["../x", "/etc/x", "a/../../x", ""] {
-            assert!(write(dir.path(), &Files::from([(path.into(), file("x"))]), None).is_err(), "{path}");
+            assert!(
+                write(dir.path(), &Files::from([(path.into(), file("x"))]), None).is_err(),
+                "{path}"
+            );
         }
     }
 }

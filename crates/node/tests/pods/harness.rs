@@ -1,0 +1,197 @@
+//! A cluster with a node, for one test.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, PostParams};
+use sandlot_cluster::access::User;
+use sandlot_cluster::kubelet::{ContainerRef, Exit, Kubelet as _, LogOptions, Streams};
+use sandlot_node::{MissingImages, Node, NodeConfig, StopMode};
+use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
+
+/// A cluster and its node; gone with the test.
+pub(crate) struct Cluster {
+    pub(crate) client: kube::Client,
+    pub(crate) node: Arc<Node>,
+    pub(crate) dir: PathBuf,
+    _keep: Option<tempfile::TempDir>,
+    cluster: sandlot_cluster::Cluster,
+}
+
+impl Cluster {
+    /// A cluster with a node with the usual settings.
+    pub(crate) async fn start() -> Cluster {
+        Cluster::with(|_| {}).await
+    }
+
+    /// A cluster whose node is started as `change` wants it.
+    pub(crate) async fn with(change: impl FnOnce(&mut NodeConfig)) -> Cluster {
+        let keep = tempfile::tempdir().unwrap();
+        let cluster = sandlot_cluster::Cluster::start(Default::default())
+            .await
+            .unwrap();
+        let dir = keep.path().to_owned();
+        let mut made = Cluster::on(cluster, &dir, change).await;
+        made._keep = Some(keep);
+        made
+    }
+
+    async fn on(
+        cluster: sandlot_cluster::Cluster,
+        dir: &Path,
+        change: impl FnOnce(&mut NodeConfig),
+    ) -> Cluster {
+        let client = cluster.client();
+        let mut config = NodeConfig::new(dir.to_owned(), "node", client.clone());
+        config.zygote = Some(env!("CARGO_BIN_EXE_sandlot-zygote").into());
+        config.missing_images = MissingImages::Fail;
+        config.sandboxes_ready = 1;
+        change(&mut config);
+        let node = Node::start(config).await.unwrap();
+        cluster.set_kubelet(node.clone());
+        Cluster {
+            client,
+            node,
+            dir: dir.to_owned(),
+            _keep: None,
+            cluster,
+        }
+    }
+
+    pub(crate) fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    /// Creates a pod of one container that runs a script.
+    pub(crate) async fn run(&self, name: &str, script: &str) -> Pod {
+        self.create(serde_json::json!({
+            "metadata": {"name": name},
+            "spec": {"terminationGracePeriodSeconds": 1,
+                "containers": [{"name": "c", "image": "host", "command": ["sh", "-c", script]}]}
+        }))
+        .await
+    }
+
+    pub(crate) async fn create(&self, pod: Value) -> Pod {
+        let pod = serde_json::from_value(pod).unwrap();
+        self.pods()
+            .create(&PostParams::default(), &pod)
+            .await
+            .unwrap()
+    }
+
+    /// Waits until the pod is as wanted; says what it is if that takes too long.
+    pub(crate) async fn until(
+        &self,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let begun = Instant::now();
+        loop {
+            let pod = self.pods().get_opt(name).await.unwrap();
+            let pod = pod.map_or(Value::Null, |pod| serde_json::to_value(pod).unwrap());
+            if wanted(&pod) {
+                return pod;
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "{name} never became {what}: {:#}",
+                pod["status"]
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    pub(crate) async fn ready(&self, name: &str) -> Value {
+        self.until(name, "ready", |pod| condition(pod, "Ready") == "True")
+            .await
+    }
+
+    pub(crate) async fn phase(&self, name: &str, phase: &str) -> Value {
+        self.until(name, phase, |pod| pod["status"]["phase"] == phase)
+            .await
+    }
+
+    pub(crate) async fn delete(&self, name: &str) {
+        self.pods()
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
+        self.until(name, "gone", Value::is_null).await;
+    }
+
+    pub(crate) async fn logs(&self, name: &str, options: LogOptions) -> String {
+        use futures::StreamExt as _;
+        let chunks: Vec<_> = self
+            .node
+            .logs(container(name), options)
+            .await
+            .unwrap()
+            .collect()
+            .await;
+        chunks
+            .into_iter()
+            .map(|chunk| String::from_utf8_lossy(&chunk.unwrap()).into_owned())
+            .collect()
+    }
+
+    /// Runs a script in a container: its code, and what it wrote.
+    pub(crate) async fn exec(&self, name: &str, script: &str) -> (i32, String) {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let (err_ours, err_theirs) = tokio::io::duplex(1 << 16);
+        let (_sizes, resize) = mpsc::channel(1);
+        let streams = Streams {
+            stdin: None,
+            stdout: Some(Box::new(theirs)),
+            stderr: Some(Box::new(err_theirs)),
+            tty: false,
+            resize,
+        };
+        let command = ["sh", "-c", script].map(str::to_owned).to_vec();
+        let (mut ours, mut err_ours) = (ours, err_ours);
+        let (mut text, mut errors) = (String::new(), String::new());
+        let (exit, _, _) = tokio::join!(
+            self.node.exec(container(name), command, streams),
+            ours.read_to_string(&mut text),
+            err_ours.read_to_string(&mut errors),
+        );
+        let Exit { code } = exit.unwrap();
+        (code, text + &errors)
+    }
+
+    /// Ends everything.
+    pub(crate) async fn stop(self) {
+        self.node.stop(StopMode::StopPods).await;
+        drop(self.cluster);
+    }
+}
+
+pub(crate) fn container(pod: &str) -> ContainerRef {
+    ContainerRef {
+        namespace: "default".into(),
+        pod: pod.into(),
+        container: "c".into(),
+    }
+}
+
+/// The status of a condition.
+pub(crate) fn condition<'a>(pod: &'a Value, name: &str) -> &'a str {
+    let conditions = pod["status"]["conditions"].as_array();
+    let found = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition["type"] == name);
+    found
+        .and_then(|condition| condition["status"].as_str())
+        .unwrap_or("Unknown")
+}
+
+/// The state of the first container.
+pub(crate) fn state(pod: &Value) -> &Value {
+    &pod["status"]["containerStatuses"][0]["state"]
+}

@@ -47,10 +47,6 @@ impl Cgroups {
         }
     }
 
-    pub(crate) fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
     /// The group of a sandbox.
     pub(crate) fn sandbox(&self, id: &str) -> Group {
         Group {

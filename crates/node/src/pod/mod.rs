@@ -14,8 +14,8 @@ mod status;
 mod tests;
 
 pub(crate) use env::{Sources, expand, pod_field, resource_field, variables};
-pub(crate) use facts::{End, Facts, Phase, Run, Stopping};
-pub(crate) use next::{Act, Next, next};
+pub(crate) use facts::{End, Facts, Phase, Stopping};
+pub(crate) use next::{Act, next};
 pub(crate) use resources::{bytes, limits, milli, requested};
-pub(crate) use spec::{ContainerKind, containers, grace, restarts};
+pub(crate) use spec::{ContainerKind, containers, grace};
 pub(crate) use status::status;

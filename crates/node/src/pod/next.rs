@@ -140,7 +140,8 @@ fn initialise(facts: &Facts, spec: &PodSpec, now: Timestamp, next: &mut Next) ->
                     .containers
                     .iter()
                     .any(|main| facts.run(&main.name).is_some_and(|run| run.attempt > 0));
-                if !(run.is_running() && run.started) && !begun {
+                let there = run.is_running() && run.started;
+                if !there && !begun {
                     return false;
                 }
             }

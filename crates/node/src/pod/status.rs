@@ -251,7 +251,7 @@ fn conditions(
                 .iter()
                 .flatten()
                 .find(|condition| condition.type_ == *gate);
-            !found.is_some_and(|condition| condition.status == "True")
+            found.is_none_or(|condition| condition.status != "True")
         })
         .collect();
     let ready = not_ready.clone().or_else(|| {

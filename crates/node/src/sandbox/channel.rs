@@ -19,9 +19,10 @@ pub(crate) struct Channel {
 impl Channel {
     /// Talks over an open socket.
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Channel> {
-        Ok(Channel {
-            socket: AsyncFd::with_interest(socket, Interest::READABLE | Interest::WRITABLE)?,
-        })
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        // SAFETY: the channel owns the descriptor and never gives it away.
+        let socket = unsafe { AsyncFd::register_with_interest(socket, interest) }?;
+        Ok(Channel { socket })
     }
 
     /// Connects to the keeper in a sandbox's folder.

@@ -4,6 +4,7 @@
 mod launch;
 mod plan;
 mod publish;
+mod storage;
 pub(crate) mod view;
 mod volumes;
 
@@ -244,6 +245,7 @@ impl Tending {
                     .as_ref()
                     .and_then(|sandbox| self.shared.pod_ip(&sandbox.record));
                 self.facts.sandbox = Some(address);
+                self.watch_storage();
             }
             Event::Sandbox(Err(error)) => self.in_trouble("FailedCreatePodSandBox", error),
             Event::Volumes(Err(error)) => self.in_trouble("FailedMount", error),
@@ -305,6 +307,15 @@ impl Tending {
             Event::Volumes(launch::surroundings(&shared, &pod, &sandbox).await)
         });
         self.follow();
+    }
+
+    /// Looks after what the pod writes, if it may only write so much.
+    fn watch_storage(&mut self) {
+        let Some(sandbox) = &self.sandbox else { return };
+        let limits = storage::limits(&self.facts.pod, &sandbox.dir);
+        if !limits.is_empty() {
+            self.tasks.spawn(storage::watch(limits));
+        }
     }
 
     /// Listens to the keeper until it goes.
@@ -436,7 +447,7 @@ impl Tending {
                     .pod
                     .spec
                     .iter()
-                    .flat_map(|spec| crate::pod::containers(spec))
+                    .flat_map(crate::pod::containers)
                     .any(|(_, one)| one.name == name && one.readiness_probe.is_some());
                 if let Some(run) = self.facts.runs.get_mut(name).filter(|_| !has_readiness) {
                     run.ready = true;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{HostPathVolumeSource, Pod, Volume};
 
-pub(super) use files::{Needs, fetch, needs};
+pub(super) use files::{fetch, needs};
 
 use crate::keeper::message::MemoryFolder;
 use crate::node::Shared;
@@ -18,11 +18,11 @@ use crate::pod::{Sources, bytes};
 use crate::sandbox::Sandbox;
 
 /// The volumes by name.
-pub(super) type Volumes = BTreeMap<String, Ready>;
+pub(crate) type Volumes = BTreeMap<String, Ready>;
 
 /// A volume on this machine.
 #[derive(Clone, Debug)]
-pub(super) struct Ready {
+pub(crate) struct Ready {
     pub(super) path: PathBuf,
     pub(super) writable: bool,
     /// Its files belong to the pod's users, not to the machine's.

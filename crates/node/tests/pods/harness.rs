@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, PostParams};
-use sandlot_cluster::access::User;
 use sandlot_cluster::kubelet::{ContainerRef, Exit, Kubelet as _, LogOptions, Streams};
 use sandlot_node::{MissingImages, Node, NodeConfig, StopMode};
 use serde_json::Value;
@@ -162,6 +161,15 @@ impl Cluster {
         );
         let Exit { code } = exit.unwrap();
         (code, text + &errors)
+    }
+
+    /// The node is replaced by a new one on the same folder; pods are left as they are.
+    pub(crate) async fn restart_node(self) -> Cluster {
+        self.node.stop(StopMode::LeavePods).await;
+        let cluster = self.cluster.clone();
+        let mut new = Cluster::on(cluster, &self.dir, |_| {}).await;
+        new._keep = self._keep;
+        new
     }
 
     /// Ends everything.

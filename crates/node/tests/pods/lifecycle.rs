@@ -61,3 +61,30 @@ async fn a_pod_that_is_to_run_once_succeeds_or_fails() {
     }
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_starts_again_finds_its_pods_running_and_learns_what_ended() {
+    let cluster = Cluster::start().await;
+    cluster
+        .run("stays", "echo one; while :; do sleep 0.1; done")
+        .await;
+    cluster
+        .create(json!({"metadata": {"name": "ends"}, "spec": {"restartPolicy": "Never", "containers": [
+            {"name": "c", "image": "host", "command": ["sh", "-c", "sleep 0.5; echo bye; exit 9"]}
+        ]}}))
+        .await;
+    let before = cluster.ready("stays").await;
+    cluster.ready("ends").await;
+    let cluster = cluster.restart_node().await;
+    let pod = cluster.phase("ends", "Failed").await;
+    assert_eq!(state(&pod)["terminated"]["exitCode"], 9);
+    let after = cluster.ready("stays").await;
+    assert_eq!(
+        state(&before)["running"]["startedAt"],
+        state(&after)["running"]["startedAt"]
+    );
+    assert_eq!(after["status"]["containerStatuses"][0]["restartCount"], 0);
+    assert_eq!(cluster.logs("stays", LogOptions::default()).await, "one\n");
+    cluster.delete("stays").await;
+    cluster.stop().await;
+}

@@ -15,10 +15,11 @@ impl Terminal {
             &master,
             FcntlArg::F_SETFL(OFlag::O_NONBLOCK | OFlag::O_RDWR),
         )?;
-        Ok(Terminal(AsyncFd::with_interest(
-            master,
-            Interest::READABLE | Interest::WRITABLE,
-        )?))
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        // SAFETY: the terminal owns the descriptor and never gives it away.
+        Ok(Terminal(unsafe {
+            AsyncFd::register_with_interest(master, interest)
+        }?))
     }
 
     pub(super) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {

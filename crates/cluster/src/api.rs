@@ -14,6 +14,7 @@ use crate::kubelet::Kubelet;
 use crate::metrics::Metrics;
 use crate::record::{self, Facts, Record};
 use crate::status::ApiError;
+use crate::stream::Sessions;
 
 /// Where the time comes from.
 pub(crate) type Clock = fn() -> Timestamp;
@@ -32,6 +33,8 @@ pub(crate) struct Api {
     pub(crate) settling: tokio::sync::Mutex<()>,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
+    /// Exec, attach and port-forward.
+    pub(crate) sessions: Sessions,
     /// Cancelled when the server goes: watches end, new requests are turned away.
     pub(crate) stop: CancellationToken,
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use hyper::upgrade::OnUpgrade;
 
 use crate::access::User;
 use crate::api::Api;
@@ -25,6 +26,8 @@ pub(crate) struct Call {
     pub(crate) body: Bytes,
     pub(crate) accept: Accept,
     pub(crate) authorship: Authorship,
+    /// The connection itself, where the client wants to go on with another protocol.
+    pub(crate) upgrade: Option<OnUpgrade>,
     /// What the client is told beside the answer.
     pub(crate) warnings: Vec<String>,
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
 use futures::future::BoxFuture;
+use http::header::UPGRADE;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
@@ -23,6 +24,7 @@ use crate::kubelet::Kubelet;
 use crate::metrics::Metrics;
 use crate::server::{CertificateError, authority, signing_key};
 use crate::status::{ApiError, Reason};
+use crate::stream::Sessions;
 use crate::{access, bootstrap, front, housekeeping, schemas};
 
 /// How a cluster is started.
@@ -70,6 +72,7 @@ impl Cluster {
         };
         let tokens = Arc::new(Tokens::new(key, Arc::new(store.clone())));
         let authorizer = Arc::new(Authorizer::new(&store));
+        let stop = CancellationToken::new();
         let api = Arc::new(Api {
             authorizer,
             tokens,
@@ -80,7 +83,8 @@ impl Cluster {
             settling: tokio::sync::Mutex::default(),
             metrics: Metrics::new(),
             clock: Timestamp::now,
-            stop: CancellationToken::new(),
+            sessions: Sessions::new(stop.clone()),
+            stop,
             store,
         });
         definitions::settle(&api).await;
@@ -148,7 +152,18 @@ impl Cluster {
         let cluster = self.clone();
         service_fn(move |request: Request<kube::client::Body>| {
             let (cluster, user) = (cluster.clone(), user.clone());
-            let answer = async move { Ok(cluster.handle(user, request.map(Body::new)).await) };
+            let request = request.map(Body::new);
+            let answer = async move {
+                if !request.headers().contains_key(UPGRADE) {
+                    return Ok(cluster.handle(user, request).await);
+                }
+                let sessions = cluster.api.sessions.clone();
+                let handle = move |request| {
+                    let (cluster, user) = (cluster.clone(), user.clone());
+                    async move { cluster.handle(user, request).await }
+                };
+                Ok(sessions.over_memory(request, handle).await)
+            };
             Box::pin(answer) as BoxFuture<'static, _>
         })
     }
@@ -158,6 +173,7 @@ impl Cluster {
         self.api.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        self.api.sessions.ended().await;
         self.api.store.close().await;
     }
 

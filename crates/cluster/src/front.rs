@@ -8,6 +8,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderValue, Request as HttpRequest, Response};
 use http_body_util::{BodyExt, Limited};
+use hyper::upgrade::OnUpgrade;
 
 use crate::access::{Attributes, User};
 use crate::answer::{Answer, failed};
@@ -65,7 +66,8 @@ async fn answer(
     request: HttpRequest<Body>,
     aside: &mut Aside,
 ) -> Result<Response<Body>, ApiError> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
     if parts
         .uri
         .path_and_query()
@@ -115,6 +117,7 @@ async fn answer(
         body,
         accept,
         authorship: Default::default(),
+        upgrade,
         warnings: Vec::new(),
     };
     let result = dispatch(&mut call).await;

@@ -32,6 +32,7 @@ mod selection;
 pub mod server;
 mod status;
 mod strategy;
+mod stream;
 mod subresources;
 mod tables;
 mod verbs;

@@ -11,6 +11,7 @@ use crate::answer::Answer;
 use crate::call::Call;
 use crate::request::Verb;
 use crate::status::ApiError;
+use crate::stream;
 use crate::verbs::{self, Part};
 
 /// Does what a request below an object asks for.
@@ -22,6 +23,10 @@ pub(crate) async fn dispatch(call: &mut Call) -> Result<Answer, ApiError> {
         ("status", Verb::Get) => verbs::get(call),
         ("status", Verb::Update) => verbs::update(call, Part::Status).await,
         ("status", Verb::Patch) => verbs::patch(call, Part::Status).await,
+        ("log", Verb::Get) => stream::logs(call).await,
+        ("exec", Verb::Get | Verb::Create) => stream::remote(call, false),
+        ("attach", Verb::Get | Verb::Create) => stream::remote(call, true),
+        ("portforward", Verb::Get | Verb::Create) => stream::forward(call),
         ("token", Verb::Create) => questions::token(call),
         ("scale", _) => scale::scale(call).await,
         ("binding", _) => pods::bind(call).await,

@@ -1,11 +1,13 @@
 //! Who gets in, what they may do, and how the way in holds up.
 
 mod certificates;
+mod echo;
 mod grants;
 mod impersonation;
 mod kubectl;
 mod rbac;
 mod reviews;
 mod serving;
+mod streams;
 mod tokens;
 mod world;

@@ -21,11 +21,12 @@ use crate::admission::Chain;
 use crate::api::Api;
 use crate::kinds::{Registry, definitions, removal};
 use crate::kubelet::Kubelet;
+use crate::lookup::Lookup;
 use crate::metrics::Metrics;
 use crate::server::{CertificateError, authority, signing_key};
 use crate::status::{ApiError, Reason};
 use crate::stream::Sessions;
-use crate::{access, bootstrap, front, housekeeping, schemas};
+use crate::{access, admission, bootstrap, front, housekeeping, schemas};
 
 /// How a cluster is started.
 #[derive(Default)]
@@ -70,15 +71,23 @@ impl Cluster {
             Some(folder) => (signing_key(folder)?, authority(folder, Timestamp::now())?),
             None => (SigningKey::ephemeral()?, String::new()),
         };
-        let tokens = Arc::new(Tokens::new(key, Arc::new(store.clone())));
+        let lookup: Arc<dyn Lookup> = Arc::new(store.clone());
+        let tokens = Arc::new(Tokens::new(key, lookup.clone()));
         let authorizer = Arc::new(Authorizer::new(&store));
+        let admission = admission::steps(
+            lookup,
+            authorizer.clone(),
+            tokens.clone(),
+            &authority,
+            config.admission,
+        );
         let stop = CancellationToken::new();
         let api = Arc::new(Api {
             authorizer,
             tokens,
             authority,
             registry: Registry::new(schemas::of_builtin),
-            admission: config.admission,
+            admission,
             kubelet: OnceLock::new(),
             settling: tokio::sync::Mutex::default(),
             metrics: Metrics::new(),

@@ -45,24 +45,39 @@ impl Chain {
         self.steps.push(Box::new(step));
         self
     }
+}
 
-    /// Lets every step that is concerned change the object.
-    pub async fn mutate(&self, request: &mut AdmissionRequest) -> Result<Warnings, Denied> {
-        let mut warnings = Warnings::new();
-        for step in &self.steps {
-            if step.concerns(request) {
-                warnings.extend(step.mutate(request).await?);
-            }
-        }
-        Ok(warnings)
+/// A chain is a step itself: all of its own, one after the other.
+impl Admission for Chain {
+    fn concerns(&self, request: &AdmissionRequest) -> bool {
+        self.steps.iter().any(|step| step.concerns(request))
     }
 
-    /// Asks every step that is concerned about the final object.
-    pub async fn validate(&self, request: &AdmissionRequest) -> Result<Warnings, Denied> {
-        let mut warnings = Warnings::new();
-        for step in self.steps.iter().filter(|step| step.concerns(request)) {
-            warnings.extend(step.validate(request).await?);
-        }
-        Ok(warnings)
+    fn mutate<'a>(
+        &'a self,
+        request: &'a mut AdmissionRequest,
+    ) -> BoxFuture<'a, Result<Warnings, Denied>> {
+        Box::pin(async {
+            let mut warnings = Warnings::new();
+            for step in &self.steps {
+                if step.concerns(request) {
+                    warnings.extend(step.mutate(request).await?);
+                }
+            }
+            Ok(warnings)
+        })
+    }
+
+    fn validate<'a>(
+        &'a self,
+        request: &'a AdmissionRequest,
+    ) -> BoxFuture<'a, Result<Warnings, Denied>> {
+        Box::pin(async {
+            let mut warnings = Warnings::new();
+            for step in self.steps.iter().filter(|step| step.concerns(request)) {
+                warnings.extend(step.validate(request).await?);
+            }
+            Ok(warnings)
+        })
     }
 }

@@ -1,13 +1,40 @@
 //! What looks at a write before it is stored, and may change or refuse it.
 
+mod accounts;
 mod chain;
+mod namespaces;
 mod request;
+mod webhook;
 
 pub use chain::{Admission, Chain};
 pub use request::{AdmissionRequest, Operation, Resource};
+pub use webhook::{Endpoints, Services, Webhooks};
+
+use std::sync::Arc;
+
+use crate::access::{Authorizer, NoEscalation, TokenSecrets, Tokens};
+use crate::lookup::Lookup;
 
 /// What the client should be told although its request went through.
 pub type Warnings = Vec<String>;
 
 /// Why a write is refused: the answer to give.
 pub type Denied = crate::status::ApiError;
+
+/// The steps that every cluster takes, around those that the program adds.
+pub(crate) fn steps(
+    lookup: Arc<dyn Lookup>,
+    authorizer: Arc<Authorizer>,
+    tokens: Arc<Tokens>,
+    authority: &str,
+    added: Chain,
+) -> Chain {
+    let services = Arc::new(Endpoints::new(lookup.clone()));
+    Chain::new()
+        .with(namespaces::Namespaces::new(lookup.clone()))
+        .with(accounts::Accounts::new(lookup.clone()))
+        .with(TokenSecrets::new(tokens, authority.to_owned()))
+        .with(added)
+        .with(NoEscalation::new(authorizer))
+        .with(Webhooks::new(lookup, services))
+}

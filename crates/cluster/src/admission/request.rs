@@ -47,6 +47,8 @@ pub struct Resource {
     pub resource: String,
     /// For example `status`; empty for the object itself.
     pub subresource: String,
+    /// Other versions in which the same objects are served.
+    pub versions: Vec<String>,
     /// Whether objects of this kind live in namespaces.
     pub namespaced: bool,
 }

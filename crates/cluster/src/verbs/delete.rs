@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::deletion::{Fate, fate_of};
 use super::list::Selected;
 use super::write::{Part, admission_request};
-use crate::admission::Operation;
+use crate::admission::{Admission, Operation};
 use crate::answer::{Answer, List};
 use crate::api::{WriteFailure, parse};
 use crate::call::Call;

@@ -11,7 +11,7 @@ use sandlot_store::Expect;
 use serde_json::Value;
 
 use super::deletion;
-use crate::admission::{AdmissionRequest, Operation, Resource};
+use crate::admission::{Admission, AdmissionRequest, Operation, Resource};
 use crate::api::{WriteFailure, parse};
 use crate::call::Call;
 use crate::object;
@@ -288,6 +288,7 @@ pub(crate) fn admission_request(
             kind: kind.kind.clone(),
             resource: kind.plural.clone(),
             subresource: part.subresource().to_owned(),
+            versions: other_versions(call),
             namespaced: kind.namespaced,
         },
         namespace: match kind.is("", "Namespace") {
@@ -308,6 +309,20 @@ pub(crate) fn admission_request(
         }),
         dry_run: options.write.dry_run || options.delete.dry_run,
     }
+}
+
+/// The other versions in which the objects of the request are served.
+fn other_versions(call: &Call) -> Vec<String> {
+    let kind = &call.kind;
+    let versions = call.kinds.groups().get(&kind.group).map(Vec::as_slice);
+    let others = versions.unwrap_or_default().iter().filter(|version| {
+        **version != kind.version
+            && call
+                .kinds
+                .find(&kind.group, version, &kind.plural)
+                .is_some()
+    });
+    others.cloned().collect()
 }
 
 async fn mutated(call: &mut Call, request: &mut AdmissionRequest) -> Result<Value, ApiError> {

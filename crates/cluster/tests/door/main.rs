@@ -10,4 +10,5 @@ mod reviews;
 mod serving;
 mod streams;
 mod tokens;
+mod webhooks;
 mod world;

@@ -1,0 +1,263 @@
+//! Webhooks: HTTPS servers elsewhere that are asked about writes, as
+//! MutatingWebhookConfigurations and ValidatingWebhookConfigurations say.
+
+mod call;
+mod configured;
+mod matching;
+mod place;
+mod review;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::join_all;
+use serde_json::Value;
+use tokio::time::timeout;
+
+pub use place::{Endpoints, Services};
+
+use super::{Admission, AdmissionRequest, Denied, Warnings};
+use crate::kubelet::BoxFuture;
+use crate::lookup::Lookup;
+use crate::status::{ApiError, Reason};
+use configured::{Hook, Index, Sort};
+
+const GROUP: &str = "admissionregistration.k8s.io";
+
+/// Asks the webhooks that the cluster's configurations name.
+pub struct Webhooks {
+    lookup: Arc<dyn Lookup>,
+    services: Arc<dyn Services>,
+    index: Mutex<Index>,
+}
+
+/// What came of asking a webhook.
+enum Asked {
+    /// It is content; a mutating one may have a patch.
+    Allowed {
+        patch: Option<Value>,
+        warnings: Warnings,
+    },
+    /// It refuses, and this is the answer to the client.
+    Refused(Denied),
+    /// It could not be asked, and its policy is to go on without it.
+    Ignored,
+}
+
+impl Webhooks {
+    /// Reads configurations and namespaces here, and finds services there.
+    pub fn new(lookup: Arc<dyn Lookup>, services: Arc<dyn Services>) -> Self {
+        let index = Mutex::new(Index::new(&*lookup));
+        Webhooks {
+            lookup,
+            services,
+            index,
+        }
+    }
+
+    fn hooks(&self, sort: Sort) -> Arc<[Arc<Hook>]> {
+        // A panic cannot leave the index half changed: it is replaced whole.
+        self.index
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .hooks(sort)
+    }
+
+    /// The version in which a webhook wants to see this write, if it does. What cannot be
+    /// decided counts as a failure of the webhook.
+    fn wanted<'a>(
+        &self,
+        hook: &Hook,
+        request: &'a AdmissionRequest,
+    ) -> Result<Option<&'a str>, String> {
+        let Some(version) = matching::version(hook, request) else {
+            return Ok(None);
+        };
+        let labels = |name: &str| self.lookup.get("namespaces", "", name);
+        let wanted =
+            matching::selects(hook, request, labels) && matching::conditions_hold(hook, request)?;
+        Ok(wanted.then_some(version))
+    }
+
+    async fn ask(&self, hook: &Hook, request: &AdmissionRequest) -> Asked {
+        match self.wanted(hook, request) {
+            Ok(None) => Asked::Allowed {
+                patch: None,
+                warnings: Warnings::new(),
+            },
+            Ok(Some(_)) if request.dry_run && hook.side_effects => {
+                Asked::Refused(ApiError::bad_request(format!(
+                    "admission webhook {:?} does not support dry run",
+                    hook.name
+                )))
+            }
+            Ok(Some(version)) => {
+                let answer = timeout(hook.patience, self.exchange(hook, version, request)).await;
+                let late = || {
+                    Err(format!(
+                        "{} did not answer within {:?}",
+                        hook.place, hook.patience
+                    ))
+                };
+                judge(hook, answer.unwrap_or_else(|_| late()))
+            }
+            Err(why) => judge(hook, Err(why)),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        hook: &Hook,
+        version: &str,
+        request: &AdmissionRequest,
+    ) -> Result<review::Answer, String> {
+        let uid = uuid::Uuid::new_v4().to_string();
+        let question = review::question(&uid, version, request);
+        let place = hook.place.find(&*self.services).await?;
+        let answer = call::post(hook, &place, question.to_string()).await?;
+        review::read(&answer, &uid, hook.sort)
+    }
+
+    async fn mutate_once(
+        &self,
+        hooks: &[Arc<Hook>],
+        request: &mut AdmissionRequest,
+        warnings: &mut Warnings,
+        mut changed: Changed<'_>,
+    ) -> Result<(), Denied> {
+        for (number, hook) in hooks.iter().enumerate() {
+            if !changed.calls(number, hook) {
+                continue;
+            }
+            match self.ask(hook, request).await {
+                Asked::Refused(denied) => return Err(denied),
+                Asked::Ignored => {}
+                Asked::Allowed {
+                    patch: None,
+                    warnings: said,
+                } => warnings.extend(said),
+                Asked::Allowed {
+                    patch: Some(patch),
+                    warnings: said,
+                } => {
+                    warnings.extend(said);
+                    if review::apply(hook, request, &patch)? {
+                        changed.note(number);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which webhook changed the object last: those before it may want to see it again.
+enum Changed<'a> {
+    /// The first round calls everybody, and notes who changed something.
+    First(&'a mut Option<usize>),
+    /// The second calls again those that asked for it and came before the last change.
+    Again(usize),
+}
+
+impl Changed<'_> {
+    fn calls(&self, number: usize, hook: &Hook) -> bool {
+        match self {
+            Changed::First(_) => true,
+            Changed::Again(last) => hook.reinvoked && number < *last,
+        }
+    }
+
+    fn note(&mut self, number: usize) {
+        if let Changed::First(last) = self {
+            **last = Some(number);
+        }
+    }
+}
+
+impl Admission for Webhooks {
+    /// Webhooks never judge what configures webhooks: a broken one could not be repaired.
+    fn concerns(&self, request: &AdmissionRequest) -> bool {
+        request.resource.group != GROUP
+    }
+
+    fn mutate<'a>(
+        &'a self,
+        request: &'a mut AdmissionRequest,
+    ) -> BoxFuture<'a, Result<Warnings, Denied>> {
+        Box::pin(async {
+            let hooks = self.hooks(Sort::Mutating);
+            let (mut warnings, mut last) = (Warnings::new(), None);
+            self.mutate_once(&hooks, request, &mut warnings, Changed::First(&mut last))
+                .await?;
+            if let Some(last) = last {
+                self.mutate_once(&hooks, request, &mut warnings, Changed::Again(last))
+                    .await?;
+            }
+            Ok(warnings)
+        })
+    }
+
+    fn validate<'a>(
+        &'a self,
+        request: &'a AdmissionRequest,
+    ) -> BoxFuture<'a, Result<Warnings, Denied>> {
+        Box::pin(async {
+            let hooks = self.hooks(Sort::Validating);
+            let mut warnings = Warnings::new();
+            for asked in join_all(hooks.iter().map(|hook| self.ask(hook, request))).await {
+                match asked {
+                    Asked::Refused(denied) => return Err(denied),
+                    Asked::Ignored => {}
+                    Asked::Allowed { warnings: said, .. } => warnings.extend(said),
+                }
+            }
+            Ok(warnings)
+        })
+    }
+}
+
+/// What a webhook's answer, or the lack of one, means for the write.
+fn judge(hook: &Hook, answer: Result<review::Answer, String>) -> Asked {
+    match answer {
+        Ok(answer) if answer.allowed => Asked::Allowed {
+            patch: answer.patch,
+            warnings: answer.warnings,
+        },
+        Ok(answer) => Asked::Refused(refusal(hook, answer)),
+        Err(why) if hook.ignored => {
+            tracing::warn!(
+                webhook = hook.name,
+                why,
+                "a webhook failed, and its policy is to go on"
+            );
+            Asked::Ignored
+        }
+        Err(why) => Asked::Refused(ApiError::internal(format!(
+            "failed calling webhook {:?}: failed to call webhook: {why}",
+            hook.name
+        ))),
+    }
+}
+
+/// What the client is told when a webhook refuses.
+fn refusal(hook: &Hook, answer: review::Answer) -> Denied {
+    let name = &hook.name;
+    let mut denied = ApiError::from(answer.status);
+    denied.message = match denied.message.as_str() {
+        "" if denied.reason != Reason::Unknown => {
+            format!(
+                "admission webhook {name:?} denied the request: {}",
+                denied.reason.as_str()
+            )
+        }
+        "" => format!("admission webhook {name:?} denied the request without explanation"),
+        why => format!("admission webhook {name:?} denied the request: {why}"),
+    };
+    if !answer.has_code {
+        denied.code = 400;
+    }
+    if denied.reason == Reason::Unknown && !answer.has_code {
+        denied.reason = Reason::Forbidden;
+        denied.code = 403;
+    }
+    denied
+}

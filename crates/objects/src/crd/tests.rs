@@ -414,6 +414,35 @@ fn an_object_is_pruned_defaulted_and_validated() {
     }
 }
 
+/// A schema whose objects nest so deep.
+fn nested(depth: usize) -> Value {
+    (0..depth).fold(
+        json!({"type": "string"}),
+        |inner, _| json!({"type": "object", "properties": {"a": inner}}),
+    )
+}
+
+#[test]
+fn a_schema_nests_as_deep_as_a_body_can_and_no_deeper() {
+    // Threads of a server have 2 MiB of stack, and so have those of tests.
+    let deep = crd(nested(46));
+    let (read, _) = crate::schema::parse_strict(deep.to_string().as_bytes()).unwrap();
+    assert_eq!(faults(&read), [""; 0]);
+    let definition = Definition::parse(&read).unwrap();
+    let mut object = (0..46).fold(json!("x"), |inner, _| json!({"a": inner, "b": 1}));
+    let version = definition.storage().unwrap();
+    assert_eq!(version.prune(&mut object).len(), 46);
+    version.default(&mut object);
+    assert_eq!(version.validate(&object, None), []);
+
+    let told = faults(&crd(nested(70)));
+    assert!(
+        told.iter()
+            .any(|cause| cause.ends_with("schemas may not nest deeper than 60")),
+        "{told:?}"
+    );
+}
+
 proptest! {
     #[test]
     fn a_definition_broken_anywhere_is_refused_not_fallen_over(

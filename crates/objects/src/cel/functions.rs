@@ -41,8 +41,10 @@ const PRICED: &[(&str, Price)] = &[
     ("sets.equivalent", product),
     ("sets.intersects", product),
     ("distinct", |args| {
-        length(&args[0]).saturating_mul(length(&args[0]))
+        length(&args[0]).saturating_mul(length(&args[0])) / 10
     }),
+    // Each piece takes far more memory than the character it is made of.
+    ("split", |args| length(&args[0])),
     ("sort", |args| weight(&args[0]).saturating_mul(4)),
     ("lists.range", |args| match args {
         [Value::Int(n)] => u64::try_from(*n).unwrap_or(0),
@@ -60,9 +62,13 @@ fn product(args: &[Value]) -> u64 {
     args.iter().map(length).fold(1, u64::saturating_mul) / 10
 }
 
-/// Compiling an expression costs more than using it.
+/// What compiling a regular expression costs. They are bounded in size, but their size is
+/// not the length of their text.
+const COMPILING: u64 = 2_000;
+
+/// These compile their expression on every call.
 fn expression(args: &[Value]) -> u64 {
-    product(args).saturating_add(10_000)
+    product(args).saturating_add(COMPILING)
 }
 
 /// The width that a format asks for, at most.
@@ -135,6 +141,11 @@ fn priced(
         return Err(ExecutionError::missing_argument_or_target());
     }
     spend(price(&all).saturating_add(1))?;
+    if let ("find" | "findAll", Some(Value::String(expression))) = (name, all.get(1)) {
+        // The function itself would take larger ones.
+        pattern::compile(expression)
+            .map_err(|error| ExecutionError::function_error(name, error))?;
+    }
     PLAIN.with(|context| {
         let mut scope = context.new_inner_scope();
         let mut names = Vec::with_capacity(all.len());
@@ -163,6 +174,9 @@ fn matches(
     expression: Arc<String>,
 ) -> Result<bool, ExecutionError> {
     spend((text.len() as u64 / 10 + 1).saturating_mul(expression.len() as u64 / 4 + 1))?;
+    if !pattern::is_kept(&expression) {
+        spend(COMPILING)?;
+    }
     let regex = pattern::compile(&expression).map_err(|error| call.error(error))?;
     Ok(regex.is_match(&text))
 }

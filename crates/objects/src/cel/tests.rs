@@ -72,6 +72,11 @@ fn a_broken_rule_is_told_in_kubernetes_words() {
         ),
         (json!({"rule": "self.size > 1.5"}), json!({"size": 2}), &[]),
         (
+            json!({"rule": "self.min + 1 == 4"}),
+            json!({"min": 3.0}),
+            &[],
+        ),
+        (
             json!({"rule": "self.when > timestamp('2020-01-01T00:00:00Z')"}),
             json!({"when": "2026-01-01T00:00:00Z"}),
             &[],
@@ -303,6 +308,9 @@ fn an_expression_made_to_break_the_server_does_not() {
         "'%.1000000000f'.format([1.0]) == ''".to_owned(),
         // expressions that cost a lot to compile
         "self.all(x, x.matches('((((a{100}){100}){100}){100})'))".to_owned(),
+        "self.all(x, x.matches('((a{50}){20})' + string(self.indexOf(x)) + x + x))".to_owned(),
+        // many small things out of one large
+        "self.join(',').split('').map(x, x.split('')).size() > 0".to_owned(),
         "self.all(x, x.find('(((a{50}){50}){50})' + x) == '')".to_owned(),
         // the failure hidden
         "self.all(a, self.all(b, self.all(c, self.all(d, false) || true) || true) || true) || true".to_owned(),

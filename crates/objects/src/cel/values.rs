@@ -61,10 +61,7 @@ pub(super) fn of_schema(schema: &Schema, json: &serde_json::Value) -> Value {
             None => of_json(json),
         },
         (Type::Number, Json::Number(number)) => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
-        (Type::Integer, Json::Number(number)) => number.as_i64().map_or_else(
-            || Value::Float(number.as_f64().unwrap_or(f64::NAN)),
-            Value::Int,
-        ),
+        (Type::Integer, Json::Number(number)) => whole(number),
         (Type::String, Json::String(text)) => formatted(schema.format.as_deref(), text),
         _ => of_json(json),
     }
@@ -86,6 +83,17 @@ pub fn of_json(json: &serde_json::Value) -> Value {
         Json::Object(fields) => map(fields
             .iter()
             .map(|(name, field)| (name.clone(), of_json(field)))),
+    }
+}
+
+/// A whole number, also where it was written as 3.0.
+fn whole(number: &serde_json::Number) -> Value {
+    let float = number.as_f64().unwrap_or(f64::NAN);
+    match number.as_i64() {
+        Some(int) => Value::Int(int),
+        // Up to here every whole float is exactly an integer.
+        None if float.fract() == 0.0 && float.abs() < 9e15 => Value::Int(float as i64),
+        None => Value::Float(float),
     }
 }
 

@@ -44,6 +44,12 @@ pub(crate) fn compile(pattern: &str) -> Result<Arc<Regex>, String> {
     Ok(regex)
 }
 
+/// Whether the expression is compiled already.
+pub(crate) fn is_kept(pattern: &str) -> bool {
+    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.contains_key(pattern)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

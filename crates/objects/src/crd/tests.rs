@@ -302,6 +302,22 @@ fn faults_around_the_schema_are_told() {
 }
 
 #[test]
+fn a_group_of_kubernetes_own_needs_its_approval() {
+    let mut crd = crd(field(json!({"type": "string"})));
+    crd["spec"]["group"] = json!("x.k8s.io");
+    crd["metadata"]["name"] = json!("widgets.x.k8s.io");
+    let told = faults(&crd);
+    assert_eq!(told.len(), 1);
+    assert!(
+        told[0].starts_with("metadata.annotations[api-approved.kubernetes.io]: Required value"),
+        "{told:?}"
+    );
+    crd["metadata"]["annotations"] =
+        json!({"api-approved.kubernetes.io": "unapproved, experimental-only"});
+    assert_eq!(faults(&crd), [""; 0]);
+}
+
+#[test]
 fn names_that_others_have_are_not_accepted_and_the_kind_is_not_established() {
     let crd = crd(field(json!({"type": "string"})));
     let accepted = status(&crd, &Taken::default(), "2026-01-01T00:00:00Z");

@@ -25,6 +25,7 @@ const LABEL: &str = "a DNS-1035 label must consist of lower case alphanumeric ch
 pub fn validate(crd: &Value, old: Option<&Value>) -> Vec<Cause> {
     let mut checks = Checks { causes: Vec::new() };
     checks.spec(crd);
+    checks.approval(crd);
     checks.stored(crd);
     if let Some(old) = old {
         checks.changes(crd, old);
@@ -91,6 +92,22 @@ impl Checks {
                 &json!(group),
                 "should be a domain with at least one dot",
             );
+        }
+    }
+
+    /// Groups of Kubernetes' own need its word that they are.
+    fn approval(&mut self, crd: &Value) {
+        const ANNOTATION: &str = "api-approved.kubernetes.io";
+        let group = crd["spec"]["group"].as_str().unwrap_or_default();
+        let protected = [".k8s.io", ".kubernetes.io"]
+            .iter()
+            .any(|end| group.ends_with(end));
+        if protected && crd["metadata"]["annotations"].get(ANNOTATION).is_none() {
+            let detail = format!(
+                "protected groups must have approval annotation {ANNOTATION:?}, \
+                 see https://github.com/kubernetes/enhancements/pull/1111"
+            );
+            self.required(Path::of("metadata.annotations").key(ANNOTATION), &detail);
         }
     }
 

@@ -8,6 +8,7 @@ mod admission;
 mod cluster;
 mod config;
 mod container;
+mod network;
 mod pod;
 mod probe;
 mod service;
@@ -34,8 +35,10 @@ pub fn validate(group: &str, kind: &str, object: &Value, old: Option<&Value>) ->
         ("", "ConfigMap") => config::check_config_map(&mut checks, object, old),
         ("", "Secret") => config::check_secret(&mut checks, object, old),
         ("", "Service") => service::check_service(&mut checks, object, old),
+        ("", "Endpoints") => network::check_endpoints(&mut checks, object),
+        ("networking.k8s.io", "NetworkPolicy") => network::check_policy(&mut checks, object),
         ("discovery.k8s.io", "EndpointSlice") => {
-            service::check_endpoint_slice(&mut checks, object, old)
+            network::check_endpoint_slice(&mut checks, object, old)
         }
         ("", "PersistentVolumeClaim") => storage::check_claim(&mut checks, object, old),
         ("", "PersistentVolume") => storage::check_volume(&mut checks, object),

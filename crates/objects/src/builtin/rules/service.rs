@@ -1,4 +1,4 @@
-//! Services and endpoint slices.
+//! Services.
 
 use std::{collections::HashSet, net::IpAddr};
 
@@ -10,7 +10,7 @@ use crate::{
     schema::{Cause, Path},
 };
 
-const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
+pub(super) const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 
 pub(super) fn check_service(checks: &mut Checks, service: &Value, old: Option<&Value>) {
     let (path, spec) = (Path::of("spec"), &service["spec"]);
@@ -126,48 +126,5 @@ fn check_ports(checks: &mut Checks, path: &Path, spec: &Value) {
                 &json!({"protocol": protocol, "port": number}),
             ));
         }
-    }
-}
-
-pub(super) fn check_endpoint_slice(checks: &mut Checks, slice: &Value, old: Option<&Value>) {
-    let root = Path::root();
-    checks.one_of(&root, slice, "addressType", &["FQDN", "IPv4", "IPv6"]);
-    if let Some(old) = old {
-        checks.same(
-            Path::of("addressType"),
-            &slice["addressType"],
-            &old["addressType"],
-        );
-    }
-    let endpoints = list(slice, "endpoints");
-    if endpoints.len() > 1000 {
-        checks.add(Cause::too_many("endpoints", endpoints.len(), 1000));
-    }
-    for (index, endpoint) in endpoints.iter().enumerate() {
-        let at = Path::of("endpoints").index(index).field("addresses");
-        let addresses = list(endpoint, "addresses");
-        if addresses.is_empty() {
-            checks.required(at.clone(), "must contain at least 1 address");
-        }
-        for (index, address) in addresses.iter().enumerate() {
-            let parsed = address
-                .as_str()
-                .and_then(|address| address.parse::<IpAddr>().ok());
-            let fits = match slice["addressType"].as_str() {
-                Some("IPv4") => parsed.is_some_and(|ip| ip.is_ipv4()),
-                Some("IPv6") => parsed.is_some_and(|ip| ip.is_ipv6()),
-                _ => true,
-            };
-            if !fits {
-                let detail = format!(
-                    "must be an {} address",
-                    slice["addressType"].as_str().unwrap_or_default()
-                );
-                checks.invalid(at.index(index), address, detail);
-            }
-        }
-    }
-    for (index, port) in list(slice, "ports").iter().enumerate() {
-        checks.one_of(&Path::of("ports").index(index), port, "protocol", PROTOCOLS);
     }
 }

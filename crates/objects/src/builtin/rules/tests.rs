@@ -322,6 +322,26 @@ fn faults_of_the_other_kinds_are_told() {
             &["handler: Required value"],
         ),
         (
+            "",
+            "Endpoints",
+            json!({"subsets": [{"addresses": [{"ip": "nowhere"}], "ports": [{"port": 1}, {"port": 2, "name": "b"}]}, {}]}),
+            &[
+                r#"subsets[0].addresses[0].ip: Invalid value: "nowhere": must be a valid IP address"#,
+                "subsets[0].ports[0].name: Required value",
+                "subsets[1]: Required value: must specify `addresses` or `notReadyAddresses`",
+            ],
+        ),
+        (
+            "networking.k8s.io",
+            "NetworkPolicy",
+            json!({"spec": {"policyTypes": ["Sideways"], "ingress": [{"from": [{}, {"ipBlock": {"cidr": "10.0.0.0"}}]}]}}),
+            &[
+                r#"spec.policyTypes[0]: Unsupported value: "Sideways": supported values: "Egress", "Ingress""#,
+                "spec.ingress[0].from[0]: Required value: must specify a peer",
+                r#"spec.ingress[0].from[1].ipBlock.cidr: Invalid value: "10.0.0.0": must be a valid CIDR value"#,
+            ],
+        ),
+        (
             "discovery.k8s.io",
             "EndpointSlice",
             json!({"addressType": "IPv4", "endpoints": [{"addresses": ["::1"]}]}),
@@ -407,6 +427,8 @@ fn what_has_the_wrong_shape_is_refused_not_fallen_over() {
         ("", "Secret"),
         ("", "Service"),
         ("discovery.k8s.io", "EndpointSlice"),
+        ("", "Endpoints"),
+        ("networking.k8s.io", "NetworkPolicy"),
         ("", "PersistentVolumeClaim"),
         ("", "PersistentVolume"),
         ("storage.k8s.io", "StorageClass"),

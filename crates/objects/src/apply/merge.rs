@@ -141,11 +141,10 @@ fn prune_fields(
             _ if keys.contains(name) => true,
             Verdict::Keep => true,
             Verdict::Remove => false,
-            Verdict::Look(last, owned_below) => {
+            Verdict::Look(last, owned) => {
                 let was_empty = is_empty(value);
-                prune_inside(shape.field(name), value, last, owned_below);
-                let owned = owned.get(&step).is_some_and(|node| node.member);
-                was_empty || owned || !is_empty(value)
+                prune_inside(shape.field(name), value, last, owned);
+                was_empty || !is_empty(value)
             }
         }
     });

@@ -133,6 +133,8 @@ pub fn apply(
         let mut let_go = last.set.clone();
         writer.limit(&mut let_go);
         merged = merge::prune(shape, merged, &let_go, &owned);
+        // What became empty is gone, unless it is an empty one that was applied.
+        merged = merge::merge(shape, &merged, &config);
     }
 
     let changes = Changes::between(shape, Some(&base), Some(&merged));

@@ -59,7 +59,9 @@ fn collect(shape: Shape<'_>, value: &Value, path: &mut Vec<PathElement>, set: &m
                 path.pop();
             }
         }
-        Value::Array(list) if !list.is_empty() => match items_of(shape, list) {
+        // Of a list that merges, its items are owned; an empty one claims nothing.
+        Value::Array(list) if *shape.list_type() != ListType::Atomic => match items_of(shape, list)
+        {
             Some(items) => {
                 for (step, item) in items {
                     path.push(step);

@@ -154,7 +154,8 @@ fn applies_and_updates_come_to_the_same() {
             assert_eq!(
                 without_empties(&object),
                 without_empties(&step["expected"]),
-                "{place}"
+                "{}",
+                place()
             );
         }
     }

@@ -181,7 +181,7 @@ fn an_object_that_is_going_gets_no_new_finalizer() {
     assert_eq!(
         causes[0].to_string(),
         "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being \
-         deleted, found new finalizers [\"c/d\"]"
+         deleted, found new finalizers []string{\"c/d\"}"
     );
     new["metadata"]["finalizers"] = json!([]);
     assert!(validate_update(&old, &new).is_empty());

@@ -96,6 +96,11 @@ impl Machine {
         Ok(kib / 1024.0)
     }
 
+    /// Where it keeps things.
+    pub(super) fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
     /// Stops it in order, and starts another on the same folder.
     pub(super) async fn restart(mut self, options: &[&str]) -> Result<(Machine, Duration)> {
         self.interrupt().await?;

@@ -1,0 +1,105 @@
+//! `sandlot bench task`: trivial tasks in sandboxes that are ready.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::{
+    Api,
+    api::{ObjectMeta, PostParams},
+};
+use sandlot_api::arl::{Sandbox, SandboxPhase, Step, StepType, Task, TaskSpec, TaskState, WarmPool};
+use serde_json::json;
+
+use super::{
+    claim::{pool, sandbox},
+    report::{Bar, Report, Samples},
+    sight::Sight,
+    subject::Machine,
+    writes,
+};
+
+/// How long anything may take before the measurement is given up.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Sandboxes that run tasks side by side.
+const SANDBOXES: usize = 50;
+/// Tasks for each of them.
+const EACH: usize = 20;
+
+/// Tasks one at a time, then many side by side.
+pub(super) async fn measure() -> Result<Report> {
+    let mut report = Report::new("tasks");
+    let (machine, _) = Machine::start(&[]).await?;
+    let client = machine.client().await?;
+    let pools: Api<WarmPool> = Api::namespaced(client.clone(), "default");
+    let sandboxes: Api<Sandbox> = Api::namespaced(client.clone(), "default");
+    let tasks: Api<Task> = Api::namespaced(client.clone(), "default");
+    pools.create(&PostParams::default(), &pool("pool", 5, json!({}))?).await?;
+    let ready = Sight::open(Api::namespaced(machine.client().await?, "default"), is_ready).await?;
+    for n in 0..SANDBOXES {
+        sandboxes.create(&PostParams::default(), &sandbox(&format!("box-{n}"), "pool")).await?;
+    }
+    for n in 0..SANDBOXES {
+        ready.of(&format!("box-{n}"), PATIENCE).await?;
+    }
+    let done = Sight::open(Api::namespaced(machine.client().await?, "default"), succeeded).await?;
+
+    let mut samples = Samples::default();
+    let mut before = writes::count(&client).await?;
+    for n in 0..220 {
+        if n == 20 {
+            before = writes::count(&client).await?;
+        }
+        let name = format!("one-{n}");
+        let started = Instant::now();
+        tasks.create(&PostParams::default(), &run_true(&name, "box-0")).await?;
+        let took = done.of(&name, PATIENCE).await? - started;
+        if n >= 20 {
+            samples.add(took);
+        }
+    }
+    report.latency("task `true`, create → Succeeded seen by another watcher", &samples, Some(6.0), Some(25.0));
+    let spent = writes::count(&client).await?.since(&before, &["tasks"], &["patch", "update"]);
+    report.number("API writes a task costs after its create", spent / samples.count() as f64, "", Some(Bar::AtMost(2.0)));
+
+    let started = Instant::now();
+    stream::iter(0..SANDBOXES * EACH)
+        .map(|n| {
+            let tasks = tasks.clone();
+            let task = run_true(&format!("many-{n}"), &format!("box-{}", n % SANDBOXES));
+            async move { tasks.create(&PostParams::default(), &task).await }
+        })
+        .buffer_unordered(64)
+        .try_for_each(|_| async { Ok(()) })
+        .await?;
+    let mut last = started;
+    for n in 0..SANDBOXES * EACH {
+        last = last.max(done.of(&format!("many-{n}"), PATIENCE).await?);
+    }
+    let rate = (SANDBOXES * EACH) as f64 / (last - started).as_secs_f64();
+    report.number(format!("tasks over {SANDBOXES} sandboxes"), rate, "/s", Some(Bar::AtLeast(500.0)));
+    machine.stop().await?;
+    Ok(report)
+}
+
+fn is_ready(sandbox: &Sandbox) -> bool {
+    sandbox.status.as_ref().and_then(|status| status.phase) == Some(SandboxPhase::Ready)
+}
+
+fn succeeded(task: &Task) -> bool {
+    task.status.as_ref().and_then(|status| status.state) == Some(TaskState::Succeeded)
+}
+
+fn run_true(name: &str, sandbox: &str) -> Task {
+    let step = Step {
+        name: "run".to_owned(),
+        kind: StepType::Command,
+        command: Some(vec!["true".to_owned()]),
+        ..Step::default()
+    };
+    Task {
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+        spec: TaskSpec { sandbox_ref: sandbox.to_owned(), steps: vec![step], ..TaskSpec::default() },
+        status: None,
+    }
+}

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     /// Make, list, scale and delete warm pools.
     #[command(subcommand)]
     Pool(Pool),
+    /// Say what this machine offers for isolation, and what is missing.
+    Doctor(Doctor),
     /// Measure what the specification promises.
     Bench(Bench),
 }
@@ -51,6 +53,21 @@ pub(crate) struct Up {
     /// Keep nothing: objects in memory, files in a temporary folder.
     #[arg(long)]
     pub(crate) ephemeral: bool,
+    /// What to do about an image that cannot be had.
+    #[arg(long, value_name = "WHAT", default_value = "fail")]
+    pub(crate) missing_images: MissingImages,
+    /// Close every way from the pods to other machines.
+    #[arg(long)]
+    pub(crate) no_egress: bool,
+}
+
+/// What to do about an image that cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MissingImages {
+    /// The pod waits with ImagePullBackOff, as on any cluster.
+    Fail,
+    /// The container runs on this machine's own /usr, with a Warning event that says so.
+    Host,
 }
 
 /// Which API, and where in it.
@@ -161,6 +178,14 @@ pub(crate) enum Pool {
     },
 }
 
+/// Options of `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
+    /// How to print it.
+    #[arg(short, long, default_value = "text")]
+    pub(crate) output: Output,
+}
+
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
@@ -185,4 +210,10 @@ pub(crate) struct Bench {
 pub(crate) enum Subject {
     /// The embedded Kubernetes API.
     Api,
+    /// The embedded node.
+    Node,
+    /// Taking a sandbox from a warm pool.
+    Claim,
+    /// A trivial task.
+    Task,
 }

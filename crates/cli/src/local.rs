@@ -1,8 +1,10 @@
 //! All of Sandlot in one process on this machine, started and stopped in order.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context, Result};
@@ -11,6 +13,13 @@ use sandlot_cluster::{
     Cluster, Config,
     server::{Limits, Listen, Listening},
 };
+use sandlot_node::{MissingImages, Node, NodeConfig, StopMode};
+use sandlot_operator::{Agent, Delivery, Settings};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// The image, known to the node without a registry, that holds the agent.
+const AGENT_IMAGE: &str = "sandlot-agent";
 
 /// What is started, and where.
 #[derive(Debug)]
@@ -23,12 +32,18 @@ pub(crate) struct Options {
     pub(crate) listen: SocketAddr,
     /// Where the kubeconfig is written.
     pub(crate) kubeconfig: PathBuf,
+    /// What to do about images that cannot be had.
+    pub(crate) missing_images: MissingImages,
+    /// Whether pods may reach beyond the machine.
+    pub(crate) egress: bool,
 }
 
 /// The running whole.
 pub(crate) struct Local {
     cluster: Cluster,
     listening: Listening,
+    node: Arc<Node>,
+    operator: Operator,
 }
 
 impl Local {
@@ -42,6 +57,8 @@ impl Local {
             ..Config::default()
         };
         let cluster = Cluster::start(config).await?;
+        let node = start_node(options, &cluster).await?;
+        let operator = Operator::start(&cluster).await?;
         let listen = Listen {
             address: options.listen,
             keys,
@@ -50,7 +67,12 @@ impl Local {
             limits: Limits::default(),
         };
         let listening = cluster.listen(listen).await?;
-        Ok(Local { cluster, listening })
+        Ok(Local {
+            cluster,
+            listening,
+            node,
+            operator,
+        })
     }
 
     /// Where the API listens, with the port that was picked.
@@ -66,7 +88,76 @@ impl Local {
     /// Lets nobody in any more and stops everything, the API last.
     pub(crate) async fn stop(self) {
         self.listening.stop().await;
+        self.operator.stop().await;
+        self.node.stop(StopMode::StopPods).await;
         self.cluster.stop().await;
+    }
+}
+
+/// The node, with the agent at hand for the pods that ask for it.
+async fn start_node(options: &Options, cluster: &Cluster) -> Result<Arc<Node>> {
+    let agent = BTreeMap::from([(
+        "sandlot-agent".to_owned(),
+        sandlot_agent_binary::AGENT.to_vec(),
+    )]);
+    let config = NodeConfig {
+        missing_images: options.missing_images,
+        egress: options.egress,
+        builtin_images: BTreeMap::from([(AGENT_IMAGE.to_owned(), agent)]),
+        ..NodeConfig::new(options.folder.join("node"), node_name(), cluster.client())
+    };
+    let node = Node::start(config).await.context("the node did not start")?;
+    cluster.set_kubelet(node.clone());
+    Ok(node)
+}
+
+/// The machine's own name, as a Kubernetes name.
+fn node_name() -> String {
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    let name: String = host
+        .to_string_lossy()
+        .to_ascii_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "sandlot".to_owned() } else { name.to_owned() }
+}
+
+/// The controllers, as a task that we own.
+struct Operator {
+    cancel: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl Operator {
+    async fn start(cluster: &Cluster) -> Result<Operator> {
+        sandlot_operator::install_crds(cluster.client())
+            .await
+            .context("the custom resources could not be installed")?;
+        let settings = Settings {
+            agent: Agent {
+                delivery: Delivery::ImageVolume {
+                    image: AGENT_IMAGE.to_owned(),
+                },
+                ..Settings::default().agent
+            },
+            ..Settings::default()
+        };
+        let cancel = CancellationToken::new();
+        let work = sandlot_operator::run(cluster.client(), settings, cancel.clone());
+        let running = tokio::spawn(async move {
+            if let Err(error) = work.await {
+                tracing::error!(%error, "the controllers ended");
+            }
+        });
+        Ok(Operator { cancel, running })
+    }
+
+    async fn stop(self) {
+        self.cancel.cancel();
+        // It is ours alone, so it can only have ended or panicked; either way it is over.
+        let _ = self.running.await;
     }
 }
 

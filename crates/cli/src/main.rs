@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod claim;
 mod copy;
+mod doctor;
 mod folders;
 mod local;
 mod manifest;
@@ -24,6 +25,8 @@ use args::{Cli, Command};
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // The node starts this very program again as the parent of its containers.
+    sandlot_node::enter_if_called();
     let cli = Cli::parse();
     logging();
     let ended = tokio::runtime::Builder::new_multi_thread()
@@ -52,6 +55,7 @@ async fn dispatch(command: &Command) -> Result<i32> {
         Command::Cp(options) => copy::run(options).await?,
         Command::Ps(options) => ps::run(options).await?,
         Command::Pool(command) => pool::run(command).await?,
+        Command::Doctor(options) => doctor::run(options)?,
         Command::Bench(options) => bench::run(options).await?,
     }
     Ok(0)

@@ -12,6 +12,7 @@ use kube::{
     api::DynamicObject,
     runtime::{WatchStreamExt, watcher},
 };
+use sandlot_node::MissingImages;
 use serde_json::Value;
 
 use crate::{
@@ -38,6 +39,9 @@ pub(crate) async fn run() -> Result<()> {
         in_memory: false,
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         kubeconfig: folder.path().join("kubeconfig"),
+        // The manual's image is not on a fresh machine; its own Python is.
+        missing_images: MissingImages::Host,
+        egress: true,
     };
     let local = Local::start(&options).await?;
     print_step(

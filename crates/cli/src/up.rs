@@ -4,8 +4,10 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result};
 
+use sandlot_node::MissingImages;
+
 use crate::{
-    args::Up,
+    args::{self, Up},
     folders::{self, Temporary},
     local::{Local, Options},
 };
@@ -28,6 +30,11 @@ pub(crate) async fn run(up: &Up) -> Result<()> {
         in_memory: up.ephemeral,
         listen: up.listen,
         kubeconfig,
+        missing_images: match up.missing_images {
+            args::MissingImages::Fail => MissingImages::Fail,
+            args::MissingImages::Host => MissingImages::Host,
+        },
+        egress: !up.no_egress,
     };
     let mut interrupts = Interrupts::listen()?;
     let local = Local::start(&options).await?;

@@ -1,8 +1,13 @@
 //! `sandlot bench`: the promises, measured from outside on a `sandlot up` of this very binary.
 
 mod api;
+mod claim;
+mod node;
 mod report;
+mod sight;
 mod subject;
+mod task;
+mod writes;
 
 use anyhow::Result;
 
@@ -12,6 +17,9 @@ use crate::args::{Bench, Subject};
 pub(crate) async fn run(options: &Bench) -> Result<()> {
     let report = match options.what {
         Subject::Api => api::measure().await?,
+        Subject::Node => node::measure().await?,
+        Subject::Claim => claim::measure().await?,
+        Subject::Task => task::measure().await?,
     };
     report.print(options.json)?;
     Ok(())

@@ -352,7 +352,11 @@ fn show(wanted: &Mount, root: BorrowedFd<'_>, namespaces: &Namespaces) -> io::Re
     let attributes = NOSUID | NODEV | if wanted.read_only { RDONLY } else { 0 };
     set_mount(tree.as_fd(), attributes, None, true)?;
     let target = Path::new(wanted.target.trim_start_matches('/'));
-    let onto = make_below(root, target, is_folder, Within::Root)?;
+    let onto = {
+        // Where the root's layers map users, only the pod's root may make files in them.
+        let _root = identity::AsPodRoot::become_it(namespaces.root_id)?;
+        make_below(root, target, is_folder, Within::Root)?
+    };
     move_mount(tree.as_fd(), onto.as_fd())
 }
 

@@ -106,7 +106,9 @@ async fn start_node(options: &Options, cluster: &Cluster) -> Result<Arc<Node>> {
         builtin_images: BTreeMap::from([(AGENT_IMAGE.to_owned(), agent)]),
         ..NodeConfig::new(options.folder.join("node"), node_name(), cluster.client())
     };
-    let node = Node::start(config).await.context("the node did not start")?;
+    let node = Node::start(config)
+        .await
+        .context("the node did not start")?;
     cluster.set_kubelet(node.clone());
     Ok(node)
 }
@@ -121,7 +123,11 @@ fn node_name() -> String {
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
         .collect();
     let name = name.trim_matches('-');
-    if name.is_empty() { "sandlot".to_owned() } else { name.to_owned() }
+    if name.is_empty() {
+        "sandlot".to_owned()
+    } else {
+        name.to_owned()
+    }
 }
 
 /// The controllers, as a task that we own.

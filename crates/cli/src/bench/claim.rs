@@ -34,7 +34,12 @@ pub(super) async fn measure() -> Result<Report> {
     let (machine, _) = Machine::start(&[]).await?;
     one_at_a_time(&machine, &mut report).await?;
     a_thousand(&machine, &mut report).await?;
-    report.number("resident after it all", machine.resident_mib()?, "MiB", None);
+    report.number(
+        "resident after it all",
+        machine.resident_mib()?,
+        "MiB",
+        None,
+    );
     machine.stop().await?;
     Ok(report)
 }
@@ -44,14 +49,24 @@ async fn one_at_a_time(machine: &Machine, report: &mut Report) -> Result<()> {
     let pools: Api<WarmPool> = Api::namespaced(client.clone(), "default");
     let sandboxes: Api<Sandbox> = Api::namespaced(client.clone(), "default");
     let warm = Sight::open(Api::namespaced(machine.client().await?, "default"), is_warm).await?;
-    pools.create(&PostParams::default(), &pool("real", REAL, json!({}))?).await?;
-    warm.of("real", PATIENCE).await.context("the pool of real pods")?;
-    let sight = Sight::open(Api::namespaced(machine.client().await?, "default"), is_ready).await?;
+    pools
+        .create(&PostParams::default(), &pool("real", REAL, json!({}))?)
+        .await?;
+    warm.of("real", PATIENCE)
+        .await
+        .context("the pool of real pods")?;
+    let sight = Sight::open(
+        Api::namespaced(machine.client().await?, "default"),
+        is_ready,
+    )
+    .await?;
     let mut samples = Samples::default();
     for n in 0..120 {
         let name = format!("one-{n}");
         let started = Instant::now();
-        sandboxes.create(&PostParams::default(), &sandbox(&name, "real")).await?;
+        sandboxes
+            .create(&PostParams::default(), &sandbox(&name, "real"))
+            .await?;
         let took = sight.of(&name, PATIENCE).await? - started;
         // The first claims warm connections and caches up.
         if n >= 20 {
@@ -61,7 +76,12 @@ async fn one_at_a_time(machine: &Machine, report: &mut Report) -> Result<()> {
         // A claim is measured on a pool that has pods, not on how fast pods start.
         until_warm(&pools, "real", REAL / 2).await?;
     }
-    report.latency("claim from real pods, create → Ready seen by another watcher", &samples, Some(2.0), Some(10.0));
+    report.latency(
+        "claim from real pods, create → Ready seen by another watcher",
+        &samples,
+        Some(2.0),
+        Some(10.0),
+    );
     pools.delete("real", &DeleteParams::default()).await?;
     Ok(())
 }
@@ -72,16 +92,32 @@ async fn a_thousand(machine: &Machine, report: &mut Report) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
     let sandboxes: Api<Sandbox> = Api::namespaced(client.clone(), "default");
     // No node has this name, so nobody but the benchmark says how these pods are.
-    pools.create(&PostParams::default(), &pool("many", STAND_INS, json!({"nodeName": "stand-in"}))?).await?;
+    pools
+        .create(
+            &PostParams::default(),
+            &pool("many", STAND_INS, json!({"nodeName": "stand-in"}))?,
+        )
+        .await?;
     stand_in(&pods).await?;
     until_warm(&pools, "many", STAND_INS).await?;
-    let sight = Sight::open(Api::namespaced(machine.client().await?, "default"), is_ready).await?;
+    let sight = Sight::open(
+        Api::namespaced(machine.client().await?, "default"),
+        is_ready,
+    )
+    .await?;
     let before = writes::count(&client).await?;
     let started = Instant::now();
     stream::iter(0..STAND_INS)
         .map(|n| {
             let sandboxes = sandboxes.clone();
-            async move { sandboxes.create(&PostParams::default(), &sandbox(&format!("many-{n}"), "many")).await }
+            async move {
+                sandboxes
+                    .create(
+                        &PostParams::default(),
+                        &sandbox(&format!("many-{n}"), "many"),
+                    )
+                    .await
+            }
         })
         .buffer_unordered(CLIENTS)
         .try_for_each(|_| async { Ok(()) })
@@ -91,10 +127,25 @@ async fn a_thousand(machine: &Machine, report: &mut Report) -> Result<()> {
         last = last.max(sight.of(&format!("many-{n}"), PATIENCE).await?);
     }
     let rate = STAND_INS as f64 / (last - started).as_secs_f64();
-    report.number(format!("{STAND_INS} claims by {CLIENTS} clients"), rate, "/s", Some(Bar::AtLeast(1000.0)));
-    let spent = writes::count(&client).await?.since(&before, &["sandboxes", "pods"], &["patch", "update"]);
-    report.number("API writes a claim costs after its create", spent / STAND_INS as f64, "", Some(Bar::AtMost(3.0)));
-    report.note("the thousand pods are stand-ins: nothing runs in them, the benchmark writes their status");
+    report.number(
+        format!("{STAND_INS} claims by {CLIENTS} clients"),
+        rate,
+        "/s",
+        Some(Bar::AtLeast(1000.0)),
+    );
+    let spent =
+        writes::count(&client)
+            .await?
+            .since(&before, &["sandboxes", "pods"], &["patch", "update"]);
+    report.number(
+        "API writes a claim costs after its create",
+        spent / STAND_INS as f64,
+        "",
+        Some(Bar::AtMost(3.0)),
+    );
+    report.note(
+        "the thousand pods are stand-ins: nothing runs in them, the benchmark writes their status",
+    );
     Ok(())
 }
 
@@ -104,7 +155,11 @@ async fn stand_in(pods: &Api<Pod>) -> Result<()> {
     let started = Instant::now();
     loop {
         let list = pods.list(&labels).await?.items;
-        let fresh: Vec<String> = list.iter().filter(|pod| !is_running(pod)).filter_map(|p| p.metadata.name.clone()).collect();
+        let fresh: Vec<String> = list
+            .iter()
+            .filter(|pod| !is_running(pod))
+            .filter_map(|p| p.metadata.name.clone())
+            .collect();
         stream::iter(fresh)
             .map(|name| async move {
                 let now = jiff::Timestamp::now().to_string();
@@ -122,13 +177,20 @@ async fn stand_in(pods: &Api<Pod>) -> Result<()> {
         if list.len() >= STAND_INS && list.iter().all(is_running) {
             return Ok(());
         }
-        anyhow::ensure!(started.elapsed() < PATIENCE, "the pool made {} of {STAND_INS} pods", list.len());
+        anyhow::ensure!(
+            started.elapsed() < PATIENCE,
+            "the pool made {} of {STAND_INS} pods",
+            list.len()
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 fn is_running(pod: &Pod) -> bool {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running")
+    pod.status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        == Some("Running")
 }
 
 fn is_ready(sandbox: &Sandbox) -> bool {
@@ -136,17 +198,26 @@ fn is_ready(sandbox: &Sandbox) -> bool {
 }
 
 fn is_warm(pool: &WarmPool) -> bool {
-    pool.status.as_ref().is_some_and(|status| status.ready >= pool.spec.replicas)
+    pool.status
+        .as_ref()
+        .is_some_and(|status| status.ready >= pool.spec.replicas)
 }
 
 async fn until_warm(pools: &Api<WarmPool>, name: &str, wanted: usize) -> Result<()> {
     let started = Instant::now();
     loop {
-        let ready = pools.get(name).await?.status.map_or(0, |status| status.ready);
+        let ready = pools
+            .get(name)
+            .await?
+            .status
+            .map_or(0, |status| status.ready);
         if usize::try_from(ready).is_ok_and(|ready| ready >= wanted) {
             return Ok(());
         }
-        anyhow::ensure!(started.elapsed() < PATIENCE, "pool {name} has {ready} of {wanted} warm pods");
+        anyhow::ensure!(
+            started.elapsed() < PATIENCE,
+            "pool {name} has {ready} of {wanted} warm pods"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -171,8 +242,15 @@ pub(super) fn pool(name: &str, replicas: usize, more: Value) -> Result<WarmPool>
 /// A sandbox from a pool, kept until it is deleted.
 pub(super) fn sandbox(name: &str, pool: &str) -> Sandbox {
     Sandbox {
-        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
-        spec: SandboxSpec { pool_ref: pool.to_owned(), keep_alive: Some(true), ..SandboxSpec::default() },
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        },
+        spec: SandboxSpec {
+            pool_ref: pool.to_owned(),
+            keep_alive: Some(true),
+            ..SandboxSpec::default()
+        },
         status: None,
     }
 }

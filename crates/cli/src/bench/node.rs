@@ -29,7 +29,11 @@ pub(super) async fn measure() -> Result<Report> {
     let mut report = Report::new("embedded node");
     let (machine, _) = Machine::start(&[]).await?;
     let pods: Api<Pod> = Api::namespaced(machine.client().await?, "default");
-    let sight = Sight::open(Api::namespaced(machine.client().await?, "default"), is_ready).await?;
+    let sight = Sight::open(
+        Api::namespaced(machine.client().await?, "default"),
+        is_ready,
+    )
+    .await?;
     // The first pod unpacks the image.
     start_one(&pods, &sight, "first").await?;
 
@@ -39,31 +43,68 @@ pub(super) async fn measure() -> Result<Report> {
     }
     report.latency("cold pod, create → Ready", &cold, Some(60.0), Some(200.0));
 
-    report.latency("exec of `true` through the API", &execs(&pods).await?, Some(10.0), None);
+    report.latency(
+        "exec of `true` through the API",
+        &execs(&pods).await?,
+        Some(10.0),
+        None,
+    );
 
     let before = resident_of_all(&machine)?;
     let started = Instant::now();
     let names: Vec<String> = (0..100).map(|n| format!("many-{n}")).collect();
     try_join_all(names.iter().map(|name| start_one(&pods, &sight, name))).await?;
-    report.number("100 pods at once, all Ready", started.elapsed().as_secs_f64(), "s", Some(Bar::AtMost(6.0)));
+    report.number(
+        "100 pods at once, all Ready",
+        started.elapsed().as_secs_f64(),
+        "s",
+        Some(Bar::AtMost(6.0)),
+    );
     let added = (resident_of_all(&machine)? - before) / 100.0;
-    report.number("what Sandlot adds to an idle pod", added, "MiB", Some(Bar::AtMost(6.0)));
+    report.number(
+        "what Sandlot adds to an idle pod",
+        added,
+        "MiB",
+        Some(Bar::AtMost(6.0)),
+    );
 
     let removing = Instant::now();
-    pods.delete_collection(&DeleteParams::default().grace_period(0), &Default::default()).await?;
-    while !pods.list_metadata(&Default::default()).await?.items.is_empty() {
+    pods.delete_collection(
+        &DeleteParams::default().grace_period(0),
+        &Default::default(),
+    )
+    .await?;
+    while !pods
+        .list_metadata(&Default::default())
+        .await?
+        .items
+        .is_empty()
+    {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    report.number("151 pods deleted", removing.elapsed().as_secs_f64(), "s", None);
+    report.number(
+        "151 pods deleted",
+        removing.elapsed().as_secs_f64(),
+        "s",
+        None,
+    );
     report.note("the image is `host`; the pods run `sleep infinity`");
-    report.note("memory: the growth of every process of Sandlot's own, the pods' own processes left out");
+    report.note(
+        "memory: the growth of every process of Sandlot's own, the pods' own processes left out",
+    );
     machine.stop().await?;
     Ok(report)
 }
 
 fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 async fn start_one(pods: &Api<Pod>, sight: &Sight, name: &str) -> Result<Duration> {
@@ -80,7 +121,10 @@ async fn start_one(pods: &Api<Pod>, sight: &Sight, name: &str) -> Result<Duratio
 
 async fn execs(pods: &Api<Pod>) -> Result<Samples> {
     let mut samples = Samples::default();
-    let parameters = AttachParams::default().stdin(false).stdout(true).stderr(false);
+    let parameters = AttachParams::default()
+        .stdin(false)
+        .stdout(true)
+        .stderr(false);
     for n in 0..220 {
         let started = Instant::now();
         let mut process = pods.exec("first", ["true"], &parameters).await?;
@@ -105,19 +149,31 @@ fn resident_of_all(machine: &Machine) -> Result<f64> {
     let mut kib = 0.0;
     for entry in fs::read_dir("/proc")?.flatten() {
         let path = entry.path();
-        let is_process = entry.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit());
+        let is_process = entry
+            .file_name()
+            .to_string_lossy()
+            .bytes()
+            .all(|b| b.is_ascii_digit());
         let under_test = entry.file_name().to_string_lossy() != std::process::id().to_string();
-        if is_process && under_test && fs::read_link(path.join("exe")).is_ok_and(|exe| exe == ours) {
+        if is_process && under_test && fs::read_link(path.join("exe")).is_ok_and(|exe| exe == ours)
+        {
             kib += proportional_kib(&path).unwrap_or_default();
         }
     }
-    anyhow::ensure!(kib > 0.0, "no process of Sandlot's was found beside {}", machine.folder().display());
+    anyhow::ensure!(
+        kib > 0.0,
+        "no process of Sandlot's was found beside {}",
+        machine.folder().display()
+    );
     Ok(kib / 1024.0)
 }
 
 /// Pages that processes share count once between them.
 fn proportional_kib(process: &std::path::Path) -> Result<f64> {
     let rollup = fs::read_to_string(process.join("smaps_rollup"))?;
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss")?;
+    let line = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Pss:"))
+        .context("no Pss")?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }

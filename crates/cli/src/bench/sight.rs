@@ -31,7 +31,10 @@ struct Seen {
 
 impl Sight {
     /// Starts to look at all objects of one API.
-    pub(super) async fn open<K>(api: Api<K>, wanted: impl Fn(&K) -> bool + Send + 'static) -> Result<Sight>
+    pub(super) async fn open<K>(
+        api: Api<K>,
+        wanted: impl Fn(&K) -> bool + Send + 'static,
+    ) -> Result<Sight>
     where
         K: kube::Resource + Clone + DeserializeOwned + Debug + Send + 'static,
         K::DynamicType: Default,
@@ -41,10 +44,17 @@ impl Sight {
         let mut events = api.watch(&WatchParams::default(), "0").await?.boxed();
         let watching = tokio::spawn(async move {
             while let Some(event) = events.try_next().await? {
-                let (WatchEvent::Added(object) | WatchEvent::Modified(object)) = event else { continue };
+                let (WatchEvent::Added(object) | WatchEvent::Modified(object)) = event else {
+                    continue;
+                };
                 if wanted(&object) {
                     let now = Instant::now();
-                    noted.times.lock().unwrap_or_else(PoisonError::into_inner).entry(object.name_any()).or_insert(now);
+                    noted
+                        .times
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .entry(object.name_any())
+                        .or_insert(now);
                     noted.more.notify_waiters();
                 }
             }
@@ -58,7 +68,13 @@ impl Sight {
         let looking = async {
             loop {
                 let more = self.seen.more.notified();
-                let found = self.seen.times.lock().unwrap_or_else(PoisonError::into_inner).get(name).copied();
+                let found = self
+                    .seen
+                    .times
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get(name)
+                    .copied();
                 match found {
                     Some(time) => return time,
                     None => more.await,
@@ -67,7 +83,10 @@ impl Sight {
         };
         match tokio::time::timeout(patience, looking).await {
             Ok(time) => Ok(time),
-            Err(_) => bail!("{name} was not seen as wanted within {} s", patience.as_secs()),
+            Err(_) => bail!(
+                "{name} was not seen as wanted within {} s",
+                patience.as_secs()
+            ),
         }
     }
 }

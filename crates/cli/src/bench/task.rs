@@ -8,7 +8,9 @@ use kube::{
     Api,
     api::{ObjectMeta, PostParams},
 };
-use sandlot_api::arl::{Sandbox, SandboxPhase, Step, StepType, Task, TaskSpec, TaskState, WarmPool};
+use sandlot_api::arl::{
+    Sandbox, SandboxPhase, Step, StepType, Task, TaskSpec, TaskState, WarmPool,
+};
 use serde_json::json;
 
 use super::{
@@ -34,15 +36,30 @@ pub(super) async fn measure() -> Result<Report> {
     let pools: Api<WarmPool> = Api::namespaced(client.clone(), "default");
     let sandboxes: Api<Sandbox> = Api::namespaced(client.clone(), "default");
     let tasks: Api<Task> = Api::namespaced(client.clone(), "default");
-    pools.create(&PostParams::default(), &pool("pool", 5, json!({}))?).await?;
-    let ready = Sight::open(Api::namespaced(machine.client().await?, "default"), is_ready).await?;
+    pools
+        .create(&PostParams::default(), &pool("pool", 5, json!({}))?)
+        .await?;
+    let ready = Sight::open(
+        Api::namespaced(machine.client().await?, "default"),
+        is_ready,
+    )
+    .await?;
     for n in 0..SANDBOXES {
-        sandboxes.create(&PostParams::default(), &sandbox(&format!("box-{n}"), "pool")).await?;
+        sandboxes
+            .create(
+                &PostParams::default(),
+                &sandbox(&format!("box-{n}"), "pool"),
+            )
+            .await?;
     }
     for n in 0..SANDBOXES {
         ready.of(&format!("box-{n}"), PATIENCE).await?;
     }
-    let done = Sight::open(Api::namespaced(machine.client().await?, "default"), succeeded).await?;
+    let done = Sight::open(
+        Api::namespaced(machine.client().await?, "default"),
+        succeeded,
+    )
+    .await?;
 
     let mut samples = Samples::default();
     let mut before = writes::count(&client).await?;
@@ -52,15 +69,29 @@ pub(super) async fn measure() -> Result<Report> {
         }
         let name = format!("one-{n}");
         let started = Instant::now();
-        tasks.create(&PostParams::default(), &run_true(&name, "box-0")).await?;
+        tasks
+            .create(&PostParams::default(), &run_true(&name, "box-0"))
+            .await?;
         let took = done.of(&name, PATIENCE).await? - started;
         if n >= 20 {
             samples.add(took);
         }
     }
-    report.latency("task `true`, create → Succeeded seen by another watcher", &samples, Some(6.0), Some(25.0));
-    let spent = writes::count(&client).await?.since(&before, &["tasks"], &["patch", "update"]);
-    report.number("API writes a task costs after its create", spent / samples.count() as f64, "", Some(Bar::AtMost(2.0)));
+    report.latency(
+        "task `true`, create → Succeeded seen by another watcher",
+        &samples,
+        Some(6.0),
+        Some(25.0),
+    );
+    let spent = writes::count(&client)
+        .await?
+        .since(&before, &["tasks"], &["patch", "update"]);
+    report.number(
+        "API writes a task costs after its create",
+        spent / samples.count() as f64,
+        "",
+        Some(Bar::AtMost(2.0)),
+    );
 
     let started = Instant::now();
     stream::iter(0..SANDBOXES * EACH)
@@ -77,7 +108,12 @@ pub(super) async fn measure() -> Result<Report> {
         last = last.max(done.of(&format!("many-{n}"), PATIENCE).await?);
     }
     let rate = (SANDBOXES * EACH) as f64 / (last - started).as_secs_f64();
-    report.number(format!("tasks over {SANDBOXES} sandboxes"), rate, "/s", Some(Bar::AtLeast(500.0)));
+    report.number(
+        format!("tasks over {SANDBOXES} sandboxes"),
+        rate,
+        "/s",
+        Some(Bar::AtLeast(500.0)),
+    );
     machine.stop().await?;
     Ok(report)
 }
@@ -98,8 +134,15 @@ fn run_true(name: &str, sandbox: &str) -> Task {
         ..Step::default()
     };
     Task {
-        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
-        spec: TaskSpec { sandbox_ref: sandbox.to_owned(), steps: vec![step], ..TaskSpec::default() },
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            ..ObjectMeta::default()
+        },
+        spec: TaskSpec {
+            sandbox_ref: sandbox.to_owned(),
+            steps: vec![step],
+            ..TaskSpec::default()
+        },
         status: None,
     }
 }

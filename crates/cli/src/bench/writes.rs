@@ -17,20 +17,36 @@ pub(super) async fn count(client: &Client) -> Result<Requests> {
 impl Requests {
     fn parse(metrics: &str) -> Requests {
         let mut counts = HashMap::new();
-        for line in metrics.lines().filter(|line| line.starts_with("apiserver_request_total{")) {
-            let Some((labels, value)) = line.rsplit_once("} ") else { continue };
-            let (Some(resource), Some(verb)) = (label(labels, "resource"), label(labels, "verb")) else { continue };
+        for line in metrics
+            .lines()
+            .filter(|line| line.starts_with("apiserver_request_total{"))
+        {
+            let Some((labels, value)) = line.rsplit_once("} ") else {
+                continue;
+            };
+            let (Some(resource), Some(verb)) = (label(labels, "resource"), label(labels, "verb"))
+            else {
+                continue;
+            };
             let value: f64 = value.trim().parse().unwrap_or_default();
-            *counts.entry((resource, verb.to_ascii_lowercase())).or_default() += value;
+            *counts
+                .entry((resource, verb.to_ascii_lowercase()))
+                .or_default() += value;
         }
         Requests(counts)
     }
 
     /// Requests since an earlier count, of these resources and verbs.
     pub(super) fn since(&self, before: &Requests, resources: &[&str], verbs: &[&str]) -> f64 {
-        let wanted = |(resource, verb): &(String, String)| resources.contains(&resource.as_str()) && verbs.contains(&verb.as_str());
+        let wanted = |(resource, verb): &(String, String)| {
+            resources.contains(&resource.as_str()) && verbs.contains(&verb.as_str())
+        };
         let sum = |counts: &HashMap<(String, String), f64>| -> f64 {
-            counts.iter().filter(|(key, _)| wanted(key)).map(|(_, count)| count).sum()
+            counts
+                .iter()
+                .filter(|(key, _)| wanted(key))
+                .map(|(_, count)| count)
+                .sum()
         };
         sum(&self.0) - sum(&before.0)
     }

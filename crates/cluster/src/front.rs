@@ -102,6 +102,10 @@ async fn answer(
             false => String::new(),
         },
     };
+    let deprecated = kind
+        .custom()
+        .and_then(|custom| custom.version.deprecation.clone());
+    aside.warnings.extend(deprecated);
     let accept = Accept::of(&parts.headers)?;
     let body = match asked.verb {
         Verb::Get | Verb::List | Verb::Watch => Bytes::new(),
@@ -109,7 +113,6 @@ async fn answer(
     };
     let mut call = Call {
         api: Arc::clone(api),
-        kinds,
         kind,
         request: asked,
         user,

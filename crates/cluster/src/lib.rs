@@ -36,6 +36,7 @@ mod stream;
 mod subresources;
 mod tables;
 mod verbs;
+mod versions;
 
 pub use cluster::{Cluster, Config, StartError};
 pub use request::Verb;

@@ -48,38 +48,6 @@ pub(crate) fn of_builtin(name: &str) -> Option<Arc<Schema>> {
     builtin::schema(name).cloned()
 }
 
-/// The schema of a version of a custom kind, with what all objects have.
-pub(crate) fn of_definition(json: &Value) -> Arc<Schema> {
-    let mut schema = Schema::from_json(json);
-    let text = Arc::new(Schema {
-        kind: Type::String,
-        ..Schema::default()
-    });
-    schema
-        .properties
-        .insert("apiVersion".into(), Arc::clone(&text));
-    schema.properties.insert("kind".into(), text);
-    let metadata = schema.properties.remove("metadata");
-    schema
-        .properties
-        .insert("metadata".into(), metadata_of(metadata.as_deref()));
-    if schema.preserve_unknown && matches!(schema.additional, Additional::None) {
-        schema.additional = Additional::Any;
-    }
-    Arc::new(schema)
-}
-
-/// The metadata of a custom kind; its definition may restrict the name.
-fn metadata_of(own: Option<&Schema>) -> Arc<Schema> {
-    let mut metadata = (*builtin::object_meta()).clone();
-    for (name, restricted) in own.into_iter().flat_map(|own| &own.properties) {
-        metadata
-            .properties
-            .insert(name.clone(), Arc::clone(restricted));
-    }
-    Arc::new(metadata)
-}
-
 /// Drops the fields that a kind does not know and names them.
 pub(crate) fn prune(kind: &Kind, object: &mut Value) -> Vec<String> {
     kind.schema
@@ -113,13 +81,12 @@ pub(crate) fn read_refused(kind: &Kind, object: &Value) -> Option<ApiError> {
 
 /// What is wrong with an object, compared to what it was.
 pub(crate) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
-    let Some(schema) = &kind.schema else {
-        return Vec::new();
+    let causes = match (&kind.origin, &kind.schema) {
+        (Origin::Custom(custom), _) => custom.version.validate(object, old),
+        (Origin::Builtin(_), Some(schema)) => schema::validate(schema, object, old),
+        (Origin::Builtin(_), None) => Vec::new(),
     };
-    schema::validate(schema, object, old)
-        .into_iter()
-        .map(Cause::from)
-        .collect()
+    causes.into_iter().map(Cause::from).collect()
 }
 
 /// How lists and maps of a kind merge.

@@ -2,6 +2,7 @@
 //! and which part of an object each path may change.
 
 use jiff::Timestamp;
+use sandlot_objects::crd;
 use serde_json::{Value, json};
 
 use crate::api::Api;
@@ -15,7 +16,7 @@ use crate::verbs::Part;
 const STATUS_COMES_ALONG: [&str; 3] = ["Node", "PersistentVolume", "CustomResourceDefinition"];
 
 /// Brings a new object of a kind into its first state.
-pub(crate) fn begin(kind: &Kind, object: &mut Value, now: Timestamp) {
+pub(crate) fn begin(kind: &Kind, object: &mut Value) {
     let kept = kind.builtin().is_some() && STATUS_COMES_ALONG.contains(&kind.kind.as_str());
     if kind.has("status") && !kept {
         as_map(object).remove("status");
@@ -38,7 +39,7 @@ pub(crate) fn begin(kind: &Kind, object: &mut Value, now: Timestamp) {
         ("", "Service") => {
             as_map(object).insert("status".into(), json!({"loadBalancer": {}}));
         }
-        ("apiextensions.k8s.io", _) => definitions::begin(object, now),
+        ("apiextensions.k8s.io", _) => definitions::begin(object),
         _ => {}
     }
 }
@@ -61,9 +62,9 @@ pub(crate) fn before_delete(kind: &Kind, object: &mut Value, now: Timestamp) {
 }
 
 /// Brings a changed object into order before admission sees it.
-pub(crate) fn renew(kind: &Kind, part: Part, new: &mut Value, old: &Value) {
+pub(crate) fn renew(kind: &Kind, part: Part, new: &mut Value) {
     if kind.is("apiextensions.k8s.io", "CustomResourceDefinition") && part == Part::Main {
-        definitions::renew(new, old);
+        crd::default(new);
     }
 }
 
@@ -122,9 +123,12 @@ fn only_status(kind: &Kind, new: &mut Value, old: &Value) {
 }
 
 /// What the rules of single kinds say against an object.
-pub(crate) fn refused(api: &Api, kind: &Kind, object: &Value, _old: Option<&Value>) -> Vec<Cause> {
+pub(crate) fn refused(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
     match kind.is("apiextensions.k8s.io", "CustomResourceDefinition") {
-        true => definitions::refused(api, object),
+        true => crd::validate(object, old)
+            .into_iter()
+            .map(Cause::from)
+            .collect(),
         false => Vec::new(),
     }
 }

@@ -3,109 +3,76 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use sandlot_objects::crd::{Definition, Names, Version};
+use sandlot_objects::schema::Schema;
 use serde_json::Value;
 
 use super::{Kind, Origin, api_version, stored_as};
-use crate::object::{at, text};
-use crate::schemas;
+use crate::object::at;
 
 /// What only custom kinds have.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Custom {
-    /// The name of the definition.
-    pub(crate) definition: String,
-    /// Where the scale subresource finds its numbers.
-    pub(crate) scale: Option<ScalePaths>,
-    /// The `additionalPrinterColumns` as they stand in the definition.
-    pub(crate) columns: Value,
+    /// The version as it is defined.
+    pub(crate) version: Version,
+    /// The shape of the version that is stored.
+    pub(crate) stored: Arc<Schema>,
+    /// The revision of the definition; objects written before it may not know its defaults.
+    pub(crate) since: u64,
     /// Whether no new objects may be made: the definition is on its way out.
     pub(crate) terminating: bool,
 }
 
-/// Where the scale subresource finds its numbers, such as `.spec.replicas`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ScalePaths {
-    pub(crate) spec: String,
-    pub(crate) status: String,
-    pub(crate) selector: Option<String>,
-}
-
 /// The kinds that a stored definition brings: one for each version served, none while its
 /// names are not accepted.
-pub(crate) fn kinds_of(definition: &Value) -> Vec<Kind> {
-    if !is_established(definition) {
+pub(crate) fn kinds_of(definition: &Value, revision: u64) -> Vec<Kind> {
+    let accepted = &definition["status"]["acceptedNames"];
+    let (Ok(parsed), Ok(names)) = (Definition::parse(definition), Names::parse(accepted)) else {
         return Vec::new();
-    }
-    let versions = at(definition, &["spec", "versions"]).and_then(Value::as_array);
-    let versions: Vec<&Value> = versions.into_iter().flatten().collect();
-    let stored = versions
-        .iter()
-        .find(|version| version["storage"] == true)
-        .map_or("", |version| text(version, &["name"]));
-    versions
-        .iter()
-        .filter(|version| version["served"] == true)
-        .map(|version| kind_of(definition, version, stored))
+    };
+    let Some(stored) = parsed
+        .storage()
+        .cloned()
+        .filter(|_| is_established(definition))
+    else {
+        return Vec::new();
+    };
+    let terminating = crate::object::is_deleting(definition);
+    let served = parsed.versions.iter().filter(|version| version.served);
+    served
+        .map(|version| Kind {
+            group: parsed.group.clone(),
+            version: version.name.clone(),
+            kind: names.kind.clone(),
+            list_kind: names.list_kind.clone(),
+            plural: names.plural.clone(),
+            singular: names.singular.clone(),
+            short_names: names.short_names.clone(),
+            categories: names.categories.clone(),
+            namespaced: parsed.namespaced,
+            subresources: subresources(version),
+            selectable: version
+                .selectable_fields
+                .iter()
+                .map(|path| path.trim_start_matches('.').to_owned())
+                .collect(),
+            stored_as: stored_as(&parsed.group, &names.plural),
+            stored_version: api_version(&parsed.group, &stored.name),
+            schema: Some(Arc::clone(&version.schema)),
+            origin: Origin::Custom(Arc::new(Custom {
+                version: version.clone(),
+                stored: Arc::clone(&stored.schema),
+                since: revision,
+                terminating,
+            })),
+        })
         .collect()
 }
 
-fn kind_of(definition: &Value, version: &Value, stored: &str) -> Kind {
-    let group = text(definition, &["spec", "group"]);
-    let name = |key: &str| text(definition, &["status", "acceptedNames", key]).to_owned();
-    let names = |key: &str| texts(at(definition, &["status", "acceptedNames", key]));
-    let plural = name("plural");
-    let mut subresources = Vec::new();
-    for sub in ["scale", "status"] {
-        if at(version, &["subresources", sub]).is_some_and(Value::is_object) {
-            subresources.push(sub.to_owned());
-        }
-    }
-    let scale = at(version, &["subresources", "scale"])
-        .filter(|scale| scale.is_object())
-        .map(|scale| ScalePaths {
-            spec: text(scale, &["specReplicasPath"]).to_owned(),
-            status: text(scale, &["statusReplicasPath"]).to_owned(),
-            selector: scale
-                .get("labelSelectorPath")
-                .and_then(Value::as_str)
-                .map(str::to_owned),
-        });
-    let selectable = version
-        .get("selectableFields")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    Kind {
-        group: group.to_owned(),
-        version: text(version, &["name"]).to_owned(),
-        kind: name("kind"),
-        list_kind: name("listKind"),
-        singular: name("singular"),
-        short_names: names("shortNames"),
-        categories: names("categories"),
-        namespaced: text(definition, &["spec", "scope"]) == "Namespaced",
-        subresources,
-        selectable: selectable
-            .map(|field| {
-                text(field, &["jsonPath"])
-                    .trim_start_matches('.')
-                    .to_owned()
-            })
-            .collect(),
-        stored_as: stored_as(group, &plural),
-        stored_version: api_version(group, stored),
-        plural,
-        schema: at(version, &["schema", "openAPIV3Schema"]).map(schemas::of_definition),
-        origin: Origin::Custom(Arc::new(Custom {
-            definition: crate::object::name(definition).to_owned(),
-            scale,
-            columns: version
-                .get("additionalPrinterColumns")
-                .cloned()
-                .unwrap_or(Value::Null),
-            terminating: crate::object::is_deleting(definition),
-        })),
-    }
+fn subresources(version: &Version) -> Vec<String> {
+    let scale = version.scale.as_ref().map(|_| "scale".to_owned());
+    let status = version.status.then(|| "status".to_owned());
+    scale.into_iter().chain(status).collect()
 }
 
 fn is_established(definition: &Value) -> bool {
@@ -114,15 +81,6 @@ fn is_established(definition: &Value) -> bool {
         .into_iter()
         .flatten()
         .any(|one| one["type"] == "Established" && one["status"] == "True")
-}
-
-fn texts(list: Option<&Value>) -> Vec<String> {
-    list.and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(str::to_owned)
-        .collect()
 }
 
 /// Orders versions as Kubernetes prefers them: `v2`, `v1`, `v1beta2`, `v1alpha1`, then others by name.

@@ -1,17 +1,16 @@
 //! CustomResourceDefinitions as objects: which names they get, and when they are served.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use sandlot_store::{Change, Expect, Key, Range};
+use sandlot_objects::crd::{self, Names, Taken};
+use sandlot_store::{Change, Expect, Range};
 use serde_json::{Value, json};
 
-use super::custom::kinds_of;
 use crate::api::{Api, parse};
-use crate::object::{self, as_map, at, child_mut, seconds, text};
-use crate::record;
-use crate::status::Cause;
+use crate::object::{self, as_map, child_mut, seconds, text};
+use crate::record::{self, Record};
 
 /// The kind of the definitions in the store.
 pub(crate) const STORED_AS: &str = "apiextensions.k8s.io/customresourcedefinitions";
@@ -19,26 +18,12 @@ pub(crate) const STORED_AS: &str = "apiextensions.k8s.io/customresourcedefinitio
 pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 
 /// Brings a new definition into its first state.
-pub(crate) fn begin(definition: &mut Value, _now: Timestamp) {
-    complete_names(definition);
-    let stored = storage_version(definition);
+pub(crate) fn begin(definition: &mut Value) {
     as_map(definition).insert(
         "status".into(),
-        json!({"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": [stored]}),
+        json!({"conditions": [], "acceptedNames": {"plural": "", "kind": ""}}),
     );
-}
-
-/// Brings a changed definition into order: a new storage version joins those that were.
-pub(crate) fn renew(new: &mut Value, _old: &Value) {
-    complete_names(new);
-    let stored = storage_version(new);
-    let status = child_mut(as_map(new), "status");
-    let versions = status.entry("storedVersions").or_insert_with(|| json!([]));
-    if let Some(list) = versions.as_array_mut()
-        && !list.iter().any(|one| *one == stored)
-    {
-        list.push(stored.into());
-    }
+    crd::default(definition);
 }
 
 /// Marks a definition that is being deleted, so that its objects go first.
@@ -66,186 +51,53 @@ pub(crate) fn before_delete(definition: &mut Value, now: Timestamp) {
     );
 }
 
-/// What the rules say against a definition.
-pub(crate) fn refused(_api: &Api, definition: &Value) -> Vec<Cause> {
-    let wanted = format!(
-        "{}.{}",
-        text(definition, &["spec", "names", "plural"]),
-        text(definition, &["spec", "group"])
-    );
-    match object::name(definition) == wanted {
-        true => Vec::new(),
-        false => vec![Cause::invalid(
-            "metadata.name",
-            &Value::from(object::name(definition)),
-            "must be spec.names.plural+\".\"+spec.group",
-        )],
-    }
-}
-
-fn complete_names(definition: &mut Value) {
-    let kind = text(definition, &["spec", "names", "kind"]).to_owned();
-    let spec = child_mut(as_map(definition), "spec");
-    spec.entry("conversion")
-        .or_insert_with(|| json!({"strategy": "None"}));
-    let names = child_mut(spec, "names");
-    names
-        .entry("singular")
-        .or_insert_with(|| kind.to_lowercase().into());
-    names
-        .entry("listKind")
-        .or_insert_with(|| format!("{kind}List").into());
-}
-
-fn storage_version(definition: &Value) -> String {
-    let versions = at(definition, &["spec", "versions"]).and_then(Value::as_array);
-    let stored = versions
-        .into_iter()
-        .flatten()
-        .find(|version| version["storage"] == true);
-    stored
-        .map_or("", |version| text(version, &["name"]))
-        .to_owned()
-}
-
 /// Brings the names of all definitions and the kinds that are served in line with what is stored.
 pub(crate) async fn settle(api: &Api) {
     let _one_at_a_time = api.settling.lock().await;
-    loop {
+    while !api.stop.is_cancelled() {
         let listing = api.store.list(&Range::all(STORED_AS));
-        let mut definitions: Vec<(Arc<record::Record>, Value)> = listing
-            .records
-            .into_iter()
-            .filter_map(|record| Some((Arc::clone(&record), parse(&record).ok()?)))
-            .collect();
-        // Who came first has its names.
-        definitions.sort_by_key(|(record, definition)| {
-            (
-                !holds_names(definition),
-                text(definition, &["metadata", "creationTimestamp"]).to_owned(),
-                record.key.name.clone(),
-            )
-        });
-        let mut taken = BTreeSet::new();
-        let mut raced = false;
-        for (record, definition) in &mut definitions {
-            let mut new = definition.clone();
-            judge_names(&mut new, &mut taken, api.now());
-            if new == *definition {
-                continue;
-            }
-            let change = Change::Put(record::render(new.clone()));
-            let key = Key::clone(&record.key);
-            raced |= api
+        let Some(definitions) = with_names(api, listing.records).await else {
+            // Somebody changed a definition meanwhile: look again.
+            continue;
+        };
+        api.registry.replace_custom(&definitions);
+        return;
+    }
+}
+
+/// Gives the definitions their names, first come, first served.
+async fn with_names(api: &Api, records: Vec<Arc<Record>>) -> Option<Vec<(Arc<Record>, Value)>> {
+    let mut definitions: Vec<(Arc<Record>, Value)> = records
+        .into_iter()
+        .filter_map(|record| Some((Arc::clone(&record), parse(&record).ok()?)))
+        .collect();
+    definitions.sort_by_cached_key(|(record, definition)| {
+        let holds = !text(definition, &["status", "acceptedNames", "plural"]).is_empty();
+        let since = text(definition, &["metadata", "creationTimestamp"]).to_owned();
+        (!holds, since, Arc::clone(&record.key.name))
+    });
+    let mut taken: HashMap<String, Taken> = HashMap::new();
+    let now = seconds(api.now());
+    for (record, definition) in &mut definitions {
+        let of_group = taken
+            .entry(text(definition, &["spec", "group"]).to_owned())
+            .or_default();
+        let status = crd::status(definition, of_group, &now);
+        if let Ok(names) = Names::parse(&status["acceptedNames"]) {
+            of_group.add(&names);
+        }
+        if status != definition["status"] {
+            definition["status"] = status;
+            let change = Change::Put(record::render(definition.clone()));
+            let expect = Expect::Revision(record.revision);
+            *record = api
                 .store
-                .write(key, Expect::Revision(record.revision), change)
+                .write(record.key.clone(), expect, change)
                 .await
-                .is_err();
-            *definition = new;
-        }
-        if !raced || api.stop.is_cancelled() {
-            let kinds = definitions
-                .iter()
-                .flat_map(|(_, definition)| kinds_of(definition))
-                .collect();
-            api.registry.replace_custom(kinds);
-            return;
+                .ok()?;
         }
     }
-}
-
-fn holds_names(definition: &Value) -> bool {
-    !text(definition, &["status", "acceptedNames", "plural"]).is_empty()
-}
-
-/// Gives a definition its names, unless somebody else of the group has them.
-fn judge_names(definition: &mut Value, taken: &mut BTreeSet<(String, String)>, now: Timestamp) {
-    let group = text(definition, &["spec", "group"]).to_owned();
-    let names = at(definition, &["spec", "names"])
-        .cloned()
-        .unwrap_or_default();
-    let mut wanted: Vec<(&str, String)> = vec![
-        ("PluralConflict", text(&names, &["plural"]).to_owned()),
-        ("SingularConflict", text(&names, &["singular"]).to_owned()),
-    ];
-    let short_names = names
-        .get("shortNames")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    wanted.extend(
-        short_names
-            .filter_map(Value::as_str)
-            .map(|name| ("ShortNamesConflict", name.to_owned())),
-    );
-    wanted.push(("KindConflict", text(&names, &["kind"]).to_owned()));
-    wanted.push(("ListKindConflict", text(&names, &["listKind"]).to_owned()));
-
-    let conflict = wanted
-        .iter()
-        .find(|(_, name)| taken.contains(&(group.clone(), name.clone())));
-    match conflict {
-        Some((reason, name)) => {
-            let message = format!("{name:?} is already in use");
-            set_condition(definition, "NamesAccepted", false, reason, &message, now);
-            if !is_true(definition, "Established") {
-                set_condition(
-                    definition,
-                    "Established",
-                    false,
-                    "NotAccepted",
-                    "not all names are accepted",
-                    now,
-                );
-            }
-        }
-        None => {
-            child_mut(as_map(definition), "status").insert("acceptedNames".into(), names.clone());
-            set_condition(
-                definition,
-                "NamesAccepted",
-                true,
-                "NoConflicts",
-                "no conflicts found",
-                now,
-            );
-            if !is_true(definition, "Established") {
-                let message = "the initial names have been accepted";
-                set_condition(
-                    definition,
-                    "Established",
-                    true,
-                    "InitialNamesAccepted",
-                    message,
-                    now,
-                );
-            }
-        }
-    }
-    let accepted = at(definition, &["status", "acceptedNames"])
-        .cloned()
-        .unwrap_or_default();
-    let short_names = accepted
-        .get("shortNames")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    let own = ["plural", "singular", "kind", "listKind"].map(|key| text(&accepted, &[key]));
-    for name in own
-        .into_iter()
-        .chain(short_names.filter_map(Value::as_str))
-        .filter(|name| !name.is_empty())
-    {
-        taken.insert((group.clone(), name.to_owned()));
-    }
-}
-
-fn is_true(definition: &Value, kind: &str) -> bool {
-    let conditions = at(definition, &["status", "conditions"]).and_then(Value::as_array);
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|one| one["type"] == kind && one["status"] == "True")
+    Some(definitions)
 }
 
 fn set_condition(

@@ -10,12 +10,15 @@ pub(crate) mod definitions;
 pub(crate) mod removal;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use sandlot_objects::schema::Schema;
+use serde_json::Value;
 
 use builtin::{Nature, Row};
 use custom::Custom;
+
+use crate::record::Record;
 
 /// A kind in one version.
 #[derive(Clone, Debug)]
@@ -227,62 +230,54 @@ impl Kinds {
         kinds.sort_by(|a, b| a.plural.cmp(&b.plural));
         kinds
     }
-
-    /// Every kind once, in its preferred version.
-    pub(crate) fn preferred(&self) -> impl Iterator<Item = &Arc<Kind>> {
-        self.by_path.values().filter(|kind| {
-            let versions = &self.groups[&kind.group];
-            let first = versions
-                .iter()
-                .find(|version| self.find(&kind.group, version, &kind.plural).is_some());
-            first == Some(&kind.version)
-        })
-    }
-
-    /// Every kind in every version.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Kind>> {
-        self.by_path.values()
-    }
 }
 
 /// The kinds that are served now.
 pub(crate) struct Registry {
     now: RwLock<Arc<Kinds>>,
-    shapes: fn(&str) -> Option<Arc<Schema>>,
+    builtin: Vec<Kind>,
+    /// What each version of a definition brings; compiling schemas takes a while.
+    compiled: Mutex<HashMap<(Arc<str>, u64), Vec<Kind>>>,
 }
 
 impl Registry {
     /// The built-in kinds; `shapes` finds the schema of a built-in type by its name.
     pub(crate) fn new(shapes: fn(&str) -> Option<Arc<Schema>>) -> Registry {
+        let of_row = |row: &'static Row| Kind {
+            schema: shapes(row.schema),
+            ..Kind::of_row(row)
+        };
         let registry = Registry {
             now: RwLock::default(),
-            shapes,
+            builtin: builtin::ROWS.iter().map(of_row).collect(),
+            compiled: Mutex::default(),
         };
-        registry.replace_custom(Vec::new());
+        registry.replace_custom(&[]);
         registry
     }
 
     /// The kinds as they are now.
     pub(crate) fn now(&self) -> Arc<Kinds> {
-        Arc::clone(
-            &self
-                .now
-                .read()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        )
+        Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Puts these in the place of all custom kinds.
-    pub(crate) fn replace_custom(&self, custom: Vec<Kind>) {
-        let builtin = builtin::ROWS.iter().map(|row| {
-            let mut kind = Kind::of_row(row);
-            kind.schema = (self.shapes)(row.schema);
-            kind
-        });
-        let mut now = self
-            .now
-            .write()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        *now = Arc::new(Kinds::new(builtin.chain(custom), now.serial + 1));
+    /// Serves what these definitions bring, and no other custom kinds.
+    pub(crate) fn replace_custom(&self, definitions: &[(Arc<Record>, Value)]) {
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fresh = HashMap::new();
+        for (record, definition) in definitions {
+            let version = (Arc::clone(&record.key.name), record.revision);
+            let kinds = compiled
+                .remove(&version)
+                .unwrap_or_else(|| custom::kinds_of(definition, record.revision));
+            fresh.insert(version, kinds);
+        }
+        let custom = fresh.values().flatten().cloned();
+        let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
+        *now = Arc::new(Kinds::new(
+            self.builtin.iter().cloned().chain(custom),
+            now.serial + 1,
+        ));
+        *compiled = fresh;
     }
 }

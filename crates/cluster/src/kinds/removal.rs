@@ -62,7 +62,7 @@ async fn remove(api: &Api, key: Key) {
     let Some(definition) = api.read(&key) else {
         return;
     };
-    if let Some(kind) = custom::kinds_of(&definition).first() {
+    if let Some(kind) = custom::kinds_of(&definition, 0).first() {
         // From here on nobody can add to what is to be deleted.
         definitions::settle(api).await;
         empty(api, kind).await;

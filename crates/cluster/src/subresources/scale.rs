@@ -1,12 +1,12 @@
 //! The scale of a custom object: its replicas under one name, whatever the kind calls them.
 
 use bytes::Bytes;
+use sandlot_objects::crd::Scale;
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::intake::expect_kind;
-use crate::kinds::custom::ScalePaths;
 use crate::negotiate::{PatchFormat, patch_format};
 use crate::object::{as_map, at, child_mut};
 use crate::request::Verb;
@@ -19,7 +19,7 @@ const PART: Part = Part::Sub("scale");
 /// Reads or changes the scale of an object.
 pub(crate) async fn scale(call: &mut Call) -> Result<Answer, ApiError> {
     let custom = call.kind.custom();
-    let Some(paths) = custom.and_then(|custom| custom.scale.clone()) else {
+    let Some(paths) = custom.and_then(|custom| custom.version.scale.clone()) else {
         return Err(ApiError::no_such_path());
     };
     match call.request.verb {
@@ -50,7 +50,7 @@ pub(crate) async fn scale(call: &mut Call) -> Result<Answer, ApiError> {
 /// Changes the replicas of an object to those of a scale made from its present one.
 async fn set(
     call: &mut Call,
-    paths: &ScalePaths,
+    paths: &Scale,
     make: impl Fn(&Call, &Value) -> Result<Value, ApiError>,
 ) -> Result<Answer, ApiError> {
     let written = change(call, PART, |call, old| {
@@ -61,7 +61,7 @@ async fn set(
             return Err(call.modified(call.request.name()));
         }
         let mut new = old.clone();
-        place(&mut new, &paths.spec, replicas_of(&wanted)?);
+        place(&mut new, &paths.spec_replicas, replicas_of(&wanted)?);
         Ok(new)
     })
     .await?;
@@ -95,11 +95,11 @@ fn replicas_of(scale: &Value) -> Result<Value, ApiError> {
     }
 }
 
-fn scale_of(object: &Value, paths: &ScalePaths) -> Value {
+fn scale_of(object: &Value, paths: &Scale) -> Value {
     let number = |path: &str| find(object, path).and_then(Value::as_i64).unwrap_or(0);
-    let mut status = json!({"replicas": number(&paths.status)});
+    let mut status = json!({"replicas": number(&paths.status_replicas)});
     let selector = paths
-        .selector
+        .label_selector
         .as_deref()
         .and_then(|path| find(object, path));
     if let Some(selector) = selector {
@@ -119,7 +119,7 @@ fn scale_of(object: &Value, paths: &ScalePaths) -> Value {
     }
     json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
-        "spec": {"replicas": number(&paths.spec)}, "status": status,
+        "spec": {"replicas": number(&paths.spec_replicas)}, "status": status,
     })
 }
 

@@ -14,10 +14,10 @@ use crate::answer::{Answer, List};
 use crate::api::{WriteFailure, parse};
 use crate::call::Call;
 use crate::object;
-use crate::record::with_api_version;
 use crate::request::{DeleteSettings, parse_delete_body};
 use crate::status::{ApiError, success};
 use crate::strategy;
+use crate::versions::{loaded, served};
 
 /// How often a delete is done again because somebody else was faster.
 const ATTEMPTS: usize = 16;
@@ -105,7 +105,8 @@ async fn delete_once(
     let (api, kind) = (Arc::clone(&call.api), Arc::clone(&call.kind));
     let key = api.key(&kind, namespace, name);
     let record = api.store.latest(&key).ok_or_else(|| call.not_found(name))?;
-    let old = parse(&record)?;
+    let stored = parse(&record)?;
+    let old = loaded(&kind, &record)?;
     check_preconditions(call, name, &old, wish)?;
 
     let mut request = admission_request(
@@ -126,7 +127,7 @@ async fn delete_once(
         call.warnings.extend(warnings);
     }
 
-    let mut old = old;
+    let mut old = stored;
     strategy::before_delete(&kind, &mut old, api.now());
     let (bytes, gone) = match fate_of(&kind, &old, wish, api.now()) {
         Fate::Unchanged => (record.value.clone(), false),
@@ -139,7 +140,7 @@ async fn delete_once(
         ),
     };
     strategy::written(&api, &kind).await;
-    let bytes = with_api_version(&bytes, &kind.api_version());
+    let bytes = served(&kind, &bytes, u64::MAX);
     let object = serde_json::from_slice(&bytes).map_err(ApiError::internal)?;
     Ok((object, gone))
 }

@@ -4,16 +4,19 @@ use serde_json::Value;
 
 use crate::answer::Answer;
 use crate::call::Call;
-use crate::record::with_api_version;
 use crate::status::ApiError;
+use crate::versions::{loaded, served};
 
 /// An object as it is on disk, in the version of the request.
 pub(crate) fn read(call: &Call) -> Result<Value, ApiError> {
     let name = call.request.name();
     let key = call.api.key(&call.kind, call.namespace(), name);
-    let mut object = call.api.read(&key).ok_or_else(|| call.not_found(name))?;
-    object["apiVersion"] = call.kind.api_version().into();
-    Ok(object)
+    let record = call
+        .api
+        .store
+        .get(&key)
+        .ok_or_else(|| call.not_found(name))?;
+    loaded(&call.kind, &record)
 }
 
 /// Answers with an object as it is on disk.
@@ -25,8 +28,9 @@ pub(crate) fn get(call: &Call) -> Result<Answer, ApiError> {
         .store
         .get(&key)
         .ok_or_else(|| call.not_found(name))?;
-    Ok(Answer::ok(with_api_version(
+    Ok(Answer::ok(served(
+        &call.kind,
         &record.value,
-        &call.kind.api_version(),
+        record.revision,
     )))
 }

@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use crate::answer::{Answer, List};
 use crate::api::Api;
 use crate::call::Call;
-use crate::record::{Record, with_api_version};
+use crate::record::Record;
 use crate::request::Match;
 use crate::selection::Selection;
 use crate::status::ApiError;
+use crate::versions::served;
 
 /// How long a read waits for a revision that this server has not seen yet.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -77,7 +78,6 @@ pub(crate) async fn list(call: &Call) -> Result<Answer, ApiError> {
         ));
     }
     let page = page(&call.api, &selected, &start, options.limit)?;
-    let version = call.kind.api_version();
     Ok(Answer::List(List {
         revision: page.revision,
         continue_token: page
@@ -88,7 +88,7 @@ pub(crate) async fn list(call: &Call) -> Result<Answer, ApiError> {
         items: page
             .records
             .iter()
-            .map(|record| with_api_version(&record.value, &version))
+            .map(|record| served(&call.kind, &record.value, record.revision))
             .collect(),
     }))
 }

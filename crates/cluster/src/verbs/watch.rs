@@ -23,10 +23,11 @@ use crate::answer::{Answer, metadata_only};
 use crate::call::Call;
 use crate::kinds::Kind;
 use crate::negotiate::Form;
-use crate::record::{Facts, Record, with_api_version, with_revision};
+use crate::record::{Facts, Record, with_revision};
 use crate::selection::Selection;
 use crate::status::ApiError;
 use crate::tables::Columns;
+use crate::versions::served;
 
 /// A watch that does not say how long it lasts is ended after this, at the earliest.
 const SHORTEST_DEFAULT: Duration = Duration::from_secs(30 * 60);
@@ -159,7 +160,7 @@ impl Watcher {
     fn begin(&mut self, begun: Begun, call: &Call) {
         for record in &begun.initial {
             if self.selection.selects(record) {
-                let event = self.event("ADDED", &record.value);
+                let event = self.event("ADDED", &record.value, record.revision);
                 self.waiting.push_back(event);
             }
         }
@@ -215,18 +216,22 @@ impl Watcher {
         let is = !event.deleted && self.selection.selects(&event.record);
         let bytes = match (was, is) {
             (None, false) => return,
-            (None, true) => self.event("ADDED", &event.record.value),
-            (Some(_), true) => self.event("MODIFIED", &event.record.value),
-            (Some(_), false) if event.deleted => self.event("DELETED", &event.record.value),
-            (Some(last), false) => {
-                self.event("DELETED", &with_revision(&last.value, event.revision))
+            (None, true) => self.event("ADDED", &event.record.value, event.revision),
+            (Some(_), true) => self.event("MODIFIED", &event.record.value, event.revision),
+            (Some(_), false) if event.deleted => {
+                self.event("DELETED", &event.record.value, event.revision)
             }
+            (Some(last), false) => self.event(
+                "DELETED",
+                &with_revision(&last.value, event.revision),
+                last.revision,
+            ),
         };
         self.waiting.push_back(bytes);
     }
 
-    fn event(&mut self, what: &str, object: &Bytes) -> Bytes {
-        let object = with_api_version(object, &self.api_version);
+    fn event(&mut self, what: &str, object: &Bytes, revision: u64) -> Bytes {
+        let object = served(&self.kind, object, revision);
         match self.form {
             Form::Whole => line(what, &object),
             Form::MetadataOnly => line(what, text(metadata_only(&object))),

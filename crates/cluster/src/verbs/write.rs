@@ -12,11 +12,12 @@ use serde_json::Value;
 
 use super::deletion;
 use crate::admission::{Admission, AdmissionRequest, Operation, Resource};
-use crate::api::{WriteFailure, parse};
+use crate::api::WriteFailure;
 use crate::call::Call;
+use crate::kinds::Kind;
 use crate::object;
-use crate::record::with_api_version;
 use crate::status::{ApiError, Cause, Reason};
+use crate::versions::{loaded, served, to_stored};
 use crate::{metadata, ownership, schemas, strategy};
 
 /// How often a write is done again because somebody else was faster.
@@ -76,7 +77,7 @@ async fn insert_once(call: &mut Call, mut object: Value) -> Result<Bytes, ApiErr
     let (api, kind) = (Arc::clone(&call.api), Arc::clone(&call.kind));
     let namespace = call.namespace().to_owned();
     metadata::begin(&kind, &mut object, &namespace, api.now())?;
-    strategy::begin(&kind, &mut object, api.now());
+    strategy::begin(&kind, &mut object);
     schemas::default(&kind, &mut object);
 
     let mut request = admission_request(call, Operation::Create, Part::Main, None);
@@ -89,13 +90,13 @@ async fn insert_once(call: &mut Call, mut object: Value) -> Result<Bytes, ApiErr
 
     let mut causes = metadata::refused(&kind, &object, None);
     causes.extend(schemas::validate(&kind, &object, None));
-    causes.extend(strategy::refused(&api, &kind, &object, None));
+    causes.extend(strategy::refused(&kind, &object, None));
     refuse(call, object::name(&object), causes)?;
 
     request.object = Some(object);
     let object = validated(call, request).await?;
     let mut object = ownership::created(call, object);
-    to_stored_version(call, &mut object);
+    to_stored(&kind, &mut object);
 
     let name = object::name(&object).to_owned();
     let key = api.key(&kind, &namespace, &name);
@@ -106,7 +107,7 @@ async fn insert_once(call: &mut Call, mut object: Value) -> Result<Bytes, ApiErr
     match api.put(key, Expect::Absent, object, dry_run).await {
         Ok(bytes) => {
             strategy::written(&api, &kind).await;
-            Ok(with_api_version(&bytes, &kind.api_version()))
+            Ok(served(&kind, &bytes, u64::MAX))
         }
         Err(WriteFailure::Raced) => Err(ApiError::already_exists(&kind.group, &kind.plural, &name)),
         Err(WriteFailure::Failed(error)) => Err(error),
@@ -181,28 +182,22 @@ async fn change_once(
     let (api, kind) = (Arc::clone(&call.api), Arc::clone(&call.kind));
     let key = api.key(&kind, call.namespace(), name);
     let record = api.store.latest(&key).ok_or_else(|| call.not_found(name))?;
-    let mut old = parse(&record)?;
-    old["apiVersion"] = kind.api_version().into();
+    let old = loaded(&kind, &record)?;
 
     let mut new = make(call, &old)?;
     check_preconditions(call, name, &new, &old)?;
-    metadata::carry_over(&mut new, &old);
-    strategy::isolate(&kind, part, &mut new, &old);
-    strategy::renew(&kind, part, &mut new, &old);
-    schemas::default(&kind, &mut new);
+    arrange(&kind, part, &mut new, &old);
 
     let old = Arc::new(old);
     let mut request = admission_request(call, Operation::Update, part, Some(Arc::clone(&old)));
     request.object = Some(new);
     let mut new = mutated(call, &mut request).await?;
-    metadata::carry_over(&mut new, &old);
-    strategy::isolate(&kind, part, &mut new, &old);
-    schemas::default(&kind, &mut new);
+    arrange(&kind, part, &mut new, &old);
     metadata::count_generation(&kind, &mut new, &old);
 
     let mut causes = metadata::refused(&kind, &new, Some(&old));
     causes.extend(schemas::validate(&kind, &new, Some(&old)));
-    causes.extend(strategy::refused(&api, &kind, &new, Some(&old)));
+    causes.extend(strategy::refused(&kind, &new, Some(&old)));
     refuse(call, name, causes)?;
 
     request.object = Some(new);
@@ -210,10 +205,10 @@ async fn change_once(
     let mut new = ownership::changed(call, part, new, &old);
     if same(&new, &old) {
         return Ok(Written {
-            bytes: with_api_version(&record.value, &kind.api_version()),
+            bytes: served(&kind, &record.value, record.revision),
         });
     }
-    to_stored_version(call, &mut new);
+    to_stored(&kind, &mut new);
     let dry_run = call.request.options.write.dry_run;
     let bytes = match deletion::is_due(&new) && !dry_run {
         true => api.remove(key, record.revision, new).await?,
@@ -224,8 +219,17 @@ async fn change_once(
     };
     strategy::written(&api, &kind).await;
     Ok(Written {
-        bytes: with_api_version(&bytes, &kind.api_version()),
+        bytes: served(&kind, &bytes, u64::MAX),
     })
+}
+
+/// Brings a changed object into order: what it leaves out, what its path may not change,
+/// and what has a default. Admission's changes are held to the same.
+fn arrange(kind: &Kind, part: Part, new: &mut Value, old: &Value) {
+    metadata::carry_over(new, old);
+    strategy::isolate(kind, part, new, old);
+    strategy::renew(kind, part, new);
+    schemas::default(kind, new);
 }
 
 /// Whether an update changes nothing; then it is not written, and the revision stays.
@@ -335,11 +339,6 @@ async fn validated(call: &mut Call, mut request: AdmissionRequest) -> Result<Val
     let warnings = call.api.admission.validate(&request).await?;
     call.warnings.extend(warnings);
     Ok(request.object.take().unwrap_or_default())
-}
-
-/// All versions of a kind share one shape, so only the version's name changes.
-fn to_stored_version(call: &Call, object: &mut Value) {
-    object["apiVersion"] = call.kind.stored_version.as_str().into();
 }
 
 impl From<ApiError> for WriteFailure {

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{Authorizer, Tokens};
 use crate::admission::Chain;
+use crate::discovery::Documents;
 use crate::kinds::{Kind, Registry};
 use crate::kubelet::Kubelet;
 use crate::metrics::Metrics;
@@ -31,6 +32,7 @@ pub(crate) struct Api {
     pub(crate) kubelet: OnceLock<Arc<dyn Kubelet>>,
     /// Held while the names of definitions are given out.
     pub(crate) settling: tokio::sync::Mutex<()>,
+    pub(crate) documents: Documents,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
     /// Exec, attach and port-forward.

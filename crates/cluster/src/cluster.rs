@@ -19,6 +19,7 @@ use tower::service_fn;
 use crate::access::{Authorizer, SigningKey, Tokens, User};
 use crate::admission::Chain;
 use crate::api::Api;
+use crate::discovery::Documents;
 use crate::kinds::{Registry, definitions, removal};
 use crate::kubelet::Kubelet;
 use crate::lookup::Lookup;
@@ -90,6 +91,7 @@ impl Cluster {
             admission,
             kubelet: OnceLock::new(),
             settling: tokio::sync::Mutex::default(),
+            documents: Documents::default(),
             metrics: Metrics::new(),
             clock: Timestamp::now,
             sessions: Sessions::new(stop.clone()),

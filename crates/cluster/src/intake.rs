@@ -15,7 +15,7 @@ impl Call {
         let (mut object, duplicates) = self.decode()?;
         self.check_kind(&mut object)?;
         self.accept_fields(&mut object, duplicates)?;
-        schemas::read_refused(&self.kind, &object).map_or(Ok(object), Err)
+        Ok(object)
     }
 
     /// The body as JSON, whatever it came as, and the fields that stood in it twice.
@@ -28,6 +28,12 @@ impl Call {
         match body_format(&self.headers)? {
             BodyFormat::Json => schemas::from_json(&self.body),
             BodyFormat::Yaml => Ok((schemas::from_yaml(&self.body)?, Vec::new())),
+            BodyFormat::Protobuf if self.kind.custom().is_some() => {
+                Err(ApiError::unsupported_media_type(&[
+                    "application/json",
+                    "application/yaml",
+                ]))
+            }
             BodyFormat::Protobuf => Ok((schemas::from_protobuf(&self.body)?, Vec::new())),
         }
     }
@@ -54,6 +60,9 @@ impl Call {
                 .iter()
                 .map(|field| format!("duplicate field \"{field}\"")),
         );
+        if let Some(error) = schemas::read_refused(&self.kind, object) {
+            return Err(error);
+        }
         match self.request.options.write.field_validation {
             _ if complaints.is_empty() => Ok(()),
             FieldValidation::Ignore => Ok(()),

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use sandlot_objects::builtin;
-use sandlot_objects::protobuf::{self, DecodeError};
-use sandlot_objects::schema::{self, Additional, Schema, Type, parse_strict};
+use sandlot_objects::builtin::{self, defaults, rules};
+use sandlot_objects::protobuf;
+use sandlot_objects::schema::{self, Schema, parse_strict};
 use sandlot_objects::shape::Shape;
 use serde_json::Value;
 
-use crate::kinds::Kind;
+use crate::kinds::{Kind, Origin};
 use crate::status::{ApiError, Cause, Reason};
 
 /// Reads JSON. The second part names the fields that stood in it twice.
@@ -35,11 +35,12 @@ pub(crate) fn from_yaml(bytes: &[u8]) -> Result<Value, ApiError> {
 
 /// Reads Kubernetes' protobuf envelope.
 pub(crate) fn from_protobuf(bytes: &[u8]) -> Result<Value, ApiError> {
-    protobuf::decode(bytes).map_err(|error| match error {
-        DecodeError::TooLarge(_) => {
-            ApiError::new(413, Reason::RequestEntityTooLarge, error.to_string())
-        }
-        _ => ApiError::bad_request(error.to_string()),
+    protobuf::decode(bytes).map_err(|error| {
+        let reason = match error.status() {
+            413 => Reason::RequestEntityTooLarge,
+            _ => Reason::BadRequest,
+        };
+        ApiError::new(error.status(), reason, error.to_string())
     })
 }
 
@@ -61,6 +62,9 @@ pub(crate) fn default(kind: &Kind, object: &mut Value) {
     if let Some(schema) = &kind.schema {
         schema::default(schema, object);
     }
+    if let Some(row) = kind.builtin() {
+        defaults::apply(row.group, row.kind, object);
+    }
 }
 
 /// A built-in kind has types of its own, and a value of another type cannot even be read.
@@ -81,10 +85,9 @@ pub(crate) fn read_refused(kind: &Kind, object: &Value) -> Option<ApiError> {
 
 /// What is wrong with an object, compared to what it was.
 pub(crate) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
-    let causes = match (&kind.origin, &kind.schema) {
-        (Origin::Custom(custom), _) => custom.version.validate(object, old),
-        (Origin::Builtin(_), Some(schema)) => schema::validate(schema, object, old),
-        (Origin::Builtin(_), None) => Vec::new(),
+    let causes = match &kind.origin {
+        Origin::Custom(custom) => custom.version.validate(object, old),
+        Origin::Builtin(row) => rules::validate(row.group, row.kind, object, old),
     };
     causes.into_iter().map(Cause::from).collect()
 }

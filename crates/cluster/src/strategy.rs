@@ -2,13 +2,11 @@
 //! and which part of an object each path may change.
 
 use jiff::Timestamp;
-use sandlot_objects::crd;
 use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::kinds::{Kind, definitions};
 use crate::object::{as_map, at, child_mut, copy_field, metadata_mut};
-use crate::status::Cause;
 use crate::subresources::pods;
 use crate::verbs::Part;
 
@@ -58,13 +56,6 @@ fn begin_namespace(object: &mut Value) {
 pub(crate) fn before_delete(kind: &Kind, object: &mut Value, now: Timestamp) {
     if kind.is("apiextensions.k8s.io", "CustomResourceDefinition") {
         definitions::before_delete(object, now);
-    }
-}
-
-/// Brings a changed object into order before admission sees it.
-pub(crate) fn renew(kind: &Kind, part: Part, new: &mut Value) {
-    if kind.is("apiextensions.k8s.io", "CustomResourceDefinition") && part == Part::Main {
-        crd::default(new);
     }
 }
 
@@ -120,17 +111,6 @@ fn only_status(kind: &Kind, new: &mut Value, old: &Value) {
         );
     }
     *new = result;
-}
-
-/// What the rules of single kinds say against an object.
-pub(crate) fn refused(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<Cause> {
-    match kind.is("apiextensions.k8s.io", "CustomResourceDefinition") {
-        true => crd::validate(object, old)
-            .into_iter()
-            .map(Cause::from)
-            .collect(),
-        false => Vec::new(),
-    }
 }
 
 /// What follows from a write of a kind: what is served may have changed.

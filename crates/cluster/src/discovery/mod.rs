@@ -1,10 +1,13 @@
 //! What is served, told to clients that ask.
 
 mod aggregated;
+mod documents;
 mod legacy;
+
 mod subresource;
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
@@ -17,6 +20,8 @@ use crate::kinds::Kinds;
 use crate::negotiate::ranges;
 use crate::request::Target;
 use crate::status::ApiError;
+
+pub(crate) use documents::Documents;
 
 /// Answers about the API itself, and on paths that are no objects.
 pub(crate) fn answer(
@@ -38,6 +43,9 @@ pub(crate) fn answer(
             "/openid/v1/jwks" => api.tokens.jwks(),
             "/.well-known/openid-configuration" => api.tokens.openid_configuration(),
             path => {
+                if let Some(answer) = api.documents.answer(&kinds, &parts.headers, path) {
+                    return answer;
+                }
                 return health::answer(api, path, parts.uri.query().unwrap_or_default())
                     .ok_or_else(ApiError::no_such_path);
             }
@@ -84,8 +92,13 @@ fn root(kinds: &Kinds, headers: &HeaderMap, target: &Target) -> Response<Body> {
 }
 
 /// A document with a tag by which a client sees whether it changed.
-pub(crate) fn tagged(headers: &HeaderMap, kind: &'static str, document: String) -> Response<Body> {
-    let digest = Sha256::digest(document.as_bytes());
+pub(crate) fn tagged(
+    headers: &HeaderMap,
+    kind: &'static str,
+    document: impl Into<Bytes>,
+) -> Response<Body> {
+    let document = document.into();
+    let digest = Sha256::digest(&document);
     let tag: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
     let tag = format!("\"{tag}\"");
     let known = headers

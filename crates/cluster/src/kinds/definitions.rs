@@ -23,7 +23,6 @@ pub(crate) fn begin(definition: &mut Value) {
         "status".into(),
         json!({"conditions": [], "acceptedNames": {"plural": "", "kind": ""}}),
     );
-    crd::default(definition);
 }
 
 /// Marks a definition that is being deleted, so that its objects go first.

@@ -214,6 +214,21 @@ impl Kinds {
         self.by_store.values()
     }
 
+    /// Every kind in every version.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Kind>> {
+        self.by_path.values()
+    }
+
+    /// Every kind once, in its preferred version.
+    fn preferred(&self) -> impl Iterator<Item = &Arc<Kind>> {
+        self.by_path.values().filter(|kind| {
+            let versions = self.groups.get(&kind.group).into_iter().flatten();
+            let mut serving =
+                versions.filter(|version| self.find(&kind.group, version, &kind.plural).is_some());
+            serving.next() == Some(&kind.version)
+        })
+    }
+
     /// The groups, and the versions of each with the preferred one first.
     pub(crate) fn groups(&self) -> &BTreeMap<String, Vec<String>> {
         &self.groups

@@ -90,7 +90,6 @@ async fn insert_once(call: &mut Call, mut object: Value) -> Result<Bytes, ApiErr
 
     let mut causes = metadata::refused(&kind, &object, None);
     causes.extend(schemas::validate(&kind, &object, None));
-    causes.extend(strategy::refused(&kind, &object, None));
     refuse(call, object::name(&object), causes)?;
 
     request.object = Some(object);
@@ -196,8 +195,9 @@ async fn change_once(
     metadata::count_generation(&kind, &mut new, &old);
 
     let mut causes = metadata::refused(&kind, &new, Some(&old));
-    causes.extend(schemas::validate(&kind, &new, Some(&old)));
-    causes.extend(strategy::refused(&kind, &new, Some(&old)));
+    // What only a subresource may change is not held against what was.
+    let before = (!matches!(part, Part::Sub(_))).then_some(&*old);
+    causes.extend(schemas::validate(&kind, &new, before));
     refuse(call, name, causes)?;
 
     request.object = Some(new);
@@ -228,7 +228,6 @@ async fn change_once(
 fn arrange(kind: &Kind, part: Part, new: &mut Value, old: &Value) {
     metadata::carry_over(new, old);
     strategy::isolate(kind, part, new, old);
-    strategy::renew(kind, part, new);
     schemas::default(kind, new);
 }
 

@@ -24,7 +24,8 @@ pub struct Names {
 impl Names {
     /// Reads `spec.names` or `status.acceptedNames`.
     pub fn parse(names: &Value) -> Result<Names, Incomplete> {
-        let kind = text(names, "kind").ok_or(Incomplete("spec.names.kind"))?;
+        let kind = text(names, "kind").filter(|kind| !kind.is_empty());
+        let kind = kind.ok_or(Incomplete("spec.names.kind"))?;
         let strings = |key| {
             list(names, key)
                 .iter()

@@ -15,6 +15,8 @@ use crate::object::at;
 pub(crate) struct Custom {
     /// The version as it is defined.
     pub(crate) version: Version,
+    /// Its `additionalPrinterColumns`, as they stand in the definition.
+    pub(crate) columns: Value,
     /// The shape of the version that is stored.
     pub(crate) stored: Arc<Schema>,
     /// The revision of the definition; objects written before it may not know its defaults.
@@ -61,12 +63,25 @@ pub(crate) fn kinds_of(definition: &Value, revision: u64) -> Vec<Kind> {
             schema: Some(Arc::clone(&version.schema)),
             origin: Origin::Custom(Arc::new(Custom {
                 version: version.clone(),
+                columns: columns(definition, &version.name),
                 stored: Arc::clone(&stored.schema),
                 since: revision,
                 terminating,
             })),
         })
         .collect()
+}
+
+fn columns(definition: &Value, version: &str) -> Value {
+    let versions = at(definition, &["spec", "versions"]).and_then(Value::as_array);
+    let version = versions
+        .into_iter()
+        .flatten()
+        .find(|one| one["name"] == version);
+    version
+        .and_then(|version| version.get("additionalPrinterColumns"))
+        .cloned()
+        .unwrap_or_default()
 }
 
 fn subresources(version: &Version) -> Vec<String> {

@@ -247,12 +247,15 @@ impl Kinds {
     }
 }
 
+/// One state of a definition: its name and its revision.
+type State = (Arc<str>, u64);
+
 /// The kinds that are served now.
 pub(crate) struct Registry {
     now: RwLock<Arc<Kinds>>,
     builtin: Vec<Kind>,
     /// What each version of a definition brings; compiling schemas takes a while.
-    compiled: Mutex<HashMap<(Arc<str>, u64), Vec<Kind>>>,
+    compiled: Mutex<HashMap<State, Vec<Kind>>>,
 }
 
 impl Registry {

@@ -8,7 +8,7 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::access::User;
 use crate::api::Api;
-use crate::kinds::Kind;
+use crate::kinds::{Kind, Kinds};
 use crate::negotiate::Accept;
 use crate::ownership::Authorship;
 use crate::request::Request;
@@ -17,6 +17,8 @@ use crate::status::ApiError;
 /// One request about objects, and what is known by the time a verb sees it.
 pub(crate) struct Call {
     pub(crate) api: Arc<Api>,
+    /// The kinds as they were when the request came in.
+    pub(crate) kinds: Arc<Kinds>,
     pub(crate) kind: Arc<Kind>,
     pub(crate) request: Request,
     pub(crate) user: User,

@@ -113,6 +113,7 @@ async fn answer(
     };
     let mut call = Call {
         api: Arc::clone(api),
+        kinds,
         kind,
         request: asked,
         user,

@@ -3,8 +3,6 @@
 //!
 //! It knows nothing of sandboxes.
 
-#![allow(dead_code)]
-
 pub mod access;
 pub mod admission;
 mod answer;

@@ -120,14 +120,6 @@ impl Options {
             .map(|(_, value)| value.as_str())
     }
 
-    /// Every value of an option.
-    pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        self.raw
-            .iter()
-            .filter(move |(name, _)| name == key)
-            .map(|(_, value)| value.as_str())
-    }
-
     fn take(&mut self, key: &str, value: &str, causes: &mut Vec<Cause>) -> Result<(), ApiError> {
         match key {
             "watch" => self.watch = boolean(value)?,

@@ -55,7 +55,7 @@ pub(crate) fn remote(call: &mut Call, attach: bool) -> Result<Answer, ApiError> 
     call.api.sessions.begin(connection, move |io| async move {
         match upgrade {
             Upgrade::WebSocket(_) => websocket::serve(io, &asked, work).await,
-            Upgrade::Spdy(_) => remote::serve_spdy(io, &asked, work).await,
+            Upgrade::Spdy => remote::serve_spdy(io, &asked, work).await,
         }
     })?;
     Ok(Answer::Response(Box::new(answer)))
@@ -87,7 +87,7 @@ pub(crate) fn forward(call: &mut Call) -> Result<Answer, ApiError> {
     let connection = connection(call)?;
     call.api.sessions.begin(connection, move |io| async move {
         match upgrade {
-            Upgrade::Spdy(_) => forward::serve_spdy(io, &pod).await,
+            Upgrade::Spdy => forward::serve_spdy(io, &pod).await,
             Upgrade::WebSocket(forward::TUNNELLED) => forward::serve_tunnelled(io, &pod).await,
             Upgrade::WebSocket(_) => forward::serve_channels(io, &pod, &ports).await,
         }

@@ -18,8 +18,8 @@ const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-v
 pub(super) enum Upgrade {
     /// A WebSocket that speaks this protocol.
     WebSocket(&'static str),
-    /// SPDY streams that speak this protocol.
-    Spdy(&'static str),
+    /// SPDY streams; the protocols in them are the same as far as the server is concerned.
+    Spdy,
 }
 
 impl Upgrade {
@@ -46,7 +46,7 @@ impl Upgrade {
             answer
                 .headers_mut()
                 .insert(STREAM_PROTOCOL, HeaderValue::from_static(protocol));
-            return Ok((Upgrade::Spdy(protocol), answer));
+            return Ok((Upgrade::Spdy, answer));
         }
         Err(ApiError::bad_request(
             "Upgrade request required: ask for a WebSocket or for SPDY/3.1 in the Upgrade header",

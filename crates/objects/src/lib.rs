@@ -3,7 +3,8 @@
 //!
 //! # The way of an object through a server
 //!
-//! 1. [`schema::parse_strict`] reads the body and tells the fields that stand in it twice.
+//! 1. [`schema::parse_strict`] reads the body and tells the fields that stand in it twice;
+//!    [`protobuf::decode`] reads what `kubectl create` sends for built-in kinds.
 //! 2. [`schema::prune`] drops the fields that the kind does not know and tells their paths.
 //! 3. Defaults: [`schema::default`] for custom kinds ([`crd::Version::default`]), and
 //!    [`builtin::defaults::apply`] for built-in ones.
@@ -13,6 +14,17 @@
 //!
 //! Faults come as [`schema::Cause`]s, worded as Kubernetes words them;
 //! [`schema::summary`] makes them the text of a `Status`.
+//!
+//! # Changes
+//!
+//! A [`shape::Shape`] is a schema to walk beside a value. With it, [`patch`] applies the
+//! three patch formats and [`apply::apply`] merges what a manager applies; every other write
+//! goes through [`apply::track`], so that the owners of fields are known to the next apply.
+//!
+//! # Lists
+//!
+//! [`selector`] chooses objects by labels and fields, and [`table::Columns`] shows them as
+//! `kubectl get` does.
 //!
 //! # Kinds
 //!

@@ -1,6 +1,7 @@
 //! Who gets in, what they may do, and how the way in holds up.
 
 mod certificates;
+mod changes;
 mod echo;
 mod grants;
 mod impersonation;

@@ -5,6 +5,7 @@
 //! to do, and put writes on a tray; the loop sends them off and takes the answers in. It holds a
 //! `kube::Client` and never knows whether a cluster or a library is at the other end.
 
+pub mod admission;
 mod agents;
 mod crds;
 mod dispatch;

@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Error, Settings, agents::Agents, dispatch::Dispatcher, events::Events, http, leader::Election,
-    metrics::Metrics, world::World,
+    Error, Settings, admission::webhook, agents::Agents, dispatch::Dispatcher, events::Events,
+    http, leader::Election, metrics::Metrics, world::World,
 };
 
 /// Runs the operator until it is cancelled. The custom resources must be installed.
@@ -33,6 +33,9 @@ pub async fn run(
     }
     if let Some(address) = settings.probes {
         servers.spawn(http::probes(address, ready.clone(), stop.clone()));
+    }
+    if let Some(webhook) = settings.webhook.clone() {
+        servers.spawn(webhook::serve(client.clone(), webhook, stop.clone()));
     }
     let work = lead(client, settings, metrics, ready, stop.clone());
     let result = tokio::select! {

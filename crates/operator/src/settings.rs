@@ -4,6 +4,8 @@ use std::{net::SocketAddr, str::FromStr, time::Duration};
 
 use sandlot_api::GoDuration;
 
+use crate::admission::Webhook;
+
 /// How the operator runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -29,6 +31,8 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// Where `/healthz` and `/readyz` are served.
     pub probes: Option<SocketAddr>,
+    /// The admission webhook, where the rules are not called in process.
+    pub webhook: Option<Webhook>,
     /// Whether several operators elect one to lead.
     pub leader_election: bool,
     /// The namespace of the lease, and the name this operator holds it under.
@@ -100,6 +104,7 @@ impl Default for Settings {
             cleanup: true,
             metrics: None,
             probes: None,
+            webhook: None,
             leader_election: false,
             identity: Identity {
                 namespace: "arl-system".to_owned(),
@@ -145,7 +150,22 @@ impl Settings {
         };
         let metrics = served("METRICS_ADDR", ":8080")?;
         let wants_metrics = flag(set("ENABLE_METRICS"))?.unwrap_or(true);
+        let identity = Identity {
+            namespace: text("POD_NAMESPACE").unwrap_or(defaults.identity.namespace),
+            name: text("POD_NAME")
+                .or_else(|| text("HOSTNAME"))
+                .unwrap_or(defaults.identity.name),
+        };
+        let webhook = Webhook {
+            address: served("WEBHOOK_ADDR", ":9443")?
+                .unwrap_or(SocketAddr::from(([0, 0, 0, 0], 9443))),
+            namespace: identity.namespace.clone(),
+            service: text("WEBHOOK_SERVICE").unwrap_or_else(|| "arl-operator-webhook".to_owned()),
+            port: read(set("WEBHOOK_SERVICE_PORT"), "a port")?.unwrap_or(443),
+        };
+        let wants_webhook = flag(set("ENABLE_WEBHOOKS"))?.unwrap_or(false);
         Ok(Self {
+            webhook: wants_webhook.then_some(webhook),
             namespace: text("WATCH_NAMESPACE"),
             agent: Agent {
                 delivery,
@@ -165,12 +185,7 @@ impl Settings {
             metrics: metrics.filter(|_| wants_metrics),
             probes: served("PROBE_ADDR", ":8081")?,
             leader_election: flag(set("ENABLE_LEADER_ELECTION"))?.unwrap_or(false),
-            identity: Identity {
-                namespace: text("POD_NAMESPACE").unwrap_or(defaults.identity.namespace),
-                name: text("POD_NAME")
-                    .or_else(|| text("HOSTNAME"))
-                    .unwrap_or(defaults.identity.name),
-            },
+            identity,
         })
     }
 }

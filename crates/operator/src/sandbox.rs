@@ -277,7 +277,7 @@ fn wait(world: &World, key: &Key, pool_key: &Key) -> Wait {
         .filter(|pod| pod.facts.health == Health::Starting);
     let shelf = world.index.shelves.get(pool_key);
     Wait::PoolEmpty {
-        starting: starting.count() as u32 + found.creating,
+        starting: starting.count() as u32 + found.making.len() as u32,
         ahead: shelf.and_then(|shelf| shelf.ahead_of(key)).unwrap_or(0),
         trouble: found
             .failures

@@ -1,6 +1,6 @@
 //! WarmPool: as many idle pods ready as the pool asks for.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use sandlot_api::arl::{PoolPhase, WarmPool, WarmPoolStatus};
@@ -54,9 +54,7 @@ pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
         return;
     }
     entry.looked = Some(now);
-    entry
-        .expected
-        .retain(|_, since| later(*since, UNSEEN) > now);
+    entry.making.retain(|_, since| later(*since, UNSEEN) > now);
 
     let Some(entry) = world.index.pools.get(key) else {
         return;
@@ -70,7 +68,7 @@ pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
             },
             care,
             pods: &facts,
-            creating: entry.creating + entry.expected.len() as u32,
+            creating: entry.making.len() as u32,
             wanted: shelf.map_or(0, |shelf| shelf.wanted()),
             failures: &entry.failures,
         },
@@ -80,7 +78,7 @@ pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
         world.wakes.at(again, Wake::Pool(key.clone()));
     }
     world.metrics.pool(key, &plan.counts);
-    carry_out(world, key, &plan);
+    carry_out(world, key, &plan, now);
     tell(world, key, &plan, now);
 }
 
@@ -102,7 +100,7 @@ fn facts(world: &World, key: &Key, entry: &PoolEntry) -> Vec<pool::Pod> {
     .collect()
 }
 
-fn carry_out(world: &mut World, key: &Key, plan: &Plan) {
+fn carry_out(world: &mut World, key: &Key, plan: &Plan, now: Timestamp) {
     for removal in &plan.remove {
         let pod = key.beside(&removal.pod);
         if let Some(shelf) = world.index.shelves.get_mut(key) {
@@ -129,7 +127,6 @@ fn carry_out(world: &mut World, key: &Key, plan: &Plan) {
         return;
     };
     entry.failures = plan.failures.clone();
-    entry.creating += plan.create;
     let owner = Owner {
         namespace: &key.namespace,
         pool: &key.name,
@@ -137,10 +134,18 @@ fn carry_out(world: &mut World, key: &Key, plan: &Plan) {
         template_revision: &entry.template_revision,
     };
     for _ in 0..plan.create {
-        let pod = pods::build(&entry.template, &owner, &world.settings.agent);
+        let name: Arc<str> = pods::fresh_name(&key.name).into();
+        let pod = Box::new(pods::build(
+            &entry.template,
+            &name,
+            &owner,
+            &world.settings.agent,
+        ));
+        entry.making.insert(name.clone(), now);
         world.tray.writes.push(Write::CreatePod {
             pool: key.clone(),
-            pod: Box::new(pod),
+            name,
+            pod,
         });
     }
 }

@@ -6,7 +6,6 @@ use std::{
     collections::BTreeMap,
     fmt::Debug,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use futures::{StreamExt, TryStreamExt};
@@ -18,7 +17,7 @@ use kube::{
         watcher::{self, Event},
     },
 };
-use sandlot_api::arl::{Sandbox, Task, TaskState};
+use sandlot_api::arl::{Sandbox, Task, TaskState, WarmPool};
 use serde::de::DeserializeOwned;
 use stage::*;
 
@@ -62,19 +61,23 @@ async fn a_claim_takes_three_writes_and_a_short_task_two() {
 
     stage.sandbox("s", "p").await;
     let pod = pod_of(&stage.until_phase("s", "Ready").await);
-    stage.task("t", "s", &["say", "hi"]).await;
-    assert_eq!(
-        state_of(&stage.until_ended("t").await),
-        Some(TaskState::Succeeded)
-    );
-    // Time enough for a write too many to show, and less than until the end of the task is
-    // written into the sandbox.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let refilled = |pool: &WarmPool| {
+        let status = pool.status.as_ref();
+        status.is_some_and(|status| (status.ready, status.allocated) == (1, 1))
+    };
+    stage.until::<WarmPool>("p", refilled).await;
+    let claimed = changes.lock().unwrap().clone();
+    // Each count holds the user's own create, except the claimed pod's.
+    assert_eq!(claimed["Sandbox s"], 2, "{claimed:#?}");
+    assert_eq!(claimed[&format!("Pod {pod}")], 1, "{claimed:#?}");
+    // And one other pod, which takes its place.
+    let pods = claimed.keys().filter(|name| name.starts_with("Pod "));
+    assert_eq!(pods.count(), 2, "{claimed:#?}");
 
-    let changes = changes.lock().unwrap().clone();
-    // Each count holds the user's own create, except the pod's.
-    assert_eq!(changes["Sandbox s"], 2, "{changes:#?}");
-    assert_eq!(changes[&format!("Pod {pod}")], 1, "{changes:#?}");
-    // On a busy machine a short task may be seen running.
-    assert!(changes["Task t"] <= 3, "{changes:#?}");
+    stage.task("t", "s", &["say", "hi"]).await;
+    let task = stage.until_ended("t").await;
+    assert_eq!(state_of(&task), Some(TaskState::Succeeded));
+    // On a busy machine even a short task may be seen running.
+    let ended = changes.lock().unwrap().clone();
+    assert!(ended["Task t"] <= 3, "{ended:#?}");
 }

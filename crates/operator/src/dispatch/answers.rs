@@ -15,7 +15,9 @@ use crate::{
 /// Takes in what came of a write.
 pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
     match written {
-        Written::PodCreated { pool, result } => pod_created(world, &pool, result, now),
+        Written::PodCreated { pool, name, result } => {
+            pod_created(world, &pool, &name, result, now);
+        }
         Written::PodDeleted { pod, result } => {
             // The watch takes the pod away; a pod that could not be deleted is looked at again.
             if let Err(error) = result {
@@ -85,46 +87,32 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
 fn pod_created(
     world: &mut World,
     key: &Key,
-    result: Result<Box<k8s_openapi::api::core::v1::Pod>, Error>,
+    name: &str,
+    result: Result<(), Error>,
     now: Timestamp,
 ) {
-    let seen = result
-        .as_ref()
-        .ok()
-        .and_then(|pod| Key::of(&pod.metadata))
-        .filter(|pod| !world.index.pods.contains_key(pod));
+    // A pod that was made stays on the list of those being made until the watch tells of it.
+    let Err(error) = result else { return };
     let Some(entry) = world.index.pools.get_mut(key) else {
         return;
     };
-    entry.creating = entry.creating.saturating_sub(1);
-    match result {
-        Ok(_) => {
-            // Not seen yet: it counts as being made until the watch tells of it.
-            if let Some(pod) = seen {
-                entry.expected.insert(pod.name, now);
-            }
-        }
-        Err(error) => {
-            let message = match &error {
-                Error::Api(status) => status.message.clone(),
-                other => other.to_string(),
-            };
-            tracing::warn!(pool = %key, %error, "a pod could not be made");
-            // One refusal of a batch speaks for all of them.
-            if entry
-                .failures
-                .last
-                .is_none_or(|last| later(last, super::LEAVING) < now)
-            {
-                entry.failures.refused(message.clone(), now);
-                let about = reference::<WarmPool>(key, &entry.uid);
-                world
-                    .events
-                    .warn(about, "CreateRefused", "CreatePod", message);
-            }
-        }
-    }
+    entry.making.remove(name);
     world.index.marks.pool(key);
+    let message = match &error {
+        // Another pod has the name that was thought up: the next one will have another.
+        Error::Api(status) if status.code == 409 => return,
+        Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    };
+    tracing::warn!(pool = %key, %error, "a pod could not be made");
+    // One refusal of a batch speaks for all of them.
+    let told = |last| later(last, super::LEAVING) >= now;
+    if !entry.failures.last.is_some_and(told) {
+        entry.failures.refused(message.clone(), now);
+        let about = reference::<WarmPool>(key, &entry.uid);
+        let events = &world.events;
+        events.warn(about, "CreateRefused", "CreatePod", message);
+    }
 }
 
 fn claim(world: &mut World, claimed: Claimed, now: Timestamp) {

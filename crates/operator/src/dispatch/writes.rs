@@ -1,6 +1,6 @@
 //! What the operator writes, and how each write is carried out.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -18,7 +18,11 @@ use crate::index::{Key, Uid};
 #[derive(Debug)]
 pub(crate) enum Write {
     /// Make a pod for a pool.
-    CreatePod { pool: Key, pod: Box<DynamicObject> },
+    CreatePod {
+        pool: Key,
+        name: Arc<str>,
+        pod: Box<DynamicObject>,
+    },
     /// Delete a pod.
     DeletePod { pod: Key, uid: Uid },
     /// Hand a wiped pod back to its pool.
@@ -55,7 +59,8 @@ pub(crate) struct Claim {
 pub(crate) enum Written {
     PodCreated {
         pool: Key,
-        result: Result<Box<Pod>, Error>,
+        name: Arc<str>,
+        result: Result<(), Error>,
     },
     PodDeleted {
         pod: Key,
@@ -93,17 +98,15 @@ pub(crate) struct Claimed {
 /// Carries out a write.
 pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
     match write {
-        Write::CreatePod { pool, pod } => {
+        Write::CreatePod { pool, name, pod } => {
             let kind = ApiResource::erase::<Pod>(&());
             let api: Api<DynamicObject> = Api::namespaced_with(client, &pool.namespace, &kind);
             let params = PostParams {
                 field_manager: Some(names::FIELD_MANAGER.to_owned()),
                 ..PostParams::default()
             };
-            let made = api.create(&params, &pod).await;
-            let result =
-                made.and_then(|pod| pod.try_parse::<Pod>().map(Box::new).map_err(unreadable));
-            Written::PodCreated { pool, result }
+            let result = api.create(&params, &pod).await.map(drop);
+            Written::PodCreated { pool, name, result }
         }
         Write::DeletePod { pod, uid } => {
             let api: Api<Pod> = Api::namespaced(client, &pod.namespace);
@@ -257,10 +260,6 @@ where
         Err(Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-fn unreadable(error: kube::core::dynamic::ParseDynamicObjectError) -> Error {
-    Error::Service(Box::new(error))
 }
 
 /// A status to merge into an object that is still at this version.

@@ -81,7 +81,7 @@ impl Index {
             return;
         };
         if let Some(pool) = self.pools.get_mut(&entry.pool) {
-            pool.expected.remove(&entry.facts.name);
+            pool.making.remove(&entry.facts.name);
         }
         if let Some(old) = self.pods.get(&key).filter(|old| old.uid != entry.uid) {
             let old = old.uid.clone();

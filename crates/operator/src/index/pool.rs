@@ -21,10 +21,9 @@ pub(crate) struct PoolEntry {
     pub(crate) template_revision: Arc<str>,
     pub(crate) status: WarmPoolStatus,
     pub(crate) leaving: bool,
-    /// Pods being asked for.
-    pub(crate) creating: u32,
-    /// Pods made but not seen by the watch yet, and since when.
-    pub(crate) expected: HashMap<Arc<str>, Timestamp>,
+    /// Pods asked for and not seen yet, by name, and since when. Names are thought up here, so that
+    /// a pod that the watch tells of before its create is answered is not counted twice.
+    pub(crate) making: HashMap<Arc<str>, Timestamp>,
     pub(crate) failures: Failures,
     /// Failures count for one template only.
     failures_of: Arc<str>,
@@ -62,8 +61,7 @@ impl PoolEntry {
                 ),
             status: pool.status.clone().unwrap_or_default(),
             leaving: pool.metadata.deletion_timestamp.is_some(),
-            creating: old.map_or(0, |old| old.creating),
-            expected: old.map_or_else(HashMap::new, |old| old.expected.clone()),
+            making: old.map_or_else(HashMap::new, |old| old.making.clone()),
             failures: old
                 .filter(|old| old.failures_of == template_revision)
                 .map_or_else(Failures::default, |old| old.failures.clone()),
@@ -78,7 +76,7 @@ impl PoolEntry {
 
 /// A short name for a template's content.
 fn fingerprint(template: &PodTemplate) -> String {
-    // FNV-1a over the canonical text: maps in it are sorted, so equal templates read equal.
+    // FNV-1a, to tell templates apart: the same object is read in the same order every time.
     let text = serde_json::to_string(template).unwrap_or_default();
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

@@ -32,8 +32,24 @@ fn executor(template: &PodTemplate) -> Option<&str> {
         .or_else(|| named("sidecar"))
 }
 
+/// A name for a new pod, as Kubernetes itself would think it up: the pool's and five characters,
+/// none of which makes a word.
+pub(crate) fn fresh_name(pool: &str) -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    // Names of objects are ASCII, so a cut cannot split a character.
+    let mut name = format!("{}-", &pool[..pool.len().min(57)]);
+    let letter = || char::from(LETTERS[rand::random_range(..LETTERS.len())]);
+    name.extend(std::iter::repeat_with(letter).take(5));
+    name
+}
+
 /// Makes a pod from a template.
-pub(crate) fn build(template: &PodTemplate, owner: &Owner<'_>, agent: &Agent) -> DynamicObject {
+pub(crate) fn build(
+    template: &PodTemplate,
+    name: &str,
+    owner: &Owner<'_>,
+    agent: &Agent,
+) -> DynamicObject {
     let executor = executor(template).unwrap_or_default().to_owned();
     let mut data = template.0.clone();
     let written = data.remove("metadata");
@@ -58,8 +74,8 @@ pub(crate) fn build(template: &PodTemplate, owner: &Owner<'_>, agent: &Agent) ->
         .and_then(|written| serde_json::from_value(written).ok())
         .unwrap_or_default();
     let meta = &mut pod.metadata;
-    meta.name = None;
-    meta.generate_name = Some(format!("{}-", owner.pool));
+    meta.name = Some(name.to_owned());
+    meta.generate_name = None;
     meta.namespace = Some(owner.namespace.to_owned());
     let pool = names::label_value(owner.pool);
     meta.labels.get_or_insert_default().extend([
@@ -186,7 +202,13 @@ mod tests {
             uid: "u-1",
             template_revision: "r1",
         };
-        serde_json::to_value(build(&template, &owner, &agent(delivery))).unwrap()
+        serde_json::to_value(build(
+            &template,
+            "python-pool-abcde",
+            &owner,
+            &agent(delivery),
+        ))
+        .unwrap()
     }
 
     fn by_volume() -> Delivery {
@@ -221,7 +243,7 @@ mod tests {
             assert_eq!(labels[label], json!(value), "{label}");
         }
         assert_eq!(pod["metadata"]["annotations"]["note"], json!("kept"));
-        assert_eq!(pod["metadata"]["generateName"], json!("python-pool-"));
+        assert_eq!(pod["metadata"]["name"], json!("python-pool-abcde"));
         assert_eq!(pod["metadata"]["ownerReferences"][0]["uid"], json!("u-1"));
         assert_eq!(pod["spec"]["fieldOfTheFuture"], json!({ "kept": true }));
         assert_eq!(pod["spec"]["automountServiceAccountToken"], json!(false));

@@ -8,6 +8,7 @@
 mod accounts;
 mod agenda;
 mod chore;
+mod endpoints;
 mod events;
 mod garbage;
 mod hand;
@@ -39,5 +40,9 @@ pub(crate) fn start(api: &Arc<Api>, tasks: &TaskTracker) {
     tasks.spawn(run(
         events::Events::new(Arc::clone(api)),
         hand("event-expiry-controller"),
+    ));
+    tasks.spawn(run(
+        endpoints::Endpoints::new(Arc::clone(api)),
+        hand("endpoint-controller"),
     ));
 }

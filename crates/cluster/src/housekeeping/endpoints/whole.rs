@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::backend::Backend;
 use super::service::{Port, Service};
-use crate::object::{as_map, at, metadata_mut};
+use crate::object::{at, child_mut, copy_field, metadata_mut};
 use crate::record::Record;
 
 /// How many addresses the object holds at most.
@@ -85,10 +85,10 @@ pub(super) fn replacement(mut existing: Value, desired: &Value) -> Option<Value>
     if same {
         return None;
     }
-    as_map(&mut existing).insert("subsets".into(), part(desired, &["subsets"]));
+    copy_field(desired, &mut existing, "subsets");
     let metadata = metadata_mut(&mut existing);
     metadata.insert("labels".into(), part(desired, &labels));
-    let annotations = crate::object::child_mut(metadata, "annotations");
+    let annotations = child_mut(metadata, "annotations");
     match part(desired, &over) {
         Value::Null => annotations.remove(OVER_CAPACITY),
         over => annotations.insert(OVER_CAPACITY.into(), over),

@@ -1,6 +1,7 @@
-//! What is there from the start: the namespaces and roles that everybody expects.
+//! What is there from the start: the namespaces, the service and the roles that everybody
+//! expects.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::access;
 use crate::cluster::Cluster;
@@ -15,8 +16,25 @@ pub(crate) async fn fill(cluster: &Cluster) -> Result<(), ApiError> {
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         cluster.ensure("/api/v1/namespaces", &namespace).await?;
     }
+    cluster
+        .ensure("/api/v1/namespaces/default/services", &own_service())
+        .await?;
     for (path, object) in access::bootstrap() {
         cluster.ensure(&path, &object).await?;
     }
     Ok(())
+}
+
+/// The API as pods look for it.
+fn own_service() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"},
+        },
+        "spec": {
+            "type": "ClusterIP", "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"],
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}],
+        },
+    })
 }

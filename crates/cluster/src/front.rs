@@ -14,6 +14,7 @@ use crate::access::{Attributes, User};
 use crate::answer::{Answer, failed};
 use crate::api::Api;
 use crate::call::Call;
+use crate::compress::{compressed, reads_gzip};
 use crate::discovery;
 use crate::metrics::Labels;
 use crate::negotiate::Accept;
@@ -38,6 +39,7 @@ pub(crate) async fn handle(
     let running = api.metrics.begin();
     let began = Instant::now();
     let mut aside = Aside::default();
+    let gzip = reads_gzip(request.headers());
     let mut response = match answer(&api, user, request, &mut aside).await {
         Ok(response) => response,
         Err(error) => failed(&error),
@@ -50,7 +52,10 @@ pub(crate) async fn handle(
     let code = response.status().as_u16();
     api.metrics.answered(aside.labels, code, began.elapsed());
     drop(running);
-    response
+    match gzip {
+        true => compressed(response).await,
+        false => response,
+    }
 }
 
 /// What is learnt about a request beside its answer.

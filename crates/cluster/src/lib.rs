@@ -10,6 +10,7 @@ mod api;
 mod bootstrap;
 mod call;
 mod cluster;
+mod compress;
 mod discovery;
 mod front;
 mod health;

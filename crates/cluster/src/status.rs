@@ -177,6 +177,8 @@ pub struct Details {
     pub causes: Vec<Cause>,
     /// When to try again, in seconds; 0 is not said.
     pub retry_after: u32,
+    /// How a list can go on all the same; may be empty.
+    pub continue_token: String,
 }
 
 /// Why a request failed.
@@ -411,6 +413,12 @@ impl ApiError {
         })
     }
 
+    /// Says how a list can go on all the same.
+    pub(crate) fn with_continue(mut self, token: String) -> ApiError {
+        self.details.get_or_insert_default().continue_token = token;
+        self
+    }
+
     /// Adds one more cause, with no field.
     pub fn because(mut self, reason: &str, message: &str) -> ApiError {
         let details = self.details.get_or_insert_default();
@@ -429,6 +437,9 @@ impl ApiError {
         }
         if let Some(details) = &self.details {
             status["details"] = details.to_value();
+            if !details.continue_token.is_empty() {
+                status["metadata"]["continue"] = details.continue_token.as_str().into();
+            }
         }
         status
     }
@@ -533,6 +544,7 @@ impl From<Status> for ApiError {
                     .retry_after_seconds
                     .and_then(|s| u32::try_from(s).ok())
                     .unwrap_or(0),
+                continue_token: String::new(),
             })
         });
         let message = status.message.unwrap_or_default();

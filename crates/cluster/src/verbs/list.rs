@@ -82,7 +82,7 @@ pub(crate) async fn list(call: &Call) -> Result<Answer, ApiError> {
         revision: page.revision,
         continue_token: page
             .next
-            .map(|key| encode(page.revision, &key))
+            .map(|key| encode(i64::try_from(page.revision).unwrap_or(-1), &key))
             .unwrap_or_default(),
         remaining: page.remaining,
         items: page
@@ -192,8 +192,15 @@ fn page(api: &Api, selected: &Selected, start: &Start, limit: usize) -> Result<F
     }
 }
 
+/// What a client is told whose list has been forgotten. The token beside it goes on from there.
+const LIST_TOO_OLD: &str = "The provided continue parameter is too old to display a consistent list result. \
+     You can start a new list without the continue parameter, or use the continue token in this response to \
+     retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list \
+     - objects that were created, modified, or deleted between the time the first chunk was returned and now \
+     may show up in the list.";
+
 /// The token with which the next page is asked for; it looks as Kubernetes' own does.
-fn encode(revision: u64, after: &Key) -> String {
+fn encode(revision: i64, after: &Key) -> String {
     let start = format!("{}/{}\0", after.namespace, after.name);
     let token = json!({"v": "meta.k8s.io/v1", "rv": revision, "start": start});
     URL_SAFE_NO_PAD.encode(token.to_string())
@@ -242,8 +249,8 @@ fn expired(error: RevisionError, after: Option<&Key>, api: &Api) -> ApiError {
         (RevisionError::Expired { .. }, None) => {
             ApiError::expired("The resourceVersion for the provided list is too old.")
         }
-        (RevisionError::Expired { .. }, Some(_)) => ApiError::expired(
-            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
-        ),
+        (RevisionError::Expired { .. }, Some(after)) => {
+            ApiError::expired(LIST_TOO_OLD).with_continue(encode(-1, after))
+        }
     }
 }

@@ -195,8 +195,9 @@ async fn change_once(
     metadata::count_generation(&kind, &mut new, &old);
 
     let mut causes = metadata::refused(&kind, &new, Some(&old));
-    // What only a subresource may change is not held against what was.
-    let before = (!matches!(part, Part::Sub(_))).then_some(&*old);
+    // What only a subresource of a built-in kind may change is not held against what was.
+    let special = matches!(part, Part::Sub(_)) && kind.builtin().is_some();
+    let before = (!special).then_some(&*old);
     causes.extend(schemas::validate(&kind, &new, before));
     refuse(call, name, causes)?;
 

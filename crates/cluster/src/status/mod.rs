@@ -3,183 +3,16 @@
 //! Clients branch on `reason` and `code` and people read `message`, so all three are
 //! made here and nowhere else.
 
+mod details;
+mod reason;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-/// Why a request failed, as a client can branch on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The server has nothing more to say.
-    Unknown,
-    /// Nobody knows who is asking.
-    Unauthorized,
-    /// Whoever asks may not do this.
-    Forbidden,
-    /// There is no such object or path.
-    NotFound,
-    /// An object of that name exists.
-    AlreadyExists,
-    /// The object is not what the caller believed it to be.
-    Conflict,
-    /// The object breaks the rules of its kind.
-    Invalid,
-    /// The state that was asked for is no longer kept.
-    Expired,
-    /// The watch cannot go on from here.
-    Gone,
-    /// The server asks to try again later.
-    Timeout,
-    /// The client's own deadline passed, or the server is not able in time.
-    ServerTimeout,
-    /// Too much at once.
-    TooManyRequests,
-    /// The request makes no sense.
-    BadRequest,
-    /// The path exists, not this way of using it.
-    MethodNotAllowed,
-    /// None of the answers that the client accepts can be given.
-    NotAcceptable,
-    /// The body is bigger than anyone needs.
-    RequestEntityTooLarge,
-    /// The body is in a format that is not understood.
-    UnsupportedMediaType,
-    /// The server failed.
-    InternalError,
-    /// The server is not there yet, or about to go.
-    ServiceUnavailable,
-}
+pub use details::{Cause, Details};
+pub use reason::Reason;
 
-impl Reason {
-    /// Every reason there is.
-    const ALL: [Reason; 19] = [
-        Reason::Unknown,
-        Reason::Unauthorized,
-        Reason::Forbidden,
-        Reason::NotFound,
-        Reason::AlreadyExists,
-        Reason::Conflict,
-        Reason::Invalid,
-        Reason::Expired,
-        Reason::Gone,
-        Reason::Timeout,
-        Reason::ServerTimeout,
-        Reason::TooManyRequests,
-        Reason::BadRequest,
-        Reason::MethodNotAllowed,
-        Reason::NotAcceptable,
-        Reason::RequestEntityTooLarge,
-        Reason::UnsupportedMediaType,
-        Reason::InternalError,
-        Reason::ServiceUnavailable,
-    ];
-
-    /// The reason as it stands in a Status; empty when unknown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Reason::Unknown => "",
-            Reason::Unauthorized => "Unauthorized",
-            Reason::Forbidden => "Forbidden",
-            Reason::NotFound => "NotFound",
-            Reason::AlreadyExists => "AlreadyExists",
-            Reason::Conflict => "Conflict",
-            Reason::Invalid => "Invalid",
-            Reason::Expired => "Expired",
-            Reason::Gone => "Gone",
-            Reason::Timeout => "Timeout",
-            Reason::ServerTimeout => "ServerTimeout",
-            Reason::TooManyRequests => "TooManyRequests",
-            Reason::BadRequest => "BadRequest",
-            Reason::MethodNotAllowed => "MethodNotAllowed",
-            Reason::NotAcceptable => "NotAcceptable",
-            Reason::RequestEntityTooLarge => "RequestEntityTooLarge",
-            Reason::UnsupportedMediaType => "UnsupportedMediaType",
-            Reason::InternalError => "InternalError",
-            Reason::ServiceUnavailable => "ServiceUnavailable",
-        }
-    }
-}
-
-/// One of several things wrong with an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cause {
-    /// What sort of thing is wrong, such as `FieldValueInvalid`.
-    pub reason: String,
-    /// What is wrong, for people; without the field.
-    pub message: String,
-    /// Where, such as `spec.replicas`; may be empty.
-    pub field: String,
-}
-
-impl Cause {
-    /// A cause about a field.
-    pub fn new(reason: &str, field: impl Into<String>, message: impl Into<String>) -> Cause {
-        Cause {
-            reason: reason.to_owned(),
-            message: message.into(),
-            field: field.into(),
-        }
-    }
-
-    /// A field has a value that it cannot have.
-    pub fn invalid(field: impl Into<String>, value: &Value, why: &str) -> Cause {
-        Cause::new(
-            "FieldValueInvalid",
-            field,
-            format!("Invalid value: {value}: {why}"),
-        )
-    }
-
-    /// A field must have a value.
-    pub fn required(field: impl Into<String>, why: &str) -> Cause {
-        let message = if why.is_empty() {
-            "Required value".to_owned()
-        } else {
-            format!("Required value: {why}")
-        };
-        Cause::new("FieldValueRequired", field, message)
-    }
-
-    /// A field may not be set.
-    pub fn forbidden(field: impl Into<String>, why: &str) -> Cause {
-        Cause::new("FieldValueForbidden", field, format!("Forbidden: {why}"))
-    }
-
-    /// A field must have one of a few values.
-    pub fn not_supported(field: impl Into<String>, value: &str, supported: &[&str]) -> Cause {
-        let list = supported
-            .iter()
-            .map(|s| format!("{s:?}"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        let message = format!("Unsupported value: {value:?}: supported values: {list}");
-        Cause::new("FieldValueNotSupported", field, message)
-    }
-}
-
-impl From<sandlot_objects::schema::Cause> for Cause {
-    fn from(cause: sandlot_objects::schema::Cause) -> Cause {
-        Cause::new(cause.reason.as_str(), cause.field, cause.message)
-    }
-}
-
-/// What the failed request was about.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Details {
-    /// The object's name.
-    pub name: String,
-    /// The API group.
-    pub group: String,
-    /// The resource or, for invalid objects, the kind.
-    pub kind: String,
-    /// The object's uid.
-    pub uid: String,
-    /// Each thing wrong.
-    pub causes: Vec<Cause>,
-    /// When to try again, in seconds; 0 is not said.
-    pub retry_after: u32,
-    /// How a list can go on all the same; may be empty.
-    pub continue_token: String,
-}
+use details::in_one_line;
 
 /// Why a request failed.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -445,32 +278,6 @@ impl ApiError {
     }
 }
 
-impl Details {
-    fn to_value(&self) -> Value {
-        let mut map = Map::new();
-        for (key, text) in [
-            ("name", &self.name),
-            ("group", &self.group),
-            ("kind", &self.kind),
-            ("uid", &self.uid),
-        ] {
-            if !text.is_empty() {
-                map.insert(key.into(), text.as_str().into());
-            }
-        }
-        if !self.causes.is_empty() {
-            map.insert(
-                "causes".into(),
-                self.causes.iter().map(cause_value).collect(),
-            );
-        }
-        if self.retry_after > 0 {
-            map.insert("retryAfterSeconds".into(), self.retry_after.into());
-        }
-        Value::Object(map)
-    }
-}
-
 /// The answer to a write that leaves no object behind.
 pub(crate) fn success(group: &str, resource: &str, name: &str, uid: &str) -> Value {
     let details = Details {
@@ -481,27 +288,6 @@ pub(crate) fn success(group: &str, resource: &str, name: &str, uid: &str) -> Val
         ..Details::default()
     };
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details.to_value()})
-}
-
-fn cause_value(cause: &Cause) -> Value {
-    let mut map = Map::new();
-    for (key, text) in [
-        ("reason", &cause.reason),
-        ("message", &cause.message),
-        ("field", &cause.field),
-    ] {
-        if !text.is_empty() {
-            map.insert(key.into(), text.as_str().into());
-        }
-    }
-    Value::Object(map)
-}
-
-fn in_one_line(cause: &Cause) -> String {
-    match cause.field.as_str() {
-        "" => cause.message.clone(),
-        field => format!("{field}: {}", cause.message),
-    }
 }
 
 /// `pods`, or `warmpools.example.com` for a resource of a named group.

@@ -91,7 +91,7 @@ impl World {
         self.wakes.at(when, what);
     }
 
-    /// A write about this has succeeded.
+    /// A write about this has succeeded, or there is nothing left to write about.
     pub(crate) fn succeeded(&mut self, what: &Wake) {
         self.failures.remove(what);
     }

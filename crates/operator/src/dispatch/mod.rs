@@ -134,6 +134,9 @@ impl Dispatcher {
     }
 
     fn see(&mut self, sight: Sight, now: Timestamp) {
+        if let Sight::Gone(kind, key) = &sight {
+            self.world.succeeded(&kind.wake(key));
+        }
         let index = &mut self.world.index;
         match sight {
             Sight::Pool(pool) => index.see_pool(&pool),

@@ -16,6 +16,7 @@ use sandlot_api::arl::{Sandbox, Task, WarmPool, names};
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinSet};
 
+use super::Wake;
 use crate::{index::Key, settings::Settings};
 
 /// How many sights may wait for the dispatcher before the watches are held back.
@@ -28,6 +29,19 @@ pub(crate) enum Kind {
     Pod,
     Sandbox,
     Task,
+}
+
+impl Kind {
+    /// What is looked at again when a write about an object of this kind has failed.
+    pub(crate) fn wake(self, key: &Key) -> Wake {
+        let key = key.clone();
+        match self {
+            Self::Pool => Wake::Pool(key),
+            Self::Pod => Wake::Orphan(key),
+            Self::Sandbox => Wake::Sandbox(key),
+            Self::Task => Wake::Task(key),
+        }
+    }
 }
 
 /// Every kind there is.

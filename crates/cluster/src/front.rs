@@ -21,6 +21,7 @@ use crate::negotiate::Accept;
 use crate::request::{self, Request, Target, Verb};
 use crate::status::ApiError;
 use crate::subresources;
+use crate::usage;
 use crate::verbs::{self, Part};
 
 /// The biggest body that is read.
@@ -137,6 +138,9 @@ async fn answer(
 async fn dispatch(call: &mut Call) -> Result<Answer, ApiError> {
     if !call.request.subresource.is_empty() {
         return subresources::dispatch(call).await;
+    }
+    if call.kind.is_measured() {
+        return usage::answer(call).await;
     }
     if !call.kind.is_stored() {
         return subresources::question(call);

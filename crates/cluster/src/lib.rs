@@ -34,6 +34,7 @@ mod strategy;
 mod stream;
 mod subresources;
 mod tables;
+mod usage;
 mod verbs;
 mod versions;
 

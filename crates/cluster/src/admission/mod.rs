@@ -2,11 +2,15 @@
 
 mod accounts;
 mod chain;
+mod condition;
+mod matching;
 mod namespaces;
+mod policy;
 mod request;
 mod webhook;
 
 pub use chain::{Admission, Chain};
+pub use policy::Policies;
 pub use request::{AdmissionRequest, Operation, Resource};
 pub use webhook::{Endpoints, Services, Webhooks};
 
@@ -14,6 +18,9 @@ use std::sync::Arc;
 
 use crate::access::{Authorizer, NoEscalation, TokenSecrets, Tokens};
 use crate::lookup::Lookup;
+
+/// The group of what configures admission itself.
+const GROUP: &str = "admissionregistration.k8s.io";
 
 /// What the client should be told although its request went through.
 pub type Warnings = Vec<String>;
@@ -36,5 +43,6 @@ pub(crate) fn steps(
         .with(TokenSecrets::new(tokens, authority.to_owned()))
         .with(added)
         .with(NoEscalation::new(authorizer))
-        .with(Webhooks::new(lookup, services))
+        .with(Webhooks::new(lookup.clone(), services))
+        .with(Policies::new(lookup))
 }

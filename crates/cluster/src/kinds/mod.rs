@@ -93,8 +93,8 @@ impl Kind {
 
     /// What can be done with the objects themselves.
     pub(crate) fn verbs(&self) -> &'static [&'static str] {
-        match self.is_stored() {
-            true => &[
+        match self.builtin().map_or(Nature::Stored, |row| row.nature) {
+            Nature::Stored => &[
                 "create",
                 "delete",
                 "deletecollection",
@@ -104,8 +104,15 @@ impl Kind {
                 "update",
                 "watch",
             ],
-            false => &["create"],
+            Nature::Question => &["create"],
+            Nature::Measured => &["get", "list"],
         }
+    }
+
+    /// Whether objects of the kind are measured when somebody looks.
+    pub(crate) fn is_measured(&self) -> bool {
+        self.builtin()
+            .is_some_and(|row| row.nature == Nature::Measured)
     }
 
     fn of_row(row: &'static Row) -> Kind {

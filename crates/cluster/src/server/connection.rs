@@ -18,6 +18,9 @@ use super::tls::user_of;
 use super::{Answers, Limits, Tls};
 use crate::access::{Gate, User};
 
+/// The bytes with which every HTTP/2 client begins.
+const GREETING: usize = 24;
+
 /// What every connection shares.
 #[derive(Clone)]
 pub(crate) struct Connection<S> {
@@ -69,8 +72,12 @@ impl<S: Answers> Connection<S> {
             let asked = asked.clone();
             async move { Ok::<_, std::convert::Infallible>(asked.answer(request).await) }
         });
-        let builder = builder(&limits);
-        let stream = TokioIo::new(Stall::new(stream, limits.stall));
+        let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let builder = builder(&limits, h2);
+        let mut stream = Stall::new(stream, limits.stall);
+        // From the first byte on, HTTP/1.1 has the deadline for the head.
+        stream.expect(if h2 { GREETING } else { 1 }, limits.head);
+        let stream = TokioIo::new(stream);
         let connection = builder.serve_connection_with_upgrades(stream, answer);
         tokio::pin!(connection);
         let ended = tokio::select! {
@@ -89,8 +96,14 @@ impl<S: Answers> Connection<S> {
     }
 }
 
-fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+/// A server for the protocol that was agreed upon in the handshake.
+fn builder(limits: &Limits, h2: bool) -> auto::Builder<TokioExecutor> {
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = if h2 {
+        builder.http2_only()
+    } else {
+        builder.http1_only()
+    };
     builder
         .http1()
         .timer(TokioTimer::new())

@@ -32,7 +32,7 @@ impl Default for Limits {
             head_bytes: 64 * 1024,
             requests_per_connection: 250,
             request: Duration::from_secs(60),
-            stall: Duration::from_secs(60),
+            stall: Duration::from_secs(300),
             drain: Duration::from_secs(5),
         }
     }

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::service_fn;
 
 use super::certificates::{CertificateError, Certificates};
@@ -70,7 +70,8 @@ pub struct Listening {
     pub address: SocketAddr,
     /// What clients connect with.
     pub kubeconfig: Value,
-    cancel: CancellationToken,
+    /// Dropped, it stops both tasks.
+    cancel: DropGuard,
     server: JoinHandle<()>,
     renewal: JoinHandle<()>,
 }
@@ -78,7 +79,7 @@ pub struct Listening {
 impl Listening {
     /// Lets nobody in any more, waits for those inside as long as the limits say, and returns.
     pub async fn stop(self) {
-        self.cancel.cancel();
+        drop(self.cancel);
         // Neither task panics by itself, and nobody else can abort them.
         let _ = tokio::join!(self.server, self.renewal);
     }
@@ -109,7 +110,7 @@ impl Cluster {
         Ok(Listening {
             address,
             kubeconfig: shown,
-            cancel,
+            cancel: cancel.drop_guard(),
             server,
             renewal,
         })

@@ -15,6 +15,8 @@ pub(crate) struct Stall<T> {
     patience: Duration,
     /// Runs while a write waits.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Runs until so many bytes have come.
+    greeting: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
 impl<T> Stall<T> {
@@ -23,7 +25,13 @@ impl<T> Stall<T> {
             inner,
             patience,
             deadline: None,
+            greeting: None,
         }
+    }
+
+    /// Fails reads when so many first bytes do not come in time.
+    pub(crate) fn expect(&mut self, bytes: usize, within: Duration) {
+        self.greeting = Some((bytes, Box::pin(sleep(within))));
     }
 
     /// Passes on what a write came to, unless it has been waiting for too long.
@@ -55,7 +63,19 @@ impl<T: AsyncRead + Unpin> AsyncRead for Stall<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
+        let Some((missing, deadline)) = &mut self.greeting else {
+            return read;
+        };
+        *missing = missing.saturating_sub(buffer.filled().len() - before);
+        if *missing == 0 {
+            self.greeting = None;
+        } else if deadline.as_mut().poll(context).is_ready() {
+            let why = "the client did not begin to speak in time";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+        }
+        read
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) const TUNNELLED: &str = "SPDY/3.1+portforward.k8s.io";
 /// Channels of a WebSocket, two for each port of the query.
 pub(super) const CHANNELS: &str = "v4.channel.k8s.io";
 
-/// Connections at one time; streams beyond wait.
+/// Connections at one time.
 const CONNECTIONS: usize = 128;
 /// Half pairs that wait for their other half.
 const HALVES: usize = 64;
@@ -66,9 +66,12 @@ pub(super) async fn serve_spdy<T: AsyncRead + AsyncWrite + Send + 'static>(io: T
         loop {
             tokio::select! {
                 Some(()) = running.next() => {}
-                stream = opened.recv(), if running.len() < CONNECTIONS => {
+                stream = opened.recv() => {
                     let Some(stream) = stream else { break };
-                    if let Some((error, data, port)) = pair(&mut halves, stream) {
+                    // Beyond the limit they are dropped: if they waited, so would all others.
+                    if let Some((error, data, port)) = pair(&mut halves, stream)
+                        && running.len() < CONNECTIONS
+                    {
                         running.push(forward(pod, error, data, port));
                     }
                 }

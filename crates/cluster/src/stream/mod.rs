@@ -24,17 +24,19 @@ use serde_json::Value;
 pub(crate) use logs::logs;
 pub(crate) use sessions::Sessions;
 
+use crate::admission::{Admission, Operation};
 use crate::answer::Answer;
 use crate::call::Call;
 use crate::kubelet::Kubelet;
 use crate::object;
 use crate::status::ApiError;
+use crate::verbs::{Part, admission_request};
 use options::Remote;
 use remote::InContainer;
 use upgrade::Upgrade;
 
 /// Runs a command in a container or, for `attach`, joins its main process.
-pub(crate) fn remote(call: &mut Call, attach: bool) -> Result<Answer, ApiError> {
+pub(crate) async fn remote(call: &mut Call, attach: bool) -> Result<Answer, ApiError> {
     let (pod, kubelet) = (pod(call)?, kubelet(call)?);
     let asked = Remote::parse(&call.request.options.raw, attach)?;
     let container = target::container(&pod, &asked.container)?;
@@ -44,6 +46,12 @@ pub(crate) fn remote(call: &mut Call, attach: bool) -> Result<Answer, ApiError> 
             "cannot attach a container in a completed pod; current phase is {phase}"
         )));
     }
+    let (name, kind) = if attach {
+        ("attach", "PodAttachOptions")
+    } else {
+        ("exec", "PodExecOptions")
+    };
+    admit(call, name, kind).await?;
     let (upgrade, answer) =
         Upgrade::agree(&call.headers, &websocket::PROTOCOLS, &remote::PROTOCOLS)?;
     let work = InContainer {
@@ -62,7 +70,7 @@ pub(crate) fn remote(call: &mut Call, attach: bool) -> Result<Answer, ApiError> 
 }
 
 /// Connects the client to ports inside a pod.
-pub(crate) fn forward(call: &mut Call) -> Result<Answer, ApiError> {
+pub(crate) async fn forward(call: &mut Call) -> Result<Answer, ApiError> {
     let (pod, kubelet) = (pod(call)?, kubelet(call)?);
     if !is_running(&pod) {
         let phase = object::text(&pod, &["status", "phase"]);
@@ -70,6 +78,7 @@ pub(crate) fn forward(call: &mut Call) -> Result<Answer, ApiError> {
             "unable to forward port because pod is not running. Current status={phase}"
         )));
     }
+    admit(call, "portforward", "PodPortForwardOptions").await?;
     let ports = options::ports(&call.request.options.raw)?;
     let protocols = [forward::TUNNELLED, forward::CHANNELS];
     let (upgrade, answer) = Upgrade::agree(&call.headers, &protocols, &[forward::SPDY])?;
@@ -93,6 +102,32 @@ pub(crate) fn forward(call: &mut Call) -> Result<Answer, ApiError> {
         }
     })?;
     Ok(Answer::Response(Box::new(answer)))
+}
+
+/// Shows a connection, with its options, to admission.
+async fn admit(call: &mut Call, subresource: &'static str, kind: &str) -> Result<(), ApiError> {
+    let mut request = admission_request(call, Operation::Connect, Part::Sub(subresource), None);
+    let mut options = serde_json::json!({"apiVersion": "v1", "kind": kind});
+    for (key, value) in &call.request.options.raw {
+        match (
+            key.as_str(),
+            options.get_mut(key).and_then(Value::as_array_mut),
+        ) {
+            ("command" | "ports", Some(values)) => values.push(value.as_str().into()),
+            ("command" | "ports", None) => options[key] = [value.as_str()].into_iter().collect(),
+            ("stdin" | "stdout" | "stderr" | "tty", _) => {
+                options[key] = (value != "false" && value != "0").into()
+            }
+            ("container", _) => options[key] = value.as_str().into(),
+            _ => {}
+        }
+    }
+    request.object = Some(options);
+    let api = Arc::clone(&call.api);
+    let changed = api.admission.mutate(&mut request).await?;
+    let judged = api.admission.validate(&request).await?;
+    call.warnings.extend(changed.into_iter().chain(judged));
+    Ok(())
 }
 
 /// The pod that a request is about.

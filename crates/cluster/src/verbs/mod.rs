@@ -18,4 +18,4 @@ pub(crate) use list::list;
 pub(crate) use patch::{patch, patched};
 pub(crate) use update::update;
 pub(crate) use watch::watch;
-pub(crate) use write::{Part, change};
+pub(crate) use write::{Part, admission_request, change};

@@ -61,12 +61,14 @@ async fn kubectl(folder: &Path, words: &[&str]) -> Output {
         .expect("kubectl 1.32 or newer must be in PATH for this test")
 }
 
-/// What kubectl printed when it was content; its complaint otherwise.
+/// What kubectl printed when it was content, and its complaint otherwise. An answer of `no`
+/// is printed like a contented one.
 pub(crate) fn said(output: &Output) -> String {
-    let text = if output.status.success() {
-        &output.stdout
-    } else {
+    let complains = !output.status.success() && !output.stderr.is_empty();
+    let text = if complains {
         &output.stderr
+    } else {
+        &output.stdout
     };
     String::from_utf8_lossy(text).trim().to_owned()
 }
@@ -87,10 +89,78 @@ async fn kubectl_takes_the_kubeconfig_as_it_is() {
             "get clusterrole view -o jsonpath={.rules[0].verbs}",
             "[\"get\",\"list\",\"watch\"]",
         ),
+        (
+            "auth whoami -o jsonpath={.status.userInfo.username}",
+            "kubernetes-admin",
+        ),
+        ("auth can-i delete nodes", "yes"),
+        ("auth can-i get pods --as ann", "no"),
+        ("create serviceaccount till -o name", "serviceaccount/till"),
+        (
+            "auth whoami --as system:serviceaccount:default:till -o jsonpath={.status.userInfo.groups}",
+            "[\"system:serviceaccounts\",\"system:serviceaccounts:default\",\"system:authenticated\"]",
+        ),
+        (
+            "create rolebinding till --clusterrole=view --serviceaccount=default:till -o name",
+            "rolebinding.rbac.authorization.k8s.io/till",
+        ),
+        (
+            "auth can-i list pods --as system:serviceaccount:default:till",
+            "yes",
+        ),
+        (
+            "auth can-i list secrets --as system:serviceaccount:default:till",
+            "no",
+        ),
+        (
+            "delete namespace default",
+            "Error from server (Forbidden): namespaces \"default\" is forbidden: this namespace may not be deleted",
+        ),
+        (
+            "create configmap x -n nowhere",
+            "error: failed to create configmap: namespaces \"nowhere\" not found",
+        ),
     ] {
         let output = reachable.kubectl(words).await;
         let said = said(&output);
         assert_eq!(said, expected, "kubectl {words}");
+    }
+    reachable.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_that_kubectl_made_gets_its_account_in() {
+    let reachable = Reachable::start().await;
+    reachable.kubectl("create serviceaccount till").await;
+    reachable
+        .kubectl("create rolebinding till --clusterrole=edit --serviceaccount=default:till")
+        .await;
+    let token = said(&reachable.kubectl("create token till --duration=10m").await);
+    assert_eq!(token.split('.').count(), 3, "{token}");
+    let path = reachable.folder.path().join("kubeconfig");
+    let kubeconfig = std::fs::read_to_string(&path).unwrap();
+    let mut config: serde_json::Value = serde_saphyr::from_str(&kubeconfig).unwrap();
+    config["users"][0]["user"] = serde_json::json!({"token": token});
+    std::fs::write(&path, config.to_string()).unwrap();
+    for (words, expected) in [
+        (
+            "auth whoami -o jsonpath={.status.userInfo.username}",
+            "system:serviceaccount:default:till",
+        ),
+        (
+            "create configmap prices --from-literal=tea=1 -o name",
+            "configmap/prices",
+        ),
+        (
+            "get nodes",
+            "Error from server (Forbidden): nodes is forbidden: User \"system:serviceaccount:default:till\" cannot list resource \"nodes\" in API group \"\" at the cluster scope",
+        ),
+    ] {
+        assert_eq!(
+            said(&reachable.kubectl(words).await),
+            expected,
+            "kubectl {words}"
+        );
     }
     reachable.stop().await;
 }

@@ -6,6 +6,7 @@ mod echo;
 mod grants;
 mod impersonation;
 mod kubectl;
+mod policies;
 mod rbac;
 mod reviews;
 mod serving;

@@ -230,6 +230,22 @@ async fn a_client_that_says_nothing_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_client_that_never_begins_to_speak_is_dropped() {
+    for protocol in ["http/1.1", "h2"] {
+        let limits = Limits {
+            head: Duration::from_millis(100),
+            ..Limits::default()
+        };
+        let served = served(limits).await;
+        let mut stream = served.connect(true, protocol).await;
+        let mut said = Vec::new();
+        let end = stream.read_to_end(&mut said);
+        let end = tokio::time::timeout(Duration::from_secs(5), end).await;
+        assert!(end.is_ok(), "{protocol}: the connection is still open");
+    }
+}
+
+#[tokio::test]
 async fn a_head_that_is_too_big_is_refused() {
     let served = served(Limits {
         head_bytes: 16 * 1024,

@@ -295,3 +295,15 @@ async fn kubectl_forwards_ports() {
     }
     reachable.stop().await;
 }
+
+#[tokio::test]
+async fn kubectl_shows_what_pods_use() {
+    let reachable = Reachable::start().await;
+    furnish(&reachable.cluster).await;
+    let top = said(&reachable.kubectl("top pods --no-headers").await);
+    assert_eq!(
+        top.split_whitespace().collect::<Vec<_>>(),
+        ["web", "250m", "64Mi"]
+    );
+    reachable.stop().await;
+}

@@ -33,7 +33,7 @@ impl Tokens {
     pub fn check(&self, token: &str, audiences: &[String], now: Timestamp) -> Option<Checked> {
         match self.key.verify(token)? {
             AnyClaims::Asked(claims) => self.check_asked(&claims, audiences, now),
-            AnyClaims::Legacy(claims) => self.check_legacy(token, &claims, audiences),
+            AnyClaims::Legacy(claims) => self.check_legacy(token, &claims, audiences, now),
         }
     }
 
@@ -94,6 +94,7 @@ impl Tokens {
         token: &str,
         claims: &LegacyClaims,
         audiences: &[String],
+        now: Timestamp,
     ) -> Option<Checked> {
         let good: Vec<String> = audiences
             .iter()
@@ -106,8 +107,7 @@ impl Tokens {
         let (uid, _) = self.uid("serviceaccounts", &claims.namespace, &claims.name)?;
         let (_, secret) = self.uid("secrets", &claims.namespace, &claims.secret)?;
         let kept = super::secret::token_in(&secret)?;
-        let lives =
-            uid == claims.uid && !is_gone(&secret, Timestamp::now()) && kept == token.as_bytes();
+        let lives = uid == claims.uid && !is_gone(&secret, now) && kept == token.as_bytes();
         lives.then(|| Checked {
             user: User::service_account(&claims.namespace, &claims.name, &claims.uid),
             audiences: good,

@@ -1,5 +1,6 @@
 //! The webhooks that are configured, ready to be asked.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +9,13 @@ use k8s_openapi::api::admissionregistration::v1::{
     ValidatingWebhook, ValidatingWebhookConfiguration, WebhookClientConfig,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as Wanted;
-use sandlot_objects::selector::LabelSelector;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
 
 use super::call::trust;
-use super::matching::Condition;
+
 use super::place::Place;
+use crate::admission::condition::Condition;
+use crate::admission::matching::Matching;
 use crate::lookup::{Change, Changes, Follow, Lookup};
 
 /// How long a webhook may take when its configuration does not say.
@@ -37,11 +38,7 @@ pub(super) struct Hook {
     pub(super) sort: Sort,
     pub(super) place: Place,
     pub(super) tls: Result<Arc<rustls::ClientConfig>, String>,
-    pub(super) rules: Vec<RuleWithOperations>,
-    /// Whether a rule for one version also means the others of the same resource.
-    pub(super) equivalent: bool,
-    pub(super) namespaces: LabelSelector,
-    pub(super) objects: LabelSelector,
+    pub(super) matching: Matching,
     pub(super) conditions: Vec<Condition>,
     pub(super) patience: Duration,
     /// Whether the write goes on when the webhook fails.
@@ -80,10 +77,12 @@ impl Hook {
                     .as_ref()
                     .map(|bundle| bundle.0.as_slice()),
             ),
-            rules: parts.rules.unwrap_or_default(),
-            equivalent: parts.match_policy.as_deref() != Some("Exact"),
-            namespaces: selector(parts.namespaces),
-            objects: selector(parts.objects),
+            matching: Matching::of_webhook(
+                parts.rules,
+                parts.match_policy.as_deref(),
+                parts.namespaces,
+                parts.objects,
+            ),
             conditions: parts
                 .conditions
                 .unwrap_or_default()
@@ -98,15 +97,6 @@ impl Hook {
             name: parts.name,
         }
     }
-}
-
-/// A selector that cannot be read selects nothing; validation keeps such out of the store.
-fn selector(wanted: Option<Wanted>) -> LabelSelector {
-    let Some(wanted) = wanted else {
-        return LabelSelector::everything();
-    };
-    let value = serde_json::to_value(wanted).ok();
-    LabelSelector::from_object(value.as_ref()).unwrap_or_else(|_| LabelSelector::nothing())
 }
 
 impl From<MutatingWebhook> for Hook {
@@ -167,7 +157,7 @@ pub(super) struct Index {
 impl Index {
     pub(super) fn new(lookup: &dyn Lookup) -> Index {
         let follow = |plural: &str| Configured {
-            follow: lookup.follow(&format!("{}/{plural}", super::GROUP)),
+            follow: lookup.follow(&format!("{}/{plural}", crate::admission::GROUP)),
             by_name: BTreeMap::new(),
             all: Arc::new([]),
         };

@@ -3,7 +3,6 @@
 
 mod call;
 mod configured;
-mod matching;
 mod place;
 mod review;
 
@@ -15,13 +14,15 @@ use tokio::time::timeout;
 
 pub use place::{Endpoints, Services};
 
+use super::condition;
 use super::{Admission, AdmissionRequest, Denied, Warnings};
 use crate::kubelet::BoxFuture;
 use crate::lookup::Lookup;
 use crate::status::{ApiError, Reason};
 use configured::{Hook, Index, Sort};
 
-const GROUP: &str = "admissionregistration.k8s.io";
+/// What evaluating the conditions of one webhook may cost.
+const BUDGET: u64 = 1_000_000;
 
 /// Asks the webhooks that the cluster's configurations name.
 pub struct Webhooks {
@@ -69,13 +70,13 @@ impl Webhooks {
         hook: &Hook,
         request: &'a AdmissionRequest,
     ) -> Result<Option<&'a str>, String> {
-        let Some(version) = matching::version(hook, request) else {
-            return Ok(None);
-        };
-        let labels = |name: &str| self.lookup.get("namespaces", "", name);
-        let wanted =
-            matching::selects(hook, request, labels) && matching::conditions_hold(hook, request)?;
-        Ok(wanted.then_some(version))
+        let version = hook.matching.version(request, &*self.lookup);
+        if version.is_none() || hook.conditions.is_empty() {
+            return Ok(version);
+        }
+        let variables = condition::variables(request);
+        let holds = condition::all_hold(&hook.conditions, &variables, &mut { BUDGET })?;
+        Ok(version.filter(|_| holds))
     }
 
     async fn ask(&self, hook: &Hook, request: &AdmissionRequest) -> Asked {
@@ -176,7 +177,7 @@ impl Changed<'_> {
 impl Admission for Webhooks {
     /// Webhooks never judge what configures webhooks: a broken one could not be repaired.
     fn concerns(&self, request: &AdmissionRequest) -> bool {
-        request.resource.group != GROUP
+        request.resource.group != super::GROUP
     }
 
     fn mutate<'a>(

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::configured::{Hook, Sort};
+use crate::admission::condition::attributes;
 use crate::admission::{AdmissionRequest, Denied, Operation, Warnings};
 use crate::status::ApiError;
 
@@ -45,34 +46,6 @@ pub(super) fn question(uid: &str, version: &str, request: &AdmissionRequest) -> 
         }
     }
     json!({"apiVersion": VERSION, "kind": KIND, "request": asked})
-}
-
-/// What a write is, without the objects themselves.
-pub(super) fn attributes(request: &AdmissionRequest) -> Value {
-    let of = &request.resource;
-    let kind = json!({"group": of.group, "version": of.version, "kind": of.kind});
-    let resource = json!({"group": of.group, "version": of.version, "resource": of.resource});
-    let mut asked = json!({
-        "kind": kind,
-        "resource": resource,
-        "requestKind": kind,
-        "requestResource": resource,
-        "operation": request.operation.to_string(),
-        "userInfo": request.user.to_value(),
-        "dryRun": request.dry_run,
-        "options": request.options,
-    });
-    for (key, text) in [
-        ("name", &request.name),
-        ("namespace", &request.namespace),
-        ("subResource", &of.subresource),
-        ("requestSubResource", &of.subresource),
-    ] {
-        if !text.is_empty() {
-            asked[key] = text.as_str().into();
-        }
-    }
-    asked
 }
 
 #[derive(Deserialize)]

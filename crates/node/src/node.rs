@@ -162,17 +162,11 @@ impl Node {
         let images = images.map_err(NodeError::Images)?;
         let stop = CancellationToken::new();
         let sandboxes = data_dir.join("sandboxes");
-        let (pool, filler) = Pool::start(
-            &sandboxes,
-            zygote,
-            network.clone(),
-            config.sandboxes_ready,
-            stop.clone(),
-        )
-        .map_err(|error| NodeError::Folder {
-            folder: sandboxes.clone(),
-            error,
-        })?;
+        let pool = Pool::open(&sandboxes, zygote, network.clone(), config.sandboxes_ready)
+            .map_err(|error| NodeError::Folder {
+                folder: sandboxes.clone(),
+                error,
+            })?;
         let cgroups = Cgroups::open(&group_name(&data_dir));
         let (events, writer) = Events::start(config.client.clone(), config.node_name.clone());
         let labels = registration::labels(&config.node_name);
@@ -200,7 +194,7 @@ impl Node {
         find_sandboxes(&shared, &sandboxes).await;
         registration::register(&shared).await?;
         let tasks = vec![
-            filler,
+            tokio::spawn(shared.pool.clone().keep_ready(stop.clone())),
             writer,
             tokio::spawn(registration::keep_up(shared.clone())),
             tokio::spawn(intake::run(shared.clone())),

@@ -53,16 +53,15 @@ struct Shared {
 }
 
 impl Pool {
-    /// A pool that fills itself until `stop`.
-    pub(crate) fn start(
+    /// An empty pool; it keeps nothing ready until [`Pool::keep_ready`].
+    pub(crate) fn open(
         folder: &Path,
         zygote: Arc<Zygote>,
         network: Arc<Network>,
         keep_ready: usize,
-        stop: CancellationToken,
-    ) -> io::Result<(Arc<Pool>, tokio::task::JoinHandle<()>)> {
+    ) -> io::Result<Arc<Pool>> {
         std::fs::create_dir_all(folder)?;
-        let pool = Arc::new(Pool {
+        Ok(Arc::new(Pool {
             folder: folder.to_owned(),
             zygote,
             network,
@@ -70,12 +69,12 @@ impl Pool {
             is_root: nix::unistd::geteuid().is_root(),
             shared: Mutex::default(),
             taken: Notify::new(),
-        });
-        let filler = tokio::spawn({
-            let pool = pool.clone();
-            async move { stop.run_until_cancelled(pool.fill()).await.unwrap_or(()) }
-        });
-        Ok((pool, filler))
+        }))
+    }
+
+    /// Fills the pool until `stop`; only once what was there before is known.
+    pub(crate) async fn keep_ready(self: Arc<Pool>, stop: CancellationToken) {
+        stop.run_until_cancelled(self.fill()).await;
     }
 
     fn shared(&self) -> std::sync::MutexGuard<'_, Shared> {

@@ -83,6 +83,14 @@ impl Cluster {
             .unwrap()
     }
 
+    /// Creates any object of the core API in the default namespace.
+    pub(crate) async fn make(&self, plural: &str, object: Value) {
+        let path = format!("/api/v1/namespaces/default/{plural}");
+        let request = http::Request::post(path).header("content-type", "application/json");
+        let request = request.body(serde_json::to_vec(&object).unwrap()).unwrap();
+        self.client.request::<Value>(request).await.unwrap();
+    }
+
     /// Waits until the pod is as wanted; says what it is if that takes too long.
     pub(crate) async fn until(
         &self,

@@ -36,6 +36,8 @@ pub(super) struct Keeper {
     /// The first process of a process namespace that all containers share.
     reaper: Option<Pid>,
     share_processes: bool,
+    /// It is a certain pod's already; a node that was interrupted asks again.
+    prepared: bool,
     connections: BTreeMap<u64, Connection>,
     next_connection: u64,
     containers: BTreeMap<String, Container>,
@@ -101,6 +103,7 @@ impl Keeper {
             namespaces,
             reaper: None,
             share_processes: false,
+            prepared: false,
             connections: BTreeMap::new(),
             next_connection: 0,
             containers: BTreeMap::new(),
@@ -226,11 +229,13 @@ impl Keeper {
 
     fn answer(&mut self, number: u64, ask: Ask, files: Vec<OwnedFd>) -> Result<(), Failure> {
         match ask {
+            Ask::Prepare(_) if self.prepared => self.tell(number, &Tell::Done, None),
             Ask::Prepare(wanted) => {
                 self.share_processes = wanted.share_processes;
                 self.namespaces
                     .prepare(&wanted)
                     .map_err(|error| create(format!("cannot prepare the pod: {error}")))?;
+                self.prepared = true;
                 self.tell(number, &Tell::Done, None);
             }
             Ask::Start { container } => self.start_container(number, container, files)?,

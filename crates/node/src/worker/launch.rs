@@ -12,6 +12,7 @@ use super::plan::{Ingredients, log_path, plan};
 use super::view::ContainerView;
 use super::volumes::{self, Volumes};
 use super::{Event, Making, Tending};
+use crate::cgroup::Limits;
 use crate::images::Image;
 use crate::keeper::message::{
     ContainerState, Ended, Failure, Mount, Plan, Preparation, Stage, Tell,
@@ -22,6 +23,8 @@ use crate::probe;
 use crate::sandbox::pool::Kind;
 use crate::sandbox::{Owner, Sandbox};
 
+/// No container has more processes, so that none takes the machine's.
+const MOST_PROCESSES: u64 = 4096;
 /// A termination message is cut at this size.
 const LONGEST_MESSAGE: usize = 4096;
 /// The end of a log that stands in for a termination message.
@@ -368,6 +371,11 @@ impl Tending {
         for (name, state) in states_of(&sandbox, &self.facts.pod).await {
             self.adopt_container(&sandbox, &name.0, name.1, state);
         }
+        let goes_on = self.facts.runs.values().any(|run| run.finished().is_none());
+        if goes_on && !sandbox.record.keeper_lives() {
+            // The machine was restarted, or the node was stopped with its pods.
+            return self.begin_anew();
+        }
         self.follow();
     }
 
@@ -490,8 +498,12 @@ async fn launch(
     let env = variables(pod, container, &image.config.env, &sources).map_err(config)?;
     let id = id_of(&container.name, attempt);
     let group = shared.cgroups.sandbox(sandbox.id()).container(&id);
+    let limits = Limits {
+        processes: Some(MOST_PROCESSES),
+        ..limits(container)
+    };
     group
-        .create(&limits(container))
+        .create(&limits)
         .map_err(|error| create(error.to_string()))?;
     let ingredients = Ingredients {
         pod,

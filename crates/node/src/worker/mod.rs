@@ -360,11 +360,16 @@ impl Tending {
             );
         }
         if still_needed && !self.facts.is_deleted() {
-            // A new sandbox, with new volumes of the same content.
-            self.drop_sandbox();
-            self.facts.sandbox = None;
-            self.making = Making::Nothing;
+            self.begin_anew();
         }
+    }
+
+    /// Lets go of a sandbox that is dead: the next one has new volumes.
+    fn begin_anew(&mut self) {
+        self.drop_sandbox();
+        self.volumes = None;
+        self.facts.sandbox = None;
+        self.making = Making::Nothing;
     }
 
     fn drop_sandbox(&mut self) {

@@ -1,7 +1,9 @@
 //! Pods as a user sees them: through the API, on a real node.
 
+mod escapes;
 mod fields;
 mod harness;
+mod leaks;
 mod lifecycle;
 mod trouble;
 

@@ -16,6 +16,10 @@ use kube::api::{Api, PostParams};
 use crate::node::Shared;
 use crate::pod::{Sources, containers, milli, pod_field, resource_field};
 
+/// Every pod mounts the cluster's certificate authority. A cluster that serves no TLS has
+/// none, and its pods must start all the same.
+const AUTHORITY: &str = "kube-root-ca.crt";
+
 /// Path in the volume → content and mode.
 pub(super) type Files = BTreeMap<String, (Vec<u8>, i32)>;
 
@@ -143,13 +147,9 @@ pub(super) async fn files(
         let mode = wanted.default_mode.unwrap_or(0o644);
         for source in wanted.sources.iter().flatten() {
             if let Some(one) = &source.config_map {
-                choose(
-                    &mut files,
-                    config_map(sources, &one.name, one.optional)?,
-                    one.items.as_deref(),
-                    mode,
-                    one.optional,
-                )?;
+                let optional = one.optional.or((one.name == AUTHORITY).then_some(true));
+                let all = config_map(sources, &one.name, optional)?;
+                choose(&mut files, all, one.items.as_deref(), mode, optional)?;
             }
             if let Some(one) = &source.secret {
                 choose(

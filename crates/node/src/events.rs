@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// Events waiting to be written; in a storm the rest is dropped, as Kubernetes does.
 const MOST_WAITING: usize = 1024;
@@ -22,15 +23,20 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    /// Starts writing until all senders are gone.
+    /// Starts writing until `stop`.
     pub(crate) fn start(
         client: kube::Client,
         node: String,
+        stop: CancellationToken,
     ) -> (Events, tokio::task::JoinHandle<()>) {
         let (outbox, inbox) = mpsc::channel(MOST_WAITING);
         (
             Events { outbox },
-            tokio::spawn(write_all(client, node, inbox)),
+            tokio::spawn(async move {
+                stop.run_until_cancelled(write_all(client, node, inbox))
+                    .await
+                    .unwrap_or(())
+            }),
         )
     }
 

@@ -131,6 +131,8 @@ pub(crate) struct Shared {
     stop: CancellationToken,
 }
 
+/// A task of the node that takes longer to end is cut off.
+const LONGEST_TASK: Duration = Duration::from_secs(10);
 /// A pod that takes longer to end is killed when the node stops.
 const LONGEST_STOP: Duration = Duration::from_secs(10);
 
@@ -168,7 +170,11 @@ impl Node {
                 error,
             })?;
         let cgroups = Cgroups::open(&group_name(&data_dir));
-        let (events, writer) = Events::start(config.client.clone(), config.node_name.clone());
+        let (events, events_writer) = Events::start(
+            config.client.clone(),
+            config.node_name.clone(),
+            stop.clone(),
+        );
         let labels = registration::labels(&config.node_name);
         let shared = Arc::new(Shared {
             client: config.client,
@@ -195,7 +201,7 @@ impl Node {
         registration::register(&shared).await?;
         let tasks = vec![
             tokio::spawn(shared.pool.clone().keep_ready(stop.clone())),
-            writer,
+            events_writer,
             tokio::spawn(registration::keep_up(shared.clone())),
             tokio::spawn(intake::run(shared.clone())),
             tokio::spawn(crate::rates::measure(shared.clone())),
@@ -220,11 +226,16 @@ impl Node {
             let view = lock(&worker.view).clone();
             running.extend(view.sandbox);
             // Its stop token is cancelled; it ends at its next turn.
-            let _ = worker.task.await;
+            let mut task = worker.task;
+            if tokio::time::timeout(LONGEST_TASK, &mut task).await.is_err() {
+                task.abort();
+            }
         }
-        for task in tasks {
-            task.abort();
-            let _ = task.await;
+        for mut task in tasks {
+            // They have been told to end; one that makes a sandbox finishes it first.
+            if tokio::time::timeout(LONGEST_TASK, &mut task).await.is_err() {
+                task.abort();
+            }
         }
         if mode == StopMode::StopPods {
             let endings = running

@@ -74,25 +74,30 @@ impl Pool {
 
     /// Fills the pool until `stop`; only once what was there before is known.
     pub(crate) async fn keep_ready(self: Arc<Pool>, stop: CancellationToken) {
-        stop.run_until_cancelled(self.fill()).await;
+        // Never in the middle of making one, which would be left behind.
+        while !stop.is_cancelled() {
+            self.fill(&stop).await;
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.taken.notified() => {}
+            }
+        }
     }
 
     fn shared(&self) -> std::sync::MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn fill(&self) {
-        loop {
-            while self.shared().ready.len() < self.keep_ready {
-                match self.make(Kind::USUAL).await {
-                    Ok(sandbox) => self.shared().ready.push_back(sandbox),
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot make a sandbox ahead");
-                        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-                    }
+    async fn fill(&self, stop: &CancellationToken) {
+        while !stop.is_cancelled() && self.shared().ready.len() < self.keep_ready {
+            match self.make(Kind::USUAL).await {
+                Ok(sandbox) => self.shared().ready.push_back(sandbox),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot make a sandbox ahead");
+                    let rest = tokio::time::sleep(std::time::Duration::from_secs(1));
+                    stop.run_until_cancelled(rest).await;
                 }
             }
-            self.taken.notified().await;
         }
     }
 
@@ -212,8 +217,16 @@ impl Pool {
 
 /// Removes a folder; one that is already gone is as good.
 fn remove_all(dir: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    // A keeper that is just leaving takes its socket away, which deleting may stumble over.
+    for _ in 0..10 {
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ if !dir.exists() => return Ok(()),
+            _ => {}
+        }
     }
+    Err(io::Error::other(format!(
+        "{} does not go away",
+        dir.display()
+    )))
 }

@@ -223,9 +223,13 @@ impl Tending {
                     run.image_id = launched.image.id.clone();
                 }
                 self.facts.on_running(name, launched.since);
+                let id = launched.view.id.clone();
                 self.show_container(name, launched.view);
                 self.images.insert(name.to_owned(), launched.image);
-                self.watch_health(name);
+                match self.early.remove(&id) {
+                    Some(ended) => self.on_ended(&id, &ended),
+                    None => self.watch_health(name),
+                }
             }
             Err(failed) => {
                 self.shared.events.warning(

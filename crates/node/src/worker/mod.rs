@@ -78,6 +78,8 @@ struct Tending {
     making: Making,
     images: BTreeMap<String, crate::images::Image>,
     probes: BTreeMap<String, CancellationToken>,
+    /// Runs that ended before we were told that they had begun.
+    early: BTreeMap<String, Ended>,
     view: Arc<Mutex<View>>,
     events: mpsc::Sender<Event>,
     tasks: JoinSet<Event>,
@@ -123,6 +125,7 @@ pub(crate) fn start(
         making: Making::Nothing,
         images: BTreeMap::new(),
         probes: BTreeMap::new(),
+        early: BTreeMap::new(),
         view: view.clone(),
         events: events.clone(),
         tasks: JoinSet::new(),
@@ -152,7 +155,8 @@ impl Tending {
                 .flatten()
                 .min();
             let event = tokio::select! {
-                () = stop.cancelled() => return,
+                // A removal that has begun is finished, or something would be left.
+                () = stop.cancelled(), if !self.publisher.removing => return,
                 Some(event) = inbox.recv() => event,
                 Some(done) = self.tasks.join_next() => match done {
                     Ok(event) => event,
@@ -386,11 +390,14 @@ impl Tending {
         let Some((name, attempt)) = launch::parse_id(id) else {
             return;
         };
-        let current = self
-            .facts
-            .run(&name)
-            .is_some_and(|run| run.attempt == attempt + 1 && run.is_running());
-        if !current {
+        let Some(run) = self.facts.run(&name) else {
+            return;
+        };
+        if run.attempt == attempt && run.phase == Phase::Starting {
+            self.early.insert(id.to_owned(), ended.clone());
+            return;
+        }
+        if run.attempt != attempt + 1 || !run.is_running() {
             return;
         }
         if let Some(sandbox) = self.sandbox.clone() {

@@ -76,7 +76,12 @@ fn launch(plan: &Plan, place: Place<'_>, report: BorrowedFd<'_>) -> Result<Never
         None => None,
     };
     let user = identity::find(&plan.identity)?;
-    program::make_folder(&plan.cwd);
+    program::make_folder(&plan.cwd, namespaces.root_id).map_err(|error| {
+        create(
+            &format!("cannot make the working directory {:?}", plan.cwd),
+            error,
+        )
+    })?;
     identity::become_user(&plan.identity, &user, namespaces, terminal.as_ref())?;
     nix::unistd::chdir(plan.cwd.as_str()).map_err(|error| Failure {
         stage: Stage::Start,

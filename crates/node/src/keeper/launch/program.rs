@@ -7,13 +7,17 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 
 use super::super::message::{Failure, Plan, Stage};
-use super::identity::User;
+use super::identity::{AsPodRoot, User};
 
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A working directory that is missing is made, as other runtimes do.
-pub(super) fn make_folder(path: &str) {
-    let _ = std::fs::create_dir_all(path);
+pub(super) fn make_folder(path: &str, root_id: u32) -> std::io::Result<()> {
+    if std::path::Path::new(path).exists() {
+        return Ok(());
+    }
+    let _root = AsPodRoot::become_it(root_id)?;
+    std::fs::create_dir_all(path)
 }
 
 /// Executes the plan's program; only returns why it could not.

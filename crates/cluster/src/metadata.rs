@@ -133,11 +133,10 @@ pub(crate) fn carry_over(object: &mut Value, old: &Value) {
     let metadata = metadata_mut(object);
     metadata.remove("selfLink");
     for key in KEPT_WHEN_ABSENT.into_iter().chain(["generateName"]) {
-        let absent = metadata
-            .get(key)
-            .is_none_or(|value| value.is_null() || value == "");
+        let said = metadata.get(key);
+        let absent = said.is_none_or(|value| value.is_null() || value == "");
         match old.and_then(|old| old.get(key)) {
-            Some(value) if absent => metadata.insert(key.into(), value.clone()),
+            Some(value) if absent || same_moment(said, value) => metadata.insert(key.into(), value.clone()),
             None if absent => metadata.remove(key),
             _ => None,
         };
@@ -147,6 +146,13 @@ pub(crate) fn carry_over(object: &mut Value, old: &Value) {
         Some(value) => metadata.insert("generation".into(), value.clone()),
         None => metadata.remove("generation"),
     };
+}
+
+/// Whether two times are one moment, written differently: some clients write `+00:00` for `Z`.
+fn same_moment(said: Option<&Value>, kept: &Value) -> bool {
+    let moment = |value: &Value| value.as_str()?.parse::<Timestamp>().ok();
+    said.and_then(moment)
+        .is_some_and(|said| moment(kept) == Some(said))
 }
 
 /// Counts one more generation when an update changes what is asked for.

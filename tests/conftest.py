@@ -81,7 +81,7 @@ class Machine:
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory):
     """The machine that most tests share; each test keeps to a namespace of its own."""
-    machine = Machine(tmp_path_factory.mktemp("up"))
+    machine = Machine(tmp_path_factory.mktemp("up"), "--missing-images", "host")
     yield machine
     machine.stop()
 

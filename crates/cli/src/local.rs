@@ -11,12 +11,15 @@ use anyhow::{Context, Result};
 use kube::Client;
 use sandlot_cluster::{
     Cluster, Config,
+    admission::Chain,
     server::{Limits, Listen, Listening},
 };
 use sandlot_node::{MissingImages, Node, NodeConfig, StopMode};
 use sandlot_operator::{Agent, Delivery, Settings};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::rules::Rules;
 
 /// The image, known to the node without a registry, that holds the agent.
 const AGENT_IMAGE: &str = "sandlot-agent";
@@ -54,7 +57,7 @@ impl Local {
         let config = Config {
             database: (!options.in_memory).then(|| options.folder.join("cluster.db")),
             keys: Some(keys.clone()),
-            ..Config::default()
+            admission: Chain::new().with(Rules),
         };
         let cluster = Cluster::start(config).await?;
         let node = start_node(options, &cluster).await?;

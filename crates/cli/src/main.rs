@@ -12,6 +12,7 @@ mod pool;
 mod process;
 mod ps;
 mod quickstart;
+mod rules;
 mod run;
 mod table;
 mod target;

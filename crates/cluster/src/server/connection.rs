@@ -12,6 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::activity::Activity;
 use super::request::Asked;
 use super::stall::Stall;
 use super::tls::user_of;
@@ -68,9 +69,14 @@ impl<S: Answers> Connection<S> {
             deadline: limits.request,
             stop: stop.clone(),
         };
+        let activity = Activity::new();
+        let counted = activity.clone();
         let answer = service_fn(move |request: http::Request<Incoming>| {
-            let asked = asked.clone();
-            async move { Ok::<_, std::convert::Infallible>(asked.answer(request).await) }
+            let (asked, begun) = (asked.clone(), counted.begin());
+            async move {
+                let answer = asked.answer(request).await;
+                Ok::<_, std::convert::Infallible>(begun.answer(answer))
+            }
         });
         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let builder = builder(&limits, h2);
@@ -80,9 +86,15 @@ impl<S: Answers> Connection<S> {
         let stream = TokioIo::new(stream);
         let connection = builder.serve_connection_with_upgrades(stream, answer);
         tokio::pin!(connection);
+        let leave = async {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = activity.idle(limits.idle) => {}
+            }
+        };
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = stop.cancelled() => {
+            () = leave => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection.as_mut() => ended,

@@ -9,7 +9,9 @@ pub struct Limits {
     pub connections: usize,
     /// How long the TLS handshake may take.
     pub handshake: Duration,
-    /// How long the head of a request may take, and how long a connection may be idle.
+    /// How long a connection may be open with nothing to do.
+    pub idle: Duration,
+    /// How long the head of a request may take.
     pub head: Duration,
     /// How big the head of a request may be.
     pub head_bytes: usize,
@@ -28,6 +30,7 @@ impl Default for Limits {
         Limits {
             connections: 1024,
             handshake: Duration::from_secs(10),
+            idle: Duration::from_secs(90),
             head: Duration::from_secs(30),
             head_bytes: 64 * 1024,
             requests_per_connection: 250,

@@ -1,5 +1,6 @@
 //! The way in from outside: TLS, connections and their limits, and stopping in order.
 
+mod activity;
 pub mod certificates;
 mod connection;
 mod kubeconfig;

@@ -246,6 +246,34 @@ async fn a_client_that_never_begins_to_speak_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_connection_that_nobody_uses_is_closed_and_a_watch_is_use() {
+    let limits = Limits {
+        idle: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let served = served(limits).await;
+    let mut idle = served.connect(true, "http/1.1").await;
+    let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    idle.write_all(ask("/whoami").as_bytes()).await.unwrap();
+    let mut watch = served.connect(true, "http/1.1").await;
+    watch
+        .write_all(ask("/watch?watch=true").as_bytes())
+        .await
+        .unwrap();
+    let mut said = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(5), idle.read_to_end(&mut said)).await;
+    assert!(closed.is_ok() && !said.is_empty());
+    let mut seen = String::new();
+    while !seen.contains("event") {
+        let mut part = [0; 1024];
+        let count = watch.read(&mut part).await.unwrap();
+        seen.push_str(std::str::from_utf8(&part[..count]).unwrap());
+    }
+    let more = tokio::time::timeout(Duration::from_millis(500), watch.read_u8()).await;
+    assert!(more.is_err(), "the watch goes on: {more:?}");
+}
+
+#[tokio::test]
 async fn a_head_that_is_too_big_is_refused() {
     let served = served(Limits {
         head_bytes: 16 * 1024,

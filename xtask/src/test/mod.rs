@@ -81,10 +81,22 @@ fn steps(root: &Path, options: &Options) -> Vec<Step> {
         Tally::of_cargo,
     ));
     steps.push(Step::plain(
+        "generated files",
+        xtask(root, &["generate", "--check"]),
+    ));
+    // The whole workspace's features, so that nothing is built twice.
+    steps.push(Step::plain(
         "the binary",
-        cargo(&["build", "--package", "sandlot"]),
+        cargo(&["build", "--workspace", "--bin", "sandlot"]),
     ));
     steps
+}
+
+/// Another chore of this program.
+fn xtask(root: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "xtask".into()));
+    command.args(args).current_dir(root);
+    command
 }
 
 /// The real kubectl and the real Python client against a `sandlot up` of this build.
@@ -96,7 +108,7 @@ fn end_to_end(root: &Path) -> Outcome {
             let mut pytest = Command::new(&tools.python);
             pytest
                 .args(["-m", "pytest", "-q", "--color=yes", "tests"])
-                .env("SANDLOT", step::target_folder(root).join("debug/sandlot"))
+                .env("SANDLOT", crate::target_folder().join("debug/sandlot"))
                 .env("KUBECTL", &tools.kubectl)
                 .current_dir(root);
             Step::counted("end to end", pytest, Tally::of_pytest).run()

@@ -72,7 +72,8 @@ fn python(root: &Path, folder: &Path) -> Result<PathBuf> {
     }
     run(Command::new(&python)
         .args(["-m", "pip", "install", "--quiet", "-r"])
-        .arg(&list))?;
+        .arg(&list)
+        .current_dir(root))?;
     fs::write(&stamp, wanted)?;
     Ok(python)
 }

@@ -107,7 +107,14 @@ fn end_to_end(root: &Path) -> Outcome {
         Ok(tools) => {
             let mut pytest = Command::new(&tools.python);
             pytest
-                .args(["-m", "pytest", "-q", "--color=yes", "tests"])
+                .args([
+                    "-m",
+                    "pytest",
+                    "-q",
+                    "--color=yes",
+                    "tests",
+                    "sdk/python/tests",
+                ])
                 .env("SANDLOT", crate::target_folder().join("debug/sandlot"))
                 .env("KUBECTL", &tools.kubectl)
                 .current_dir(root);

@@ -1,6 +1,6 @@
 //! Forking what runs in a pod: a container's first process, or a command in a container.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns};
@@ -12,7 +12,7 @@ use super::log::Log;
 use super::message::{Given, Plan};
 use super::namespaces::Namespaces;
 use super::serve::{output_pipe, report_pair};
-use super::syscalls::{fork_into, pidfd};
+use super::syscalls::{fork_into, leave, pidfd};
 
 /// A child of the keeper.
 pub(super) struct Process {
@@ -149,14 +149,31 @@ impl Process {
 }
 
 /// Forks into the process namespace that another process is in.
+///
+/// A helper enters the namespace and makes the child there, as a child of ours: without
+/// root nobody may come back from such a namespace, so the keeper itself must not enter.
 fn fork_beside(other: Pid) -> io::Result<libc::pid_t> {
-    let home = std::fs::File::open("/proc/self/ns/pid")?;
-    setns(pidfd(other.as_raw())?, CloneFlags::CLONE_NEWPID)?;
-    let forked = fork_into(0);
-    if !matches!(forked, Ok(0)) {
-        setns(home, CloneFlags::CLONE_NEWPID)?;
+    let target = pidfd(other.as_raw())?;
+    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    let helper = fork_into(0)?;
+    if helper == 0 {
+        if setns(target, CloneFlags::CLONE_NEWPID).is_err() {
+            leave(1);
+        }
+        match fork_into(libc::CLONE_PARENT) {
+            Ok(0) => return Ok(0),
+            Ok(pid) => leave(i32::from(
+                nix::unistd::write(&write, &pid.to_ne_bytes()).is_err(),
+            )),
+            Err(_) => leave(1),
+        }
     }
-    forked
+    drop(write);
+    let mut pid = [0u8; 4];
+    let told = std::fs::File::from(read).read_exact(&mut pid);
+    let _ = nix::sys::wait::waitpid(Pid::from_raw(helper), None);
+    told.map_err(|_| io::Error::other("its process namespace cannot be entered"))?;
+    Ok(libc::pid_t::from_ne_bytes(pid))
 }
 
 /// In the child: makes the given ends its standard streams; `/dev/null` stays for the others.

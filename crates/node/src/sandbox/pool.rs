@@ -220,6 +220,8 @@ fn remove_all(dir: &Path) -> io::Result<()> {
     // A keeper that is just leaving takes its socket away, which deleting may stumble over.
     for _ in 0..10 {
         match std::fs::remove_dir_all(dir) {
+            // Overlays leave folders closed to their own owner, unless that is root.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => open_all(dir)?,
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ if !dir.exists() => return Ok(()),
             _ => {}
@@ -229,4 +231,16 @@ fn remove_all(dir: &Path) -> io::Result<()> {
         "{} does not go away",
         dir.display()
     )))
+}
+
+/// Opens every folder below one to its owner.
+fn open_all(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
+    for entry in std::fs::read_dir(dir)?.flatten() {
+        if entry.file_type()?.is_dir() {
+            open_all(&entry.path())?;
+        }
+    }
+    Ok(())
 }

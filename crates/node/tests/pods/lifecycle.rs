@@ -15,7 +15,10 @@ async fn a_pod_runs_is_ready_logs_takes_commands_and_goes() {
     eprintln!("ready after {:?}", begun.elapsed());
     assert_eq!(pod["spec"]["nodeName"], "node");
     assert!(pod["status"]["podIP"].as_str().is_some());
-    assert_eq!(cluster.logs("p", LogOptions::default()).await, "hello\n");
+    // Ready means that the program runs, not that it has written yet.
+    while cluster.logs("p", LogOptions::default()).await != "hello\n" {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
     assert_eq!(
         cluster.exec("p", "echo $HOSTNAME; exit 3").await,
         (3, "p\n".into())

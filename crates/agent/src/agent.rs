@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -11,13 +11,20 @@ use std::{
 
 use sandlot_supervisor::{Key, Limits, Supervisor};
 
-use crate::{container::MainCommand, environment::Environment, files::Grounds, reset};
+use crate::{
+    container::MainCommand,
+    environment::Environment,
+    files::{Answers, Grounds},
+    reset,
+};
 
 /// Everything the doors work with.
-pub struct Agent {
+pub(crate) struct Agent {
     pub(crate) supervisor: Supervisor,
     pub(crate) environment: Environment,
     pub(crate) grounds: Grounds,
+    /// What was answered to file updates under a key; locked while one is being done.
+    pub(crate) answers: Arc<Mutex<Answers>>,
     /// The container's own command, where the agent started it.
     pub(crate) main: Option<Arc<MainCommand>>,
     /// Sets apart the names of runs that nobody asked for by key.
@@ -27,18 +34,20 @@ pub struct Agent {
 
 impl Agent {
     /// An agent that works in `workspace` and keeps its records in `state`.
-    pub async fn open(
+    pub(crate) async fn open(
         workspace: PathBuf,
         state: &Path,
         environment: Environment,
         main: Option<Arc<MainCommand>>,
     ) -> std::io::Result<Self> {
         let supervisor = Supervisor::open(state, Limits::default()).await?;
+        let answers = Arc::new(Mutex::new(Answers::open(&state.join("answers"))?));
         let mut reserved = vec![state.canonicalize()?];
         reserved.extend(own_folder());
         Ok(Self {
             supervisor,
             environment,
+            answers,
             grounds: Grounds {
                 workspace,
                 reserved,
@@ -53,7 +62,8 @@ impl Agent {
     pub(crate) fn next_key(&self) -> Key {
         let number = self.unnamed.fetch_add(1, Ordering::Relaxed);
         let key = format!("unnamed/{}/{number}", self.born.as_nanos());
-        Key::new(key).expect("neither empty nor long")
+        // Two numbers are neither empty nor 512 bytes long.
+        Key::new(key).expect("a short key")
     }
 
     /// Where a command works: below the workspace unless it says otherwise.

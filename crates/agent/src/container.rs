@@ -36,7 +36,7 @@ const HANDED_ON: [Signal; 7] = [
 ];
 
 /// The container's own command.
-pub struct MainCommand {
+pub(crate) struct MainCommand {
     argv: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     /// Its process id, 0 while there is none.
@@ -56,7 +56,7 @@ impl Drop for HeldBack {
 
 impl MainCommand {
     /// A command with its environment, not yet started.
-    pub fn new(argv: Vec<OsString>, env: Vec<(OsString, OsString)>) -> Arc<Self> {
+    pub(crate) fn new(argv: Vec<OsString>, env: Vec<(OsString, OsString)>) -> Arc<Self> {
         Arc::new(Self {
             argv,
             env,

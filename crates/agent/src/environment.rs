@@ -14,11 +14,11 @@ pub(crate) const OWN: &str = "SANDLOT_";
 
 /// The environment that commands start from.
 #[derive(Clone, Debug)]
-pub struct Environment(BTreeMap<OsString, OsString>);
+pub(crate) struct Environment(BTreeMap<OsString, OsString>);
 
 impl Environment {
     /// Made of the given variables, with PATH and HOME as a login would have them.
-    pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+    pub(crate) fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let mut variables: BTreeMap<_, _> = variables
             .into_iter()
             .filter(|(name, _)| !name.as_bytes().starts_with(OWN.as_bytes()))
@@ -31,7 +31,7 @@ impl Environment {
     }
 
     /// As pairs for a command, some replaced or added.
-    pub fn with(&self, more: HashMap<String, String>) -> Vec<(OsString, OsString)> {
+    pub(crate) fn with(&self, more: HashMap<String, String>) -> Vec<(OsString, OsString)> {
         let mut variables = self.0.clone();
         variables.extend(
             more.into_iter()
@@ -41,12 +41,12 @@ impl Environment {
     }
 
     /// As pairs, for a command that gets nothing special.
-    pub fn plain(&self) -> Vec<(OsString, OsString)> {
+    pub(crate) fn plain(&self) -> Vec<(OsString, OsString)> {
         self.with(HashMap::new())
     }
 
     /// The shell to open for a person.
-    pub fn shell(&self) -> String {
+    pub(crate) fn shell(&self) -> String {
         let wanted = self
             .0
             .get(&OsString::from("SHELL"))

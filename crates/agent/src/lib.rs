@@ -22,13 +22,17 @@ use std::{
     time::Duration,
 };
 
-pub use agent::Agent;
-pub use container::MainCommand;
-pub use environment::Environment;
 pub use install::install;
-pub use options::{Options, Task, parse};
-pub use serve::{listen, serve_grpc, serve_health};
+pub use options::{Callers, Options, OptionsError, Task, parse};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+
+use crate::{
+    agent::Agent,
+    container::MainCommand,
+    environment::Environment,
+    serve::{listen, serve_grpc, serve_health},
+};
 
 /// How long what runs may take to go when the agent goes.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -51,6 +55,9 @@ pub enum AgentError {
         "no folder for records can be written to ({0}): mount one and name it with --state-dir"
     )]
     NoState(io::Error),
+    /// The keys are of no use.
+    #[error("the keys in the variables are of no use: {0}")]
+    Access(#[from] sandlot_access::AccessError),
     /// The container's own command does not start.
     #[error("the container's command could not be started: {0}")]
     Command(io::Error),
@@ -76,6 +83,13 @@ pub async fn serve(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<i32, AgentError> {
     container::adopt_orphans();
+    let tls = match &options.callers {
+        Callers::Anybody => None,
+        Callers::Holders { own, callers } => {
+            close_to_others()?;
+            Some(TlsAcceptor::from(sandlot_access::server(own, callers)?))
+        }
+    };
     let environment = Environment::new(variables);
     let main = options
         .command
@@ -90,7 +104,7 @@ pub async fn serve(
     let agent = Arc::new(agent);
 
     let stop = CancellationToken::new();
-    let grpc = tokio::spawn(serve_grpc(agent.clone(), listeners, stop.clone()));
+    let grpc = tokio::spawn(serve_grpc(agent.clone(), listeners, tls, stop.clone()));
     match health {
         Ok(None) => {}
         Ok(Some(listener)) => {
@@ -103,6 +117,13 @@ pub async fn serve(
     let _ = tokio::time::timeout(FAREWELL, agent.supervisor.kill_all()).await;
     grpc.abort();
     lived
+}
+
+/// Closes this process's memory and start environment, where its key is, to everybody with
+/// the same uid.
+fn close_to_others() -> io::Result<()> {
+    nix::sys::prctl::set_dumpable(false)?;
+    Ok(())
 }
 
 /// Opens as many of the ports as can be had, at least one.

@@ -3,6 +3,7 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use lexopt::{Arg, Parser, ValueExt};
+use sandlot_access::{AGENT_KEY, OPERATOR_KEYS, PrivateKey, PublicKey};
 
 /// What `--help` says.
 const HELP: &str = "\
@@ -19,10 +20,13 @@ Options, and the variables that say the same:
   --http-port PORT     health over HTTP, 0 for none         SANDLOT_HTTP_PORT    [8080; none with run]
   --plain              serve gRPC to anybody, without TLS   SANDLOT_PLAIN=true
   --help, --version
+
+Who may call is told by variables: SANDLOT_OPERATOR_KEYS, the callers' public keys, and
+SANDLOT_AGENT_KEY, the agent's own private key.
 ";
 
 /// What to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Task {
     /// Serve the doors, with the container's own command where there is one.
     Serve(Options),
@@ -33,7 +37,7 @@ pub enum Task {
 }
 
 /// How to serve.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Where commands work and files go.
     pub workspace: PathBuf,
@@ -43,10 +47,24 @@ pub struct Options {
     pub grpc_ports: Vec<u16>,
     /// The port of the health door, if any.
     pub http_port: Option<u16>,
-    /// Whether anybody may call.
-    pub plain: bool,
+    /// Who may call.
+    pub callers: Callers,
     /// The container's own command; `None` for a sidecar.
     pub command: Option<Vec<OsString>>,
+}
+
+/// Who may call the gRPC door.
+#[derive(Clone, Debug)]
+pub enum Callers {
+    /// Whoever reaches it.
+    Anybody,
+    /// Who proves to have one of these keys; the agent proves to have its own.
+    Holders {
+        /// The agent's own key.
+        own: PrivateKey,
+        /// The callers' keys.
+        callers: Vec<PublicKey>,
+    },
 }
 
 /// What is wrong with the command line.
@@ -58,6 +76,11 @@ pub enum OptionsError {
     /// The command to run is missing.
     #[error("run needs a command: sandlot-agent run -- CMD ARG…")]
     NoCommand,
+    /// Nobody said who may call.
+    #[error(
+        "who may call? set SANDLOT_OPERATOR_KEYS and SANDLOT_AGENT_KEY, or let anybody in with --plain"
+    )]
+    NoCallers,
     /// A variable has a value that makes no sense.
     #[error("the variable {name} is {value:?}, which is not {wanted}")]
     Variable {
@@ -87,7 +110,7 @@ pub fn parse(
             }
             Arg::Value(value) if running => {
                 let command = std::iter::once(value).chain(parser.raw_args()?).collect();
-                return Ok(Task::Serve(given.finish(ports, Some(command))));
+                return given.finish(ports, Some(command)).map(Task::Serve);
             }
             Arg::Long("workspace") => given.workspace = Some(parser.value()?.into()),
             Arg::Long("state-dir") => given.state = Some(parser.value()?.into()),
@@ -107,7 +130,7 @@ pub fn parse(
     if running {
         Err(OptionsError::NoCommand)
     } else {
-        Ok(Task::Serve(given.finish(ports, None)))
+        given.finish(ports, None).map(Task::Serve)
     }
 }
 
@@ -118,6 +141,7 @@ struct Given {
     grpc_port: Option<u16>,
     http_port: Option<u16>,
     plain: bool,
+    keys: Option<(PrivateKey, Vec<PublicKey>)>,
 }
 
 impl Given {
@@ -139,10 +163,15 @@ impl Given {
             grpc_port: port("SANDLOT_GRPC_PORT")?,
             http_port: port("SANDLOT_HTTP_PORT")?,
             plain: variable("SANDLOT_PLAIN").is_some_and(|value| value == "true"),
+            keys: keys(variable)?,
         })
     }
 
-    fn finish(self, mut grpc_ports: Vec<u16>, command: Option<Vec<OsString>>) -> Options {
+    fn finish(
+        self,
+        mut grpc_ports: Vec<u16>,
+        command: Option<Vec<OsString>>,
+    ) -> Result<Options, OptionsError> {
         if grpc_ports.is_empty() {
             grpc_ports = self
                 .grpc_port
@@ -151,15 +180,39 @@ impl Given {
         // Beside a user's own server, a port that nobody asked for is better left free.
         let usual = if command.is_some() { 0 } else { 8080 };
         let http_port = Some(self.http_port.unwrap_or(usual)).filter(|port| *port != 0);
-        Options {
+        let callers = match self.keys {
+            // Asked for is asked for: whoever starts the agent knows both.
+            _ if self.plain => Callers::Anybody,
+            Some((own, callers)) => Callers::Holders { own, callers },
+            None => return Err(OptionsError::NoCallers),
+        };
+        Ok(Options {
             workspace: self.workspace.unwrap_or_else(|| "/workspace".into()),
             state: self.state,
             grpc_ports,
             http_port,
-            plain: self.plain,
+            callers,
             command,
-        }
+        })
     }
+}
+
+/// The keys that the variables give, both or none.
+fn keys(
+    variable: &impl Fn(&str) -> Option<String>,
+) -> Result<Option<(PrivateKey, Vec<PublicKey>)>, OptionsError> {
+    let (Some(own), Some(callers)) = (variable(AGENT_KEY), variable(OPERATOR_KEYS)) else {
+        return Ok(None);
+    };
+    let bad = |name, value| OptionsError::Variable {
+        name,
+        value,
+        wanted: "the base64 of a key",
+    };
+    // A secret is not repeated in a message.
+    let own = own.parse().map_err(|_| bad(AGENT_KEY, "…".to_owned()))?;
+    let callers = PublicKey::list(&callers).map_err(|_| bad(OPERATOR_KEYS, callers))?;
+    Ok(Some((own, callers)))
 }
 
 #[cfg(test)]
@@ -167,7 +220,8 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Result<Task, OptionsError> {
-        parse(line.split_whitespace().map(OsString::from), |_| None)
+        let plain = |name: &str| (name == "SANDLOT_PLAIN").then(|| "true".to_owned());
+        parse(line.split_whitespace().map(OsString::from), plain)
     }
 
     fn serve(line: &str) -> Options {
@@ -194,8 +248,27 @@ mod tests {
     fn the_command_keeps_its_own_options() {
         let options = serve("run --plain -- sh -c --help -- x");
         assert_eq!(options.command.unwrap(), ["sh", "-c", "--help", "--", "x"]);
-        assert!(options.plain && options.http_port.is_none());
+        assert!(matches!(options.callers, Callers::Anybody) && options.http_port.is_none());
         assert_eq!(serve("run sleep 1").command.unwrap(), ["sleep", "1"]);
+    }
+
+    #[test]
+    fn somebody_must_say_who_may_call() {
+        let own = PrivateKey::generate().unwrap();
+        let keys = |name: &str| match name {
+            AGENT_KEY => Some(own.reveal()),
+            OPERATOR_KEYS => Some(own.public().unwrap().to_string()),
+            _ => None,
+        };
+        assert!(matches!(parse([], |_| None), Err(OptionsError::NoCallers)));
+        let Task::Serve(options) = parse([], keys).unwrap() else {
+            panic!("serves")
+        };
+        assert!(matches!(options.callers, Callers::Holders { callers, .. } if callers.len() == 1));
+        let bad = parse([], |name| keys(name).map(|_| "secret".to_owned()))
+            .unwrap_err()
+            .to_string();
+        assert!(bad.contains(AGENT_KEY) && !bad.contains("secret"), "{bad}");
     }
 
     #[test]

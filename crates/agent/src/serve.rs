@@ -1,4 +1,4 @@
-//! The doors' ports.
+//! The doors' ports, and who gets through them.
 
 use std::{
     io,
@@ -8,9 +8,10 @@ use std::{
 };
 
 use axum::{Json, Router, routing::get};
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use sandlot_api::agent::agent_service_server::AgentServiceServer;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
@@ -20,11 +21,15 @@ use crate::{agent::Agent, grpc::GrpcDoor};
 const LARGEST_MESSAGE: usize = 64 << 20;
 /// How much output is on its way before the client has to say that it got some.
 const WINDOW: u32 = 1 << 20;
+/// How long a caller may take to prove who it is.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How many callers may be proving it at the same time.
+const HANDSHAKES: usize = 32;
 /// Connections waiting to be accepted.
 const BACKLOG: u32 = 128;
 
 /// Listens on a port of every address, of both families where the machine has both.
-pub fn listen(port: u16) -> io::Result<TcpListener> {
+pub(crate) fn listen(port: u16) -> io::Result<TcpListener> {
     let everywhere = [
         SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
@@ -47,42 +52,72 @@ fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves gRPC on these listeners until told to stop.
-pub async fn serve_grpc(
+pub(crate) async fn serve_grpc(
     agent: Arc<Agent>,
     listeners: Vec<TcpListener>,
+    tls: Option<TlsAcceptor>,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let incoming = stream::select_all(listeners.into_iter().map(|listener| {
-        stream::unfold(listener, |listener| async move {
-            let accepted = listener.accept().await.map(|(connection, _)| {
-                // Frames are small and wanted now; a socket that refuses is merely slower.
-                let _ = connection.set_nodelay(true);
-                connection
-            });
-            if accepted.is_err() {
-                // Out of descriptors, most likely: let some close.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            Some((accepted, listener))
-        })
-        .boxed()
-    }));
     let service = AgentServiceServer::new(GrpcDoor::new(agent))
         .max_decoding_message_size(LARGEST_MESSAGE)
         .max_encoding_message_size(LARGEST_MESSAGE);
-    Server::builder()
+    let server = Server::builder()
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(4 * WINDOW)
         .max_concurrent_streams(256)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .add_service(service)
-        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
-        .await
+        .add_service(service);
+    let accepted = stream::select_all(
+        listeners
+            .into_iter()
+            .map(|listener| accept(listener).boxed()),
+    );
+    let stopped = stop.cancelled_owned();
+    match tls {
+        None => server.serve_with_incoming_shutdown(accepted, stopped).await,
+        Some(tls) => {
+            server
+                .serve_with_incoming_shutdown(secured(accepted, tls), stopped)
+                .await
+        }
+    }
+}
+
+/// Connections as they come. Being out of descriptors, say, is waited out.
+fn accept(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
+    stream::unfold(listener, |listener| async move {
+        loop {
+            match listener.accept().await {
+                Ok((connection, _)) => {
+                    // Frames are small and wanted now; a socket that refuses is merely slower.
+                    let _ = connection.set_nodelay(true);
+                    return Some((Ok(connection), listener));
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    })
+}
+
+/// Only the connections whose callers proved who they are. Handshakes are done side by side,
+/// so that one who never finishes keeps nobody waiting, and only so many at once.
+fn secured(
+    connections: impl Stream<Item = io::Result<TcpStream>>,
+    tls: TlsAcceptor,
+) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>> {
+    connections
+        .map(move |connection| {
+            let tls = tls.clone();
+            async move { tokio::time::timeout(HANDSHAKE, tls.accept(connection?)).await? }
+        })
+        .buffer_unordered(HANDSHAKES)
+        // Who fails to prove it is not worth a word: anybody in the pod could fill the log.
+        .filter(|secured| std::future::ready(secured.is_ok()))
 }
 
 /// Serves health over HTTP until told to stop.
-pub async fn serve_health(listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
+pub(crate) async fn serve_health(listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
     let router = Router::new()
         .route(
             "/health",

@@ -1,11 +1,13 @@
 //! Putting files into the workspace, and only where the caller meant and may.
 
+mod answers;
 mod patch;
 mod place;
 mod write;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use answers::Answers;
 pub(crate) use write::Change;
 
 /// Where files may be put.

@@ -3,7 +3,7 @@
 mod execute;
 mod shell;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use futures::stream::BoxStream;
 use nix::sys::signal::{Signal, kill};
@@ -37,30 +37,14 @@ impl AgentService for GrpcDoor {
         &self,
         request: Request<FileRequest>,
     ) -> Result<Response<FileResponse>, Status> {
-        let FileRequest {
-            base_path,
-            files,
-            patch,
-            blobs,
-            ..
-        } = request.into_inner();
-        let grounds = self.0.grounds.clone();
-        let files = files
-            .into_iter()
-            .map(|(path, text)| (path, text.into()))
-            .chain(blobs);
-        let work = move || files::update(&grounds, &base_path, files, &patch);
-        let done = tokio::task::spawn_blocking(work).await.map_err(broken)?;
-        Ok(Response::new(match done {
-            Ok(changes) => FileResponse {
-                success: true,
-                message: told(&changes),
-            },
-            Err(error) => FileResponse {
-                success: false,
-                message: error.to_string(),
-            },
-        }))
+        let agent = self.0.clone();
+        let request = request.into_inner();
+        let work = move || update_files(&agent, request);
+        let (success, message) = match tokio::task::spawn_blocking(work).await.map_err(broken)? {
+            Ok(message) => (true, message),
+            Err(message) => (false, message),
+        };
+        Ok(Response::new(FileResponse { success, message }))
     }
 
     async fn execute(
@@ -102,6 +86,37 @@ impl AgentService for GrpcDoor {
             .await
             .map(Response::new)
     }
+}
+
+/// Updates files, or repeats the answer when that was done under the same key before.
+fn update_files(agent: &Agent, request: FileRequest) -> Result<String, String> {
+    let FileRequest {
+        base_path,
+        files,
+        patch,
+        blobs,
+        key,
+    } = request;
+    let files = files
+        .into_iter()
+        .map(|(path, text)| (path, text.into()))
+        .chain(blobs);
+    let update = || {
+        files::update(&agent.grounds, &base_path, files, &patch).map_err(|error| error.to_string())
+    };
+    if key.is_empty() {
+        return update().map(|changes| told(&changes));
+    }
+    // Held throughout: a second request with the key waits for the first one's answer.
+    let mut answers = agent.answers.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(answer) = answers.get(&key) {
+        return Ok(answer.to_owned());
+    }
+    let answer = told(&update()?);
+    answers
+        .keep(key, answer.clone())
+        .map_err(|error| format!("the files are written, but not noted: {error}"))?;
+    Ok(answer)
 }
 
 impl GrpcDoor {

@@ -1,6 +1,8 @@
 //! Ed25519 keys as text: what variables, annotations and Secrets hold.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt, fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path, str::FromStr,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::{
@@ -37,6 +39,38 @@ impl PrivateKey {
         let filled = SystemRandom::new().fill(&mut seed);
         filled.map_err(|_| std::io::Error::other("the system gave no random bytes"))?;
         Ok(Self(seed))
+    }
+
+    /// The key kept in this file, made and put there the first time. Only its owner may read it.
+    pub fn kept_at(path: &Path) -> std::io::Result<Self> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => text.parse().map_err(|error| {
+                let message = format!(
+                    "{}: {error}; remove the file to have a new key made",
+                    path.display()
+                );
+                std::io::Error::new(std::io::ErrorKind::InvalidData, message)
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Self::generate()?.keep_at(path)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn keep_at(self, path: &Path) -> std::io::Result<Self> {
+        let unfinished = path.with_extension("new");
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&unfinished)?;
+        file.write_all(self.reveal().as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&unfinished, path)?;
+        Ok(self)
     }
 
     /// The key others know its holder by.
@@ -117,6 +151,23 @@ impl fmt::Debug for PrivateKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kept_key_is_the_same_each_time_and_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("operator.key");
+        let first = PrivateKey::kept_at(&path).unwrap();
+        assert_eq!(PrivateKey::kept_at(&path).unwrap().reveal(), first.reveal());
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::write(&path, "torn").unwrap();
+        assert!(
+            PrivateKey::kept_at(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("remove the file")
+        );
+    }
 
     #[test]
     fn keys_survive_as_text_and_hide_in_logs() {

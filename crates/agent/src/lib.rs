@@ -1,6 +1,7 @@
 //! `sandlot-agent`: runs beside user code in a pod and does there what the operator asks.
 //!
-//! One supervisor, several doors: gRPC as the sidecar's clients speak it, HTTP for health.
+//! One supervisor, several doors: gRPC as the sidecar's clients speak it, the task executor's
+//! HTTP, HTTP for health.
 //! It is small and static, so that it can be put into any container without touching the
 //! image, where it starts the container's own command and answers for it.
 
@@ -13,6 +14,7 @@ mod install;
 mod options;
 mod reset;
 mod serve;
+mod tasks;
 
 use std::{
     ffi::OsString,
@@ -31,7 +33,8 @@ use crate::{
     agent::Agent,
     container::MainCommand,
     environment::Environment,
-    serve::{listen, serve_grpc, serve_health},
+    serve::{listen, listen_at, serve_grpc, serve_health, serve_routes},
+    tasks::Tasks,
 };
 
 /// How long what runs may take to go when the agent goes.
@@ -97,6 +100,11 @@ pub async fn serve(
     // The ports first: nobody else in this container has run yet, so nobody else can have them.
     let listeners = grpc_listeners(&options.grpc_ports)?;
     let health = options.http_port.map(listen).transpose();
+    let executor = options
+        .tasks
+        .map(listen_at)
+        .transpose()
+        .map_err(AgentError::NoPort)?;
     let state = state_folder(options.state)?;
     let agent = Agent::open(options.workspace, &state, environment, main.clone())
         .await
@@ -104,13 +112,29 @@ pub async fn serve(
     let agent = Arc::new(agent);
 
     let stop = CancellationToken::new();
-    let grpc = tokio::spawn(serve_grpc(agent.clone(), listeners, tls, stop.clone()));
+    let grpc = tokio::spawn(serve_grpc(
+        agent.clone(),
+        listeners,
+        tls.clone(),
+        stop.clone(),
+    ));
     match health {
         Ok(None) => {}
         Ok(Some(listener)) => {
             tokio::spawn(serve_health(listener, stop.clone()));
         }
         Err(error) => eprintln!("sandlot-agent: no health door: {error}"),
+    }
+    if let Some(listener) = executor {
+        let tasks = Tasks::open(agent.clone(), &state)
+            .await
+            .map_err(AgentError::NoState)?;
+        tokio::spawn(serve_routes(
+            tasks::router(tasks),
+            listener,
+            tls,
+            stop.clone(),
+        ));
     }
     let lived = container::live(main).await.map_err(AgentError::Command);
     stop.cancel();

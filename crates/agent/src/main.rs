@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use sandlot_agent::{AgentError, Task, install, parse, serve};
 
 fn main() -> ExitCode {
-    let task = match parse(std::env::args_os().skip(1), |name| std::env::var(name).ok()) {
+    let task = match parse(std::env::args_os(), |name| std::env::var(name).ok()) {
         Ok(task) => task,
         Err(error) => return failed(&error, 2),
     };

@@ -1,6 +1,10 @@
 //! What the agent was asked to do: its command line and its own variables.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use lexopt::{Arg, Parser, ValueExt};
 use sandlot_access::{AGENT_KEY, OPERATOR_KEYS, PrivateKey, PublicKey};
@@ -18,8 +22,12 @@ Options, and the variables that say the same:
   --state-dir FOLDER   where records and output are kept    SANDLOT_STATE_DIR
   --grpc-port PORT     gRPC, may be given more than once    SANDLOT_GRPC_PORT    [50051 and 9090]
   --http-port PORT     health over HTTP, 0 for none         SANDLOT_HTTP_PORT    [8080; none with run]
+  --tasks-addr ADDR    the task executor's HTTP             SANDLOT_TASKS_ADDR   [none]
   --plain              serve gRPC to anybody, without TLS   SANDLOT_PLAIN=true
   --help, --version
+
+Called task-executor, it takes that program's options and variables: -listen-addr (LISTEN_ADDR,
+0.0.0.0:5758) and -data-dir (DATA_DIR, /var/lib/sandbox/tasks), and serves nothing else.
 
 Who may call is told by variables: SANDLOT_OPERATOR_KEYS, the callers' public keys, and
 SANDLOT_AGENT_KEY, the agent's own private key.
@@ -47,6 +55,8 @@ pub struct Options {
     pub grpc_ports: Vec<u16>,
     /// The port of the health door, if any.
     pub http_port: Option<u16>,
+    /// Where the task executor's HTTP is served, if anywhere.
+    pub tasks: Option<SocketAddr>,
     /// Who may call.
     pub callers: Callers,
     /// The container's own command; `None` for a sidecar.
@@ -93,11 +103,20 @@ pub enum OptionsError {
     },
 }
 
-/// Reads the command line, and the agent's own variables through `variable`.
+/// The name under which the agent is nothing but a task executor.
+const TASK_EXECUTOR: &str = "task-executor";
+
+/// Reads the command line, which begins with the program's name, and the agent's own variables
+/// through `variable`.
 pub fn parse(
     words: impl IntoIterator<Item = OsString>,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Task, OptionsError> {
+    let mut words = words.into_iter();
+    let program = words.next().unwrap_or_default();
+    if Path::new(&program).file_name() == Some(OsStr::new(TASK_EXECUTOR)) {
+        return task_executor(words, variable).map(Task::Serve);
+    }
     let mut parser = Parser::from_args(words);
     let mut given = Given::from_variables(&variable)?;
     let mut running = false;
@@ -116,6 +135,7 @@ pub fn parse(
             Arg::Long("state-dir") => given.state = Some(parser.value()?.into()),
             Arg::Long("grpc-port") => ports.push(parser.value()?.parse()?),
             Arg::Long("http-port") => given.http_port = Some(parser.value()?.parse()?),
+            Arg::Long("tasks-addr") => given.tasks = Some(parser.value()?.parse()?),
             Arg::Long("plain") => given.plain = true,
             Arg::Long("help") | Arg::Short('h') => return Ok(Task::Say(HELP.to_owned())),
             Arg::Long("version") => {
@@ -134,12 +154,70 @@ pub fn parse(
     }
 }
 
+/// Reads the task executor's own options, which have one dash.
+fn task_executor(
+    words: impl Iterator<Item = OsString>,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Options, OptionsError> {
+    let doubled = words.map(|word| match word.to_str() {
+        Some(text) if text.starts_with('-') && !text.starts_with("--") => {
+            OsString::from(format!("-{text}"))
+        }
+        _ => word,
+    });
+    let mut parser = Parser::from_args(doubled);
+    let (name, usual) = ("LISTEN_ADDR", "0.0.0.0:5758");
+    let value = variable(name).unwrap_or_else(|| usual.to_owned());
+    let mut tasks = address(name, value)?;
+    let mut state = variable("DATA_DIR")
+        .unwrap_or_else(|| "/var/lib/sandbox/tasks".to_owned())
+        .into();
+    while let Some(word) = parser.next()? {
+        match word {
+            Arg::Long("listen-addr") => tasks = address("-listen-addr", parser.value()?.string()?)?,
+            Arg::Long("data-dir") => state = PathBuf::from(parser.value()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    // Its own clients speak in the open; those who want more give keys.
+    let callers = match keys(&variable)? {
+        Some((own, callers)) => Callers::Holders { own, callers },
+        None => Callers::Anybody,
+    };
+    let workspace = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let (state, tasks) = (Some(state), Some(tasks));
+    Ok(Options {
+        workspace,
+        state,
+        grpc_ports: Vec::new(),
+        http_port: None,
+        tasks,
+        callers,
+        command: None,
+    })
+}
+
+/// An address, where Go programs may leave out the host.
+fn address(name: &'static str, value: String) -> Result<SocketAddr, OptionsError> {
+    let full = if value.starts_with(':') {
+        format!("0.0.0.0{value}")
+    } else {
+        value.clone()
+    };
+    full.parse().map_err(|_| OptionsError::Variable {
+        name,
+        value,
+        wanted: "an address such as 0.0.0.0:5758",
+    })
+}
+
 #[derive(Default)]
 struct Given {
     workspace: Option<PathBuf>,
     state: Option<PathBuf>,
     grpc_port: Option<u16>,
     http_port: Option<u16>,
+    tasks: Option<SocketAddr>,
     plain: bool,
     keys: Option<(PrivateKey, Vec<PublicKey>)>,
 }
@@ -162,6 +240,9 @@ impl Given {
             state: variable("SANDLOT_STATE_DIR").map(PathBuf::from),
             grpc_port: port("SANDLOT_GRPC_PORT")?,
             http_port: port("SANDLOT_HTTP_PORT")?,
+            tasks: variable("SANDLOT_TASKS_ADDR")
+                .map(|value| address("SANDLOT_TASKS_ADDR", value))
+                .transpose()?,
             plain: variable("SANDLOT_PLAIN").is_some_and(|value| value == "true"),
             keys: keys(variable)?,
         })
@@ -191,6 +272,7 @@ impl Given {
             state: self.state,
             grpc_ports,
             http_port,
+            tasks: self.tasks,
             callers,
             command,
         })
@@ -221,7 +303,14 @@ mod tests {
 
     fn read(line: &str) -> Result<Task, OptionsError> {
         let plain = |name: &str| (name == "SANDLOT_PLAIN").then(|| "true".to_owned());
-        parse(line.split_whitespace().map(OsString::from), plain)
+        parse(words(line), plain)
+    }
+
+    /// A command line, the program's name included.
+    fn words(line: &str) -> impl Iterator<Item = OsString> {
+        std::iter::once("/x/sandlot-agent")
+            .chain(line.split_whitespace())
+            .map(OsString::from)
     }
 
     fn serve(line: &str) -> Options {
@@ -260,15 +349,36 @@ mod tests {
             OPERATOR_KEYS => Some(own.public().unwrap().to_string()),
             _ => None,
         };
-        assert!(matches!(parse([], |_| None), Err(OptionsError::NoCallers)));
-        let Task::Serve(options) = parse([], keys).unwrap() else {
+        assert!(matches!(
+            parse(words(""), |_| None),
+            Err(OptionsError::NoCallers)
+        ));
+        let Task::Serve(options) = parse(words(""), keys).unwrap() else {
             panic!("serves")
         };
         assert!(matches!(options.callers, Callers::Holders { callers, .. } if callers.len() == 1));
-        let bad = parse([], |name| keys(name).map(|_| "secret".to_owned()))
+        let bad = parse(words(""), |name| keys(name).map(|_| "secret".to_owned()))
             .unwrap_err()
             .to_string();
         assert!(bad.contains(AGENT_KEY) && !bad.contains("secret"), "{bad}");
+    }
+
+    #[test]
+    fn under_its_other_name_it_is_the_task_executor() {
+        let line = [
+            "/opt/opensandbox/task-executor",
+            "-listen-addr=:7000",
+            "-data-dir",
+            "/d",
+        ];
+        let Task::Serve(options) = parse(line.map(OsString::from), |_| None).unwrap() else {
+            panic!("serves")
+        };
+        assert_eq!(
+            (options.tasks, options.state),
+            ("0.0.0.0:7000".parse().ok(), Some("/d".into()))
+        );
+        assert!(options.grpc_ports.is_empty() && matches!(options.callers, Callers::Anybody));
     }
 
     #[test]
@@ -280,7 +390,7 @@ mod tests {
                 .to_string()
                 .contains("--no-such")
         );
-        let error = parse([], |name| {
+        let error = parse(words(""), |name| {
             (name == "SANDLOT_HTTP_PORT").then(|| "eighty".to_owned())
         })
         .unwrap_err();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::{Json, Router, routing::get};
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use sandlot_api::agent::agent_service_server::AgentServiceServer;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -40,7 +40,7 @@ pub(crate) fn listen(port: u16) -> io::Result<TcpListener> {
     })
 }
 
-fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv6() {
         TcpSocket::new_v6()
     } else {
@@ -114,6 +114,62 @@ fn secured(
         .buffer_unordered(HANDSHAKES)
         // Who fails to prove it is not worth a word: anybody in the pod could fill the log.
         .filter(|secured| std::future::ready(secured.is_ok()))
+}
+
+/// Serves these HTTP routes to those who may call, until told to stop.
+pub(crate) async fn serve_routes(
+    routes: Router,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let stopped = stop.cancelled_owned();
+    match tls {
+        None => {
+            axum::serve(listener, routes)
+                .with_graceful_shutdown(stopped)
+                .await
+        }
+        Some(tls) => {
+            let local = listener.local_addr()?;
+            let connections = Secured {
+                connections: secured(accept(listener), tls).boxed(),
+                local,
+            };
+            axum::serve(connections, routes)
+                .with_graceful_shutdown(stopped)
+                .await
+        }
+    }
+}
+
+/// Proven connections as a listener.
+struct Secured {
+    connections: BoxStream<'static, io::Result<TlsStream<TcpStream>>>,
+    local: SocketAddr,
+}
+
+impl axum::serve::Listener for Secured {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            match self.connections.next().await {
+                Some(Ok(connection)) => {
+                    // Only for logs; a connection that is closing already has none.
+                    let from = connection.get_ref().0.peer_addr().unwrap_or(self.local);
+                    return (connection, from);
+                }
+                Some(Err(_)) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        Ok(self.local)
+    }
 }
 
 /// Serves health over HTTP until told to stop.

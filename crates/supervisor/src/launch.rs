@@ -133,7 +133,8 @@ pub enum Memory {
     /// Its record is on the disk before it starts, so that asking again never starts it twice,
     /// even after a crash of the machine.
     Durable,
-    /// It is forgotten when it is over and nobody holds it: nobody can ask for it again.
+    /// It is forgotten when it is over and nobody holds it: nobody can ask for it again. A
+    /// supervisor that finds one still going ends it.
     Passing,
 }
 

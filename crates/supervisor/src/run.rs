@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use tokio::sync::watch;
 
@@ -65,6 +66,8 @@ pub(crate) struct View {
 pub(crate) struct Process {
     pub(crate) main: i32,
     pub(crate) root: Root,
+    /// When its keeper began.
+    pub(crate) began: Option<Timestamp>,
 }
 
 /// What was asked of a run; it only grows.
@@ -96,6 +99,15 @@ impl Run {
         known
             .ok()
             .and_then(|view| view.process.map(|process| process.main))
+    }
+
+    /// When it began, as far as that is known yet.
+    pub fn began(&self) -> Option<Timestamp> {
+        self.0
+            .view
+            .borrow()
+            .process
+            .and_then(|process| process.began)
     }
 
     /// How it ended, if it has.

@@ -138,8 +138,12 @@ impl Supervisor {
             Standing::Over(_) if record.memory == Memory::Passing => folder.remove()?,
             Standing::Over(_) => {}
             _ => {
-                let key = record.key.clone();
+                let (key, memory) = (record.key.clone(), record.memory);
                 if let Some(run) = self.revive(folder, record)? {
+                    if memory == Memory::Passing {
+                        // Who listened to it is gone, and nobody else can ask for it.
+                        run.kill();
+                    }
                     self.known()
                         .runs
                         .insert(key, Arc::new(OnceCell::new_with(Some(run))));
@@ -185,11 +189,22 @@ impl Supervisor {
 
     /// The run that was started with this key, if it is still known.
     pub async fn find(&self, key: &Key) -> io::Result<Option<Run>> {
-        if let Some(run) = self.in_memory(key) {
-            return Ok(Some(run));
+        let cell = self.known().runs.entry(key.clone()).or_default().clone();
+        // Waits for a start that is under way, so that nobody takes the run up twice.
+        let found = cell.get_or_try_init(|| async {
+            self.recall(key).await.transpose().unwrap_or(Err(gone()))
+        });
+        match found.await {
+            Ok(run) => Ok(Some(run.clone())),
+            Err(error) => {
+                self.known().runs.remove_if_empty(key);
+                if error.kind() == io::ErrorKind::NotFound {
+                    Ok(None)
+                } else {
+                    Err(error)
+                }
+            }
         }
-        let (this, key) = (self.clone(), key.clone());
-        blocking(move || this.on_disk(&key)).await
     }
 
     /// The runs that go, and those that ended lately.
@@ -223,21 +238,24 @@ impl Supervisor {
             return Err(StartError::Closed);
         }
         self.forget_old().await?;
-        let (this, wanted) = (self.clone(), key.clone());
-        let memory = launch.memory;
-        if memory == Memory::Durable
-            && let Some(run) = blocking(move || this.on_disk(&wanted)).await?
+        if launch.memory == Memory::Durable
+            && let Some(run) = self.recall(&key).await?
         {
             return Ok(run);
         }
         let place = Place::take(self)?;
-        let runtime = tokio::runtime::Handle::current();
         let this = self.clone();
-        blocking(move || {
-            let _entered = runtime.enter();
-            this.begin(key, &launch, place)
-        })
-        .await
+        blocking(move || this.begin(key, &launch, place)).await
+    }
+
+    /// A run that is on the disk and not in memory.
+    async fn recall(&self, key: &Key) -> io::Result<Option<Run>> {
+        let (this, wanted) = (self.clone(), key.clone());
+        let found = blocking(move || this.on_disk(&wanted)).await?;
+        if found.as_ref().is_some_and(|run| run.outcome().is_some()) {
+            self.known().retire(key.clone(), false);
+        }
+        Ok(found)
     }
 
     fn begin(&self, key: Key, launch: &Launch, place: Place) -> Result<Run, StartError> {
@@ -304,13 +322,6 @@ impl Supervisor {
             }
             drop(place);
         });
-    }
-
-    fn in_memory(&self, key: &Key) -> Option<Run> {
-        self.known()
-            .runs
-            .get(key)
-            .and_then(|cell| cell.get().cloned())
     }
 
     fn on_disk(&self, key: &Key) -> io::Result<Option<Run>> {
@@ -404,6 +415,10 @@ impl RemoveIfEmpty for HashMap<Key, Arc<OnceCell<Run>>> {
             self.remove(key);
         }
     }
+}
+
+fn gone() -> io::Error {
+    io::ErrorKind::NotFound.into()
 }
 
 /// Waits for an earlier supervisor to leave the folder and locks it.

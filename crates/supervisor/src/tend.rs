@@ -134,6 +134,7 @@ impl Tender {
             return;
         }
         if note.main != 0 {
+            let began = Timestamp::from_nanosecond(note.started.into()).ok();
             let root = Root {
                 above: note.keeper,
                 session: note.main,
@@ -143,6 +144,7 @@ impl Tender {
                     .replace(Process {
                         main: note.main,
                         root,
+                        began,
                     })
                     .is_none()
             });

@@ -75,7 +75,7 @@ fn launch(agent: &Agent, request: ExecRequest) -> Result<Launch, Status> {
     if !request.input.is_empty() {
         launch.input = Input::Bytes(request.input);
     }
-    if request.key.is_empty() {
+    if request.key.is_empty() && !request.background {
         launch.memory = Memory::Passing;
     }
     Ok(launch)

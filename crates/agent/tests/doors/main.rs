@@ -5,6 +5,7 @@ mod commands;
 mod container;
 mod files;
 mod shell;
+mod tasks;
 
 use std::{
     net::TcpListener,

@@ -97,6 +97,43 @@ async fn a_run_that_ends_while_nobody_is_there_is_told_in_full_later() {
 }
 
 #[tokio::test]
+async fn a_run_that_nobody_can_ask_for_ends_with_the_next_supervisor() {
+    let f = fixture().await;
+    let state = f.dir.path().join("state");
+    let run = f.run(script("echo ready; exec sleep 1000")).await;
+    wait_for(&run, "ready").await;
+    let pid = run.started().await.unwrap();
+    drop(run);
+    f.supervisor.close().await;
+    drop(f.supervisor);
+    assert!(lives(pid));
+    let _next = Supervisor::open(&state, Limits::default()).await.unwrap();
+    until("it is gone", || !lives(pid)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asking_for_a_run_that_is_being_started_finds_that_one() {
+    let f = fixture().await;
+    for number in 0..20 {
+        let name = format!("asked {number}");
+        let mut launch = script("seq 1 2000");
+        launch.memory = Memory::Durable;
+        let starting = tokio::spawn({
+            let (supervisor, key) = (f.supervisor.clone(), key(&name));
+            async move { supervisor.start(key, launch).await.unwrap() }
+        });
+        let found = loop {
+            if let Some(run) = f.supervisor.find(&key(&name)).await.unwrap() {
+                break run;
+            }
+        };
+        let started = starting.await.unwrap();
+        assert_eq!(ended(&found).await, ended(&started).await);
+        assert_eq!(read_all(found.output(Stream::Stdout, 0)).await.len(), 8893);
+    }
+}
+
+#[tokio::test]
 async fn an_ended_run_is_known_after_a_restart_and_never_started_again() {
     let f = fixture().await;
     let state = f.dir.path().join("state");

@@ -93,7 +93,7 @@ async fn work(
     stop: CancellationToken,
 ) {
     let settings = Arc::new(settings);
-    let agents = Arc::new(Agents::new(settings.agent.port, settings.call_timeout));
+    let agents = Arc::new(Agents::new(&settings.agent, settings.call_timeout));
     // Events are told until the last write has been sent.
     let telling = CancellationToken::new();
     let (events, tell) = Events::start(

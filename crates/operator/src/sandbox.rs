@@ -414,6 +414,7 @@ pub(crate) fn give_back(world: &mut World, pod: &Key) {
     let door = entry.ip.clone().map(|ip| Door {
         pod: entry.uid.clone(),
         ip,
+        key: entry.agent_key,
     });
     let reusable = entry.is_ready() && entry.ended.is_none();
     let uid: Uid = entry.uid.clone();

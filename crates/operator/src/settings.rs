@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, str::FromStr, time::Duration};
 
+use sandlot_access::PrivateKey;
 use sandlot_api::GoDuration;
 
 use crate::admission::Webhook;
@@ -48,6 +49,8 @@ pub struct Agent {
     pub work_dir: String,
     /// The port of its gRPC door.
     pub port: u16,
+    /// What this operator proves itself with to the agents; without it, they serve anybody.
+    pub key: Option<PrivateKey>,
 }
 
 /// How the agent's binary gets into a pod.
@@ -93,6 +96,7 @@ impl Default for Settings {
                 },
                 work_dir: "/workspace".to_owned(),
                 port: 50051,
+                key: None,
             },
             idle_timeout: Some(Duration::from_secs(3600)),
             // The documents promise that a sandbox kept alive stays; a lifetime must be asked for.
@@ -171,6 +175,7 @@ impl Settings {
                 delivery,
                 work_dir: text("WORKSPACE_DIR").unwrap_or(defaults.agent.work_dir),
                 port: read(set("SIDECAR_GRPC_PORT"), "a port")?.unwrap_or(defaults.agent.port),
+                key: key(set("SANDLOT_OPERATOR_KEY"))?,
             },
             idle_timeout: seconds(set("SANDBOX_IDLE_TIMEOUT_SECONDS"), defaults.idle_timeout)?,
             max_lifetime: seconds(set("SANDBOX_MAX_LIFETIME_SECONDS"), defaults.max_lifetime)?,
@@ -203,6 +208,16 @@ fn read<T: FromStr>(found: Found, expected: &str) -> Result<Option<T>, BadSettin
             value,
             why: format!("write {expected}"),
         }),
+    }
+}
+
+/// A secret: what was given is not repeated in the complaint.
+fn key(found: Found) -> Result<Option<PrivateKey>, BadSetting> {
+    let hidden = found.as_ref().map(|(name, _)| (*name, "…".to_owned()));
+    match found.map(|(_, value)| value.parse()) {
+        Some(Err(_)) => read(hidden, "the base64 of a private key"),
+        Some(Ok(key)) => Ok(Some(key)),
+        None => Ok(None),
     }
 }
 

@@ -103,6 +103,7 @@ fn begin(world: &mut World, key: &Key, now: Timestamp) {
         door: Door {
             pod: pod.uid.clone(),
             ip,
+            key: pod.agent_key,
         },
         work_dir: world.settings.agent.work_dir.clone(),
         started,

@@ -127,13 +127,24 @@ fn carry_out(world: &mut World, key: &Key, plan: &Plan, now: Timestamp) {
         return;
     };
     entry.failures = plan.failures.clone();
-    let owner = Owner {
+    let mut owner = Owner {
         namespace: &key.namespace,
         pool: &key.name,
         uid: &entry.uid,
         template_revision: &entry.template_revision,
+        keys: None,
     };
     for _ in 0..plan.create {
+        if let Some(own) = &world.settings.agent.key {
+            match pods::Keys::new(own) {
+                Ok(keys) => owner.keys = Some(keys),
+                Err(error) => {
+                    // Never a pod that anybody may call; the next look at the pool tries again.
+                    tracing::error!(pool = %key.name, %error, "no key for a pod");
+                    continue;
+                }
+            }
+        }
         let name: Arc<str> = pods::fresh_name(&key.name).into();
         let pod = Box::new(pods::build(
             &entry.template,

@@ -3,6 +3,7 @@
 mod output;
 mod report;
 mod run;
+mod secured;
 mod step;
 
 use std::{
@@ -17,7 +18,9 @@ use tonic::transport::{Channel, Endpoint};
 pub(crate) use report::{Report, never_ran};
 pub(crate) use run::{Job, Stop, run};
 
-use crate::index::Uid;
+use sandlot_access::{PrivateKey, PublicKey};
+
+use crate::{index::Uid, settings};
 
 /// What an agent says may be no longer than this in one message.
 const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
@@ -25,6 +28,8 @@ const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
 /// One connection to each pod that somebody uses, made when first needed.
 pub(crate) struct Agents {
     port: u16,
+    /// What this operator proves itself with; without it, agents are called in the open.
+    key: Option<PrivateKey>,
     call_timeout: Duration,
     channels: Mutex<HashMap<Uid, Channel>>,
 }
@@ -34,12 +39,15 @@ pub(crate) struct Agents {
 pub(crate) struct Door {
     pub(crate) pod: Uid,
     pub(crate) ip: std::sync::Arc<str>,
+    /// What the pod's agent proves itself with.
+    pub(crate) key: Option<PublicKey>,
 }
 
 impl Agents {
-    pub(crate) fn new(port: u16, call_timeout: Duration) -> Self {
+    pub(crate) fn new(agent: &settings::Agent, call_timeout: Duration) -> Self {
         Self {
-            port,
+            port: agent.port,
+            key: agent.key.clone(),
             call_timeout,
             channels: Mutex::default(),
         }
@@ -57,7 +65,7 @@ impl Agents {
         let channel = match channels.get(&door.pod) {
             Some(channel) => channel.clone(),
             None => {
-                let channel = self.connect(&door.ip)?;
+                let channel = self.connect(door)?;
                 channels.insert(door.pod.clone(), channel.clone());
                 channel
             }
@@ -65,7 +73,8 @@ impl Agents {
         Ok(AgentServiceClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE))
     }
 
-    fn connect(&self, ip: &str) -> Result<Channel, tonic::Status> {
+    fn connect(&self, door: &Door) -> Result<Channel, tonic::Status> {
+        let ip: &str = &door.ip;
         let host = if ip.contains(':') {
             format!("[{ip}]")
         } else {
@@ -75,13 +84,19 @@ impl Agents {
             Endpoint::from_shared(format!("http://{host}:{}", self.port)).map_err(|error| {
                 tonic::Status::invalid_argument(format!("pod address {ip:?}: {error}"))
             })?;
-        Ok(endpoint
+        let endpoint = endpoint
             .connect_timeout(self.call_timeout.min(Duration::from_secs(5)))
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
-            .keep_alive_while_idle(true)
-            .connect_lazy())
+            .keep_alive_while_idle(true);
+        match (&self.key, door.key) {
+            (None, _) => Ok(endpoint.connect_lazy()),
+            (Some(own), Some(agent)) => secured::connect(endpoint, own, agent),
+            (Some(_), None) => Err(tonic::Status::unauthenticated(
+                "the pod does not say what its agent proves itself with: delete it, its pool makes another",
+            )),
+        }
     }
 
     /// A pod is gone: its connection goes too.

@@ -28,6 +28,8 @@ pub(crate) struct PodEntry {
     pub(crate) claim: Option<Uid>,
     pub(crate) claimed_at: Option<Timestamp>,
     pub(crate) ip: Option<Arc<str>>,
+    /// What its agent proves itself with.
+    pub(crate) agent_key: Option<sandlot_access::PublicKey>,
     pub(crate) facts: pool::Pod,
     /// The pod has ended for good, with these last words.
     pub(crate) ended: Option<String>,
@@ -79,6 +81,7 @@ impl PodEntry {
                 .as_ref()
                 .and_then(|status| status.pod_ip.as_deref())
                 .map(Arc::from),
+            agent_key: note(sandlot_access::AGENT_KEY_ANNOTATION).and_then(|key| key.parse().ok()),
             ended: health::last_words(pod),
             facts: pool::Pod {
                 name: key.name.clone(),

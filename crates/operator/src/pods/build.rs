@@ -5,6 +5,7 @@
 //! tasks run in the user's container, in the user's image.
 
 use kube::api::{ApiResource, DynamicObject};
+use sandlot_access::{AGENT_KEY, AGENT_KEY_ANNOTATION, OPERATOR_KEYS, PrivateKey, PublicKey};
 use sandlot_api::arl::{PodTemplate, names};
 use serde_json::{Map, Value, json};
 
@@ -21,6 +22,28 @@ pub(crate) struct Owner<'a> {
     pub(crate) pool: &'a str,
     pub(crate) uid: &'a str,
     pub(crate) template_revision: &'a str,
+    pub(crate) keys: Option<Keys>,
+}
+
+/// What makes a pod's agent and the operator known to each other.
+#[derive(Clone)]
+pub(crate) struct Keys {
+    operator: PublicKey,
+    agent: PrivateKey,
+    agent_public: PublicKey,
+}
+
+impl Keys {
+    /// New ones for one pod.
+    pub(crate) fn new(operator: &PrivateKey) -> std::io::Result<Self> {
+        let agent = PrivateKey::generate()?;
+        let public = |key: &PrivateKey| key.public().map_err(std::io::Error::other);
+        Ok(Self {
+            operator: public(operator)?,
+            agent_public: public(&agent)?,
+            agent,
+        })
+    }
 }
 
 /// The container that tasks run in: the one named `executor`, else the first that is not the
@@ -59,7 +82,7 @@ pub(crate) fn build(
     for container in list(spec, "containers") {
         let container = object(container);
         if container.get("name").and_then(Value::as_str) == Some(executor.as_str()) {
-            wrap(container, agent);
+            wrap(container, agent, owner.keys.as_ref());
         }
     }
     // What runs in a sandbox is not trusted with the cluster.
@@ -84,6 +107,12 @@ pub(crate) fn build(
         (names::POD_STATE.to_owned(), "ready".to_owned()),
         (names::STATUS.to_owned(), "idle".to_owned()),
     ]);
+    if let Some(keys) = &owner.keys {
+        let key = keys.agent_public.to_string();
+        meta.annotations
+            .get_or_insert_default()
+            .insert(AGENT_KEY_ANNOTATION.to_owned(), key);
+    }
     meta.annotations.get_or_insert_default().insert(
         names::TEMPLATE.to_owned(),
         owner.template_revision.to_owned(),
@@ -135,7 +164,7 @@ fn deliver(spec: &mut Map<String, Value>, agent: &Agent) {
 }
 
 /// Lets the agent start the container's own command.
-fn wrap(container: &mut Map<String, Value>, agent: &Agent) {
+fn wrap(container: &mut Map<String, Value>, agent: &Agent, keys: Option<&Keys>) {
     let mut own = Vec::new();
     for part in ["command", "args"] {
         if let Some(Value::Array(words)) = container.remove(part) {
@@ -146,6 +175,10 @@ fn wrap(container: &mut Map<String, Value>, agent: &Agent) {
     command.extend((!own.is_empty()).then(|| json!("run")));
     let port = agent.port.to_string();
     command.extend(["--workspace", &agent.work_dir, "--grpc-port", &port].map(Value::from));
+    match keys {
+        Some(keys) => tell_keys(container, keys),
+        None => command.push(json!("--plain")),
+    }
     // Without a command of its own a container would run its image's, which is not known here:
     // then the agent alone keeps it alive.
     if own.is_empty() {
@@ -158,6 +191,17 @@ fn wrap(container: &mut Map<String, Value>, agent: &Agent) {
     list(container, "volumeMounts").push(json!({
         "name": AGENT_VOLUME, "mountPath": AGENT_DIR, "readOnly": true,
     }));
+}
+
+/// Tells the agent who may call it, and gives it the key that its callers know it by.
+fn tell_keys(container: &mut Map<String, Value>, keys: &Keys) {
+    let variables = [
+        (OPERATOR_KEYS, keys.operator.to_string()),
+        (AGENT_KEY, keys.agent.reveal()),
+    ];
+    let env = list(container, "env");
+    env.retain(|written| variables.iter().all(|(name, _)| written["name"] != *name));
+    env.extend(variables.map(|(name, value)| json!({ "name": name, "value": value })));
 }
 
 /// The value as an object; whatever else stood there gives way, and the API will say so.
@@ -191,6 +235,7 @@ mod tests {
             delivery,
             work_dir: "/workspace".into(),
             port: 50051,
+            key: None,
         }
     }
 
@@ -201,6 +246,7 @@ mod tests {
             pool: "python-pool",
             uid: "u-1",
             template_revision: "r1",
+            keys: None,
         };
         serde_json::to_value(build(
             &template,
@@ -265,6 +311,50 @@ mod tests {
         assert_eq!(
             pod["spec"]["volumes"][1]["image"]["reference"],
             json!("sandlot/agent")
+        );
+    }
+
+    #[test]
+    fn each_pod_has_a_key_of_its_own_and_its_agent_knows_the_operators() {
+        let operator = PrivateKey::generate().unwrap();
+        let template: PodTemplate = serde_json::from_value(documents_template()).unwrap();
+        let pods = [(); 2].map(|()| {
+            let keys = Some(Keys::new(&operator).unwrap());
+            let owner = Owner {
+                namespace: "default",
+                pool: "p",
+                uid: "u",
+                template_revision: "r",
+                keys,
+            };
+            serde_json::to_value(build(&template, "p-1", &owner, &agent(by_volume()))).unwrap()
+        });
+        let public = |pod: &Value| {
+            pod["metadata"]["annotations"][AGENT_KEY_ANNOTATION]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        assert_ne!(public(&pods[0]), public(&pods[1]));
+        let executor = &pods[0]["spec"]["containers"][0];
+        let env = executor["env"].as_array().unwrap();
+        let variable = |name: &str| {
+            env.iter().find(|v| v["name"] == name).unwrap()["value"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(
+            variable(OPERATOR_KEYS),
+            operator.public().unwrap().to_string()
+        );
+        let own: PrivateKey = variable(AGENT_KEY).parse().unwrap();
+        assert_eq!(own.public().unwrap().to_string(), public(&pods[0]));
+        assert!(
+            !executor["command"]
+                .as_array()
+                .unwrap()
+                .contains(&json!("--plain"))
         );
     }
 

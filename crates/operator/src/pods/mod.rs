@@ -3,4 +3,4 @@
 mod build;
 pub(crate) mod health;
 
-pub(crate) use build::{Owner, build, fresh_name, pool_reference};
+pub(crate) use build::{Keys, Owner, build, fresh_name, pool_reference};

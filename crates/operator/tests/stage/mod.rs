@@ -55,6 +55,7 @@ impl Stage {
                 },
                 work_dir: "/workspace".into(),
                 port,
+                key: None,
             },
             ..Settings::default()
         };

@@ -12,26 +12,30 @@ use tonic::transport::Channel;
 
 type Client = AgentServiceClient<Channel>;
 
-struct Agent(Child, tempfile::TempDir);
+struct Agent {
+    process: Child,
+    _dir: tempfile::TempDir,
+}
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
 impl Agent {
     /// A line of the agent's status, in KiB.
     fn status(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     /// Processor time used so far.
     fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
         let fields: Vec<&str> = stat
             .rsplit_once(')')
             .unwrap()
@@ -65,7 +69,10 @@ async fn agent() -> (Agent, Client) {
         .arg(dir.path())
         .arg("--state-dir")
         .arg(dir.path().join("state"));
-    let agent = Agent(command.spawn().unwrap(), dir);
+    let agent = Agent {
+        process: command.spawn().unwrap(),
+        _dir: dir,
+    };
     loop {
         match AgentServiceClient::connect(format!("http://127.0.0.1:{port}")).await {
             Ok(client) => return (agent, client),

@@ -106,10 +106,9 @@ fn keep(program: &mut Program, descriptors: &Descriptors) -> ! {
         usage: Usage::default(),
     };
     write_note(descriptors, &note);
-    match spawn(program, descriptors) {
-        Ok(main) => {
+    match spawn(program, descriptors, &mut note) {
+        Ok(()) => {
             note.stage = Stage::Running;
-            note.main = main;
             publish(descriptors, &note);
             close_command_ends(descriptors);
             reap_all(descriptors, &mut note);
@@ -127,27 +126,45 @@ fn keep(program: &mut Program, descriptors: &Descriptors) -> ! {
     leave(descriptors)
 }
 
-/// Starts the command; an error says what failed and its number.
-fn spawn(program: &mut Program, descriptors: &Descriptors) -> Result<i32, (Step, i32)> {
-    let mut failure: [c_int; 2] = [-1; 2];
-    // SAFETY: `failure` has room for two descriptors; after fork the child runs `become_command`,
-    // which is as careful as this function and never returns.
+/// Starts the command; an error says what failed and its number. The child goes on only once
+/// its process id is noted, so no user code ever runs that a supervisor could not find.
+fn spawn(
+    program: &mut Program,
+    descriptors: &Descriptors,
+    note: &mut Note,
+) -> Result<(), (Step, i32)> {
+    let (mut failure, mut gate): ([c_int; 2], [c_int; 2]) = ([-1; 2], [-1; 2]);
+    // SAFETY: each array has room for two descriptors; after fork the child runs only
+    // `become_command`, which is as careful as this function and never returns.
+    let pid = unsafe {
+        if libc::pipe2(failure.as_mut_ptr(), libc::O_CLOEXEC) != 0
+            || libc::pipe2(gate.as_mut_ptr(), libc::O_CLOEXEC) != 0
+        {
+            return Err((Step::Fork, errno()));
+        }
+        libc::fork()
+    };
+    if pid < 0 {
+        return Err((Step::Fork, errno()));
+    }
+    let mut message = [0i64; 2];
+    // SAFETY: open descriptors, and buffers on this stack.
     unsafe {
-        if libc::pipe2(failure.as_mut_ptr(), libc::O_CLOEXEC) != 0 {
-            return Err((Step::Fork, errno()));
-        }
-        let pid = libc::fork();
-        if pid < 0 {
-            return Err((Step::Fork, errno()));
-        }
         if pid == 0 {
-            let (step, error) = become_command(program, descriptors);
-            let message = [step.number(), error.into()];
-            libc::write(failure[1], message.as_ptr().cast(), size_of_val(&message));
+            libc::close(gate[1]);
+            if retry(|| libc::read(gate[0], message.as_mut_ptr().cast(), 1)) == 1 {
+                let (step, error) = become_command(program, descriptors);
+                message = [step.number(), error.into()];
+                libc::write(failure[1], message.as_ptr().cast(), size_of_val(&message));
+            }
             libc::_exit(127);
         }
-        libc::close(failure[1]);
-        let mut message = [0i64; 2];
+        note.main = pid;
+        write_note(descriptors, note);
+        libc::write(gate[1], c"!".as_ptr().cast(), 1);
+        for end in [failure[1], gate[0], gate[1]] {
+            libc::close(end);
+        }
         // Exec closes the pipe, so reading ends with success or with the reason for failure.
         let got = retry(|| {
             libc::read(
@@ -158,12 +175,13 @@ fn spawn(program: &mut Program, descriptors: &Descriptors) -> Result<i32, (Step,
         });
         libc::close(failure[0]);
         if got == 0 {
-            return Ok(pid);
+            return Ok(());
         }
         libc::waitpid(pid, ptr::null_mut(), 0);
-        let error = i32::try_from(message[1]).unwrap_or(libc::EIO);
-        Err((Step::of(message[0]).unwrap_or(Step::Exec), error))
     }
+    note.main = 0;
+    let error = i32::try_from(message[1]).unwrap_or(libc::EIO);
+    Err((Step::of(message[0]).unwrap_or(Step::Exec), error))
 }
 
 /// Turns this process into the command. Returns only on failure.

@@ -171,7 +171,7 @@ impl Supervisor {
                     .await
                     .cloned();
                 if run.is_err() {
-                    this.known().runs.remove_if_empty(&key);
+                    this.known().let_go(&key, cell);
                 }
                 run
             }
@@ -197,7 +197,7 @@ impl Supervisor {
         match found.await {
             Ok(run) => Ok(Some(run.clone())),
             Err(error) => {
-                self.known().runs.remove_if_empty(key);
+                self.known().let_go(key, cell);
                 if error.kind() == io::ErrorKind::NotFound {
                     Ok(None)
                 } else {
@@ -388,6 +388,17 @@ impl Drop for Place {
 }
 
 impl Known {
+    /// Nothing came of this key for one who asked: it is forgotten, unless somebody else is
+    /// still at it.
+    fn let_go(&mut self, key: &Key, cell: Arc<OnceCell<Run>>) {
+        drop(cell);
+        // Cells are only handed out under the lock that is held here, so the last one sees one.
+        let idle = |kept: &Arc<OnceCell<Run>>| kept.get().is_none() && Arc::strong_count(kept) == 1;
+        if self.runs.get(key).is_some_and(idle) {
+            self.runs.remove(key);
+        }
+    }
+
     /// A run is over and its tree is gone.
     fn retire(&mut self, key: Key, passing: bool) {
         if passing {
@@ -400,19 +411,6 @@ impl Known {
             if let Some(oldest) = self.over.pop_front() {
                 self.runs.remove(&oldest);
             }
-        }
-    }
-}
-
-trait RemoveIfEmpty {
-    /// Forgets a key whose start failed, unless another start of it succeeded meanwhile.
-    fn remove_if_empty(&mut self, key: &Key);
-}
-
-impl RemoveIfEmpty for HashMap<Key, Arc<OnceCell<Run>>> {
-    fn remove_if_empty(&mut self, key: &Key) {
-        if self.get(key).is_some_and(|cell| cell.get().is_none()) {
-            self.remove(key);
         }
     }
 }

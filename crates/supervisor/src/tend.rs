@@ -130,10 +130,11 @@ impl Tender {
         let Some(note) = self.shared.folder.note() else {
             return;
         };
-        if self.note.replace(note) == Some(note) {
+        if self.note.replace(note) == Some(note) && !self.hung_up {
             return;
         }
-        if note.main != 0 {
+        // Noted before it runs; known once it does, or once nobody is left to say more.
+        if note.main != 0 && (note.stage != Stage::Begun || self.hung_up) {
             let began = Timestamp::from_nanosecond(note.started.into()).ok();
             let root = Root {
                 above: note.keeper,

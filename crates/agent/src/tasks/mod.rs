@@ -128,7 +128,7 @@ impl Tasks {
     /// All tasks as they are.
     pub(crate) async fn list(&self) -> Vec<Task> {
         let mut tasks = Vec::new();
-        for entry in self.entries().clone() {
+        for entry in self.snapshot() {
             tasks.push(self.status(entry).await);
         }
         tasks
@@ -148,7 +148,7 @@ impl Tasks {
 
     async fn present(&self) -> Vec<(Entry, bool)> {
         let mut present = Vec::new();
-        for entry in self.entries().clone() {
+        for entry in self.snapshot() {
             let over = self
                 .run(&entry.key)
                 .await
@@ -260,6 +260,10 @@ impl Tasks {
         std::fs::rename(&unfinished, &self.path)?;
         *entries = changed;
         Ok(())
+    }
+
+    fn snapshot(&self) -> Vec<Entry> {
+        self.entries().clone()
     }
 
     fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {

@@ -11,11 +11,13 @@ use std::{
 };
 
 /// What the agent is made of.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 9] = [
     "agent/src",
     "agent/Cargo.toml",
     "supervisor/src",
     "supervisor/Cargo.toml",
+    "access/src",
+    "access/Cargo.toml",
     "api/proto",
     "api/src/lib.rs",
     "api/Cargo.toml",

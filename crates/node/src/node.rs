@@ -243,6 +243,10 @@ impl Node {
                 .map(|sandbox| self.shared.end_sandbox(sandbox));
             futures::future::join_all(endings).await;
             self.shared.pool.drain().await;
+            // A worker that took too long was ended in the middle of its cleaning up.
+            for dir in folders(&self.shared.data_dir.join("sandboxes")) {
+                remove_left(&self.shared, &dir).await;
+            }
             self.shared.network.close().await;
             self.shared.cgroups.close();
         } else {
@@ -275,10 +279,7 @@ fn group_name(data_dir: &std::path::Path) -> String {
 /// Looks at what a node before this one left: pods' sandboxes are kept for their pods,
 /// everything else is removed.
 async fn find_sandboxes(shared: &Arc<Shared>, folder: &std::path::Path) {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return;
-    };
-    for dir in entries.flatten().map(|entry| entry.path()) {
+    for dir in folders(folder) {
         match Record::read(&dir) {
             Ok(record) if record.owner.is_some() && record.reachable() => {
                 shared.pool.adopt(&record);
@@ -289,15 +290,28 @@ async fn find_sandboxes(shared: &Arc<Shared>, folder: &std::path::Path) {
                     .unwrap_or_default();
                 lock(&shared.found).insert(uid, Sandbox { dir, record });
             }
-            Ok(record) => {
-                record.kill_keeper();
-                shared.cgroups.sandbox(&record.id).remove();
-                let _ = shared.pool.clear(&dir, record.slot).await;
-            }
-            Err(_) => {
-                let _ = std::fs::remove_dir_all(&dir);
-            }
+            _ => remove_left(shared, &dir).await,
         }
+    }
+}
+
+fn folders(above: &std::path::Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(above).into_iter().flatten();
+    entries.flatten().map(|entry| entry.path()).collect()
+}
+
+/// Removes what is left of a sandbox that no pod has any more.
+async fn remove_left(shared: &Shared, dir: &std::path::Path) {
+    let removed = match Record::read(dir) {
+        Ok(record) => {
+            record.kill_keeper();
+            shared.cgroups.sandbox(&record.id).remove();
+            shared.pool.clear(dir, record.slot).await
+        }
+        Err(_) => std::fs::remove_dir_all(dir),
+    };
+    if let Err(error) = removed {
+        tracing::warn!(sandbox = %dir.display(), %error, "cannot remove what is left of a sandbox");
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use kube::Client;
+use sandlot_access::PrivateKey;
 use sandlot_cluster::{
     Cluster, Config,
     admission::Chain,
@@ -61,7 +62,7 @@ impl Local {
         };
         let cluster = Cluster::start(config).await?;
         let node = start_node(options, &cluster).await?;
-        let operator = Operator::start(&cluster).await?;
+        let operator = Operator::start(&cluster, &options.folder).await?;
         let listen = Listen {
             address: options.listen,
             keys,
@@ -140,15 +141,18 @@ struct Operator {
 }
 
 impl Operator {
-    async fn start(cluster: &Cluster) -> Result<Operator> {
+    async fn start(cluster: &Cluster, folder: &Path) -> Result<Operator> {
         sandlot_operator::install_crds(cluster.client())
             .await
             .context("the custom resources could not be installed")?;
+        let key = PrivateKey::kept_at(&folder.join("operator.key"))
+            .context("the key that agents know the operator by could not be had")?;
         let settings = Settings {
             agent: Agent {
                 delivery: Delivery::ImageVolume {
                     image: AGENT_IMAGE.to_owned(),
                 },
+                key: Some(key),
                 ..Settings::default().agent
             },
             ..Settings::default()

@@ -84,7 +84,7 @@ impl<'a> Choices<'a> {
     pub(crate) fn json(&mut self, depth: u8) -> Value {
         match self.byte() % if depth == 0 { 5 } else { 8 } {
             0 => Value::Null,
-            1 => json!(self.byte() % 2 == 0),
+            1 => json!(self.byte().is_multiple_of(2)),
             2 => json!(i64::from(self.byte()) - 100),
             3 => json!(f64::from(self.byte()) / 3.0),
             4 => json!(self.one(&TEXTS)),
@@ -117,7 +117,7 @@ impl<'a> Choices<'a> {
 
     /// A list of operations, or something that looks like a part of a pod.
     pub(crate) fn patch(&mut self) -> Value {
-        if self.byte() % 3 > 0 {
+        if !self.byte().is_multiple_of(3) {
             return json!({"metadata": self.json(4), "spec": {"containers": self.json(4), "volumes": self.json(4)}, "a": self.json(2)});
         }
         let count = self.byte() % 6;

@@ -136,7 +136,9 @@ pub(crate) fn carry_over(object: &mut Value, old: &Value) {
         let said = metadata.get(key);
         let absent = said.is_none_or(|value| value.is_null() || value == "");
         match old.and_then(|old| old.get(key)) {
-            Some(value) if absent || same_moment(said, value) => metadata.insert(key.into(), value.clone()),
+            Some(value) if absent || same_moment(said, value) => {
+                metadata.insert(key.into(), value.clone())
+            }
             None if absent => metadata.remove(key),
             _ => None,
         };

@@ -426,6 +426,7 @@ pub(crate) fn give_back(world: &mut World, pod: &Key) {
         _ => world.tray.writes.push(Write::DeletePod {
             pod: pod.clone(),
             uid,
+            version: None,
         }),
     }
 }
@@ -452,6 +453,7 @@ pub(crate) fn wiped(world: &mut World, pod: &Key, result: Result<(), String>) {
             world.tray.writes.push(Write::DeletePod {
                 pod: pod.clone(),
                 uid,
+                version: None,
             });
         }
     }

@@ -110,10 +110,11 @@ fn carry_out(world: &mut World, key: &Key, plan: &Plan, now: Timestamp) {
             continue;
         };
         found.busy = true;
-        let uid = found.uid.clone();
+        let (uid, version) = (found.uid.clone(), found.resource_version.clone());
         world.tray.writes.push(Write::DeletePod {
             pod: pod.clone(),
             uid,
+            version: Some(version),
         });
         if let (Why::Failing(trouble), Some(entry)) = (&removal.why, world.index.pools.get(key)) {
             let about = reference::<WarmPool>(key, &entry.uid);

@@ -23,8 +23,13 @@ pub(crate) enum Write {
         name: Arc<str>,
         pod: Box<DynamicObject>,
     },
-    /// Delete a pod.
-    DeletePod { pod: Key, uid: Uid },
+    /// Delete a pod. With a version, only while it is still as it was seen: a pod that an operator
+    /// before us has just claimed stays.
+    DeletePod {
+        pod: Key,
+        uid: Uid,
+        version: Option<String>,
+    },
     /// Hand a wiped pod back to its pool.
     ReturnPod { pod: Key, patch: Value },
     /// Give a pod to a sandbox, then say so in the sandbox's status.
@@ -108,9 +113,12 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
             let result = api.create(&params, &pod).await.map(drop);
             Written::PodCreated { pool, name, result }
         }
-        Write::DeletePod { pod, uid } => {
+        Write::DeletePod { pod, uid, version } => {
             let api: Api<Pod> = Api::namespaced(client, &pod.namespace);
-            let result = delete(&api, &pod, &uid, Some(1)).await;
+            let result = match version {
+                Some(version) => delete_unchanged(&api, &pod, &uid, version).await,
+                None => delete(&api, &pod, &uid, Some(1)).await,
+            };
             Written::PodDeleted { pod, result }
         }
         Write::ReturnPod { pod, patch } => {
@@ -258,6 +266,28 @@ where
         Ok(_) => Ok(()),
         // Gone already, or another object has taken the name.
         Err(Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Deletes a pod unless it has changed; that it is gone already is fine.
+async fn delete_unchanged(
+    api: &Api<Pod>,
+    key: &Key,
+    uid: &Uid,
+    version: String,
+) -> Result<(), Error> {
+    let params = DeleteParams {
+        grace_period_seconds: Some(1),
+        preconditions: Some(Preconditions {
+            uid: Some(uid.to_string()),
+            resource_version: Some(version),
+        }),
+        ..DeleteParams::default()
+    };
+    match api.delete(&key.name, &params).await {
+        Ok(_) => Ok(()),
+        Err(Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -17,9 +17,9 @@ use crate::schedule::{self, Verdict};
 /// How often pods that did not fit are looked at again.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 
-/// Runs until the node stops.
+/// Runs until the node takes on no more.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let stop = shared.stopped().clone();
+    let stop = shared.closed().clone();
     stop.run_until_cancelled(follow(shared)).await;
 }
 
@@ -72,6 +72,7 @@ async fn settle(shared: &Arc<Shared>, listed: &HashSet<String>) {
     for uid in gone {
         shared.on_gone(&uid).await;
     }
+    shared.logs.keep_only(listed);
     let orphans: Vec<_> = lock(&shared.found)
         .drain()
         .map(|(_, sandbox)| sandbox)

@@ -23,15 +23,16 @@
 #![warn(missing_docs)]
 
 mod cgroup;
+mod changes;
 mod claims;
 pub mod doctor;
 mod events;
-mod grpc;
 mod images;
 mod intake;
 mod isolation;
 mod keeper;
 mod kubelet;
+mod log_files;
 mod network;
 mod node;
 mod pod;

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use tokio_util::sync::CancellationToken;
 
 use crate::cgroup::Cgroups;
 use crate::events::Events;
 use crate::images::{Image, ImageError, Images, MissingImages};
+use crate::log_files::LogFiles;
 use crate::network::Network;
 use crate::pod::Sources;
 use crate::rates::Rates;
@@ -18,7 +20,7 @@ use crate::sandbox::pool::Pool;
 use crate::sandbox::{Record, Sandbox, Zygote};
 use crate::worker::view::View;
 use crate::worker::{self, Event, Worker};
-use crate::{intake, registration};
+use crate::{changes, intake, registration};
 
 /// How a node is started.
 #[derive(Clone)]
@@ -97,7 +99,7 @@ pub enum NodeError {
 /// What becomes of the pods when the node stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopMode {
-    /// They are ended, each with its grace (ten seconds at most).
+    /// They are ended, each with its grace (half a minute at most). Their logs are kept.
     StopPods,
     /// They go on; the next start finds them.
     LeavePods,
@@ -120,6 +122,7 @@ pub(crate) struct Shared {
     pub(crate) network: Arc<Network>,
     pub(crate) cgroups: Cgroups,
     pub(crate) events: Events,
+    pub(crate) logs: LogFiles,
     pub(crate) rates: Mutex<Rates>,
     pub(crate) capacity: registration::Capacity,
     pub(crate) workers: Mutex<HashMap<String, Worker>>,
@@ -129,12 +132,14 @@ pub(crate) struct Shared {
     pub(crate) data_dir: PathBuf,
     service_env: Vec<(String, String)>,
     stop: CancellationToken,
+    /// Cancelled first: no pod is taken on any more.
+    closed: CancellationToken,
 }
 
 /// A task of the node that takes longer to end is cut off.
 const LONGEST_TASK: Duration = Duration::from_secs(10);
 /// A pod that takes longer to end is killed when the node stops.
-const LONGEST_STOP: Duration = Duration::from_secs(10);
+const LONGEST_STOP: SignedDuration = SignedDuration::from_secs(30);
 
 impl Node {
     /// Starts a node and makes it known to the API.
@@ -175,6 +180,7 @@ impl Node {
             config.node_name.clone(),
             stop.clone(),
         );
+        let logs = LogFiles::open(data_dir.join("logs")).map_err(in_folder)?;
         let labels = registration::labels(&config.node_name);
         let shared = Arc::new(Shared {
             client: config.client,
@@ -185,6 +191,7 @@ impl Node {
             network,
             cgroups,
             events,
+            logs,
             rates: Mutex::default(),
             capacity: registration::Capacity {
                 labels,
@@ -194,6 +201,7 @@ impl Node {
             found: Mutex::default(),
             images,
             service_env: config.service_env,
+            closed: stop.child_token(),
             stop: stop.clone(),
             data_dir,
         });
@@ -204,6 +212,7 @@ impl Node {
             events_writer,
             tokio::spawn(registration::keep_up(shared.clone())),
             tokio::spawn(intake::run(shared.clone())),
+            tokio::spawn(changes::run(shared.clone())),
             tokio::spawn(crate::rates::measure(shared.clone())),
         ];
         Ok(Arc::new(Node {
@@ -215,42 +224,61 @@ impl Node {
 
     /// Stops the node; with [`StopMode::StopPods`] nothing of it is left running.
     pub async fn stop(&self, mode: StopMode) {
+        self.shared.closed.cancel();
+        if mode == StopMode::StopPods {
+            self.end_pods(Timestamp::now() + LONGEST_STOP).await;
+        }
         self.stop.cancel();
-        let tasks = std::mem::take(&mut *lock(&self.tasks));
         let workers: Vec<_> = lock(&self.shared.workers)
             .drain()
-            .map(|(_, worker)| worker)
+            .map(|(_, worker)| worker.task)
             .collect();
-        let mut running = Vec::new();
-        for worker in workers {
-            let view = lock(&worker.view).clone();
-            running.extend(view.sandbox);
-            // Its stop token is cancelled; it ends at its next turn.
-            let mut task = worker.task;
-            if tokio::time::timeout(LONGEST_TASK, &mut task).await.is_err() {
-                task.abort();
-            }
-        }
-        for mut task in tasks {
+        let tasks = std::mem::take(&mut *lock(&self.tasks));
+        for mut task in workers.into_iter().chain(tasks) {
             // They have been told to end; one that makes a sandbox finishes it first.
             if tokio::time::timeout(LONGEST_TASK, &mut task).await.is_err() {
                 task.abort();
             }
         }
+        self.shared.pool.drain().await;
         if mode == StopMode::StopPods {
-            let endings = running
-                .iter()
-                .map(|sandbox| self.shared.end_sandbox(sandbox));
-            futures::future::join_all(endings).await;
-            self.shared.pool.drain().await;
             // A worker that took too long was ended in the middle of its cleaning up.
             for dir in folders(&self.shared.data_dir.join("sandboxes")) {
                 remove_left(&self.shared, &dir).await;
             }
             self.shared.network.close().await;
             self.shared.cgroups.close();
-        } else {
-            self.shared.pool.drain().await;
+        }
+    }
+
+    /// Pods that are being ended because the node stops are given no more time.
+    pub async fn hurry(&self) {
+        self.tell_to_leave(Timestamp::now()).await;
+    }
+
+    /// Ends all pods and waits until they are gone, the last at the deadline.
+    async fn end_pods(&self, deadline: Timestamp) {
+        self.tell_to_leave(deadline).await;
+        let patience = deadline.duration_since(Timestamp::now());
+        let patience = Duration::try_from(patience).unwrap_or_default() + LONGEST_TASK;
+        let ends: Vec<_> = lock(&self.shared.workers)
+            .values()
+            .map(|worker| worker.ended.clone())
+            .collect();
+        let all = futures::future::join_all(ends.iter().map(CancellationToken::cancelled));
+        if tokio::time::timeout(patience, all).await.is_err() {
+            tracing::warn!("some pods did not end in time; they are killed");
+        }
+    }
+
+    async fn tell_to_leave(&self, deadline: Timestamp) {
+        let inboxes: Vec<_> = lock(&self.shared.workers)
+            .values()
+            .map(|worker| worker.events.clone())
+            .collect();
+        for inbox in inboxes {
+            // One that has ended has nothing to leave.
+            let _ = inbox.send(Event::Leave(deadline)).await;
         }
     }
 }
@@ -372,13 +400,6 @@ impl Shared {
         self.cgroups.sandbox(sandbox.id()).remove();
     }
 
-    /// Ends a pod when the node stops: asks first, and waits a little.
-    async fn end_sandbox(&self, sandbox: &Sandbox) {
-        let asked = crate::sandbox::ask_to_end(sandbox);
-        let _ = tokio::time::timeout(LONGEST_STOP, asked).await;
-        self.rest_sandbox(sandbox).await;
-    }
-
     pub(crate) fn views(&self) -> Vec<View> {
         lock(&self.workers)
             .values()
@@ -426,7 +447,13 @@ impl Shared {
         }
     }
 
+    /// The node stops.
     pub(crate) fn stopped(&self) -> &CancellationToken {
         &self.stop
+    }
+
+    /// No pods are taken on any more.
+    pub(crate) fn closed(&self) -> &CancellationToken {
+        &self.closed
     }
 }

@@ -10,6 +10,8 @@
 //! embeds the node, and that program enters it through [`enter_if_called`] before it
 //! starts any thread.
 
+mod answer;
+mod children;
 mod container;
 mod launch;
 mod log;
@@ -18,12 +20,14 @@ mod namespaces;
 pub(crate) mod packet;
 mod process;
 mod serve;
+mod socket;
 mod syscalls;
 mod zygote;
 
+pub(crate) use children::ended_file;
 pub(crate) use container::set_size;
 pub(crate) use log::older as older_log;
-pub(crate) use serve::{ended_file, socket_in};
+pub(crate) use socket::socket_in;
 
 /// The name (`argv[0]`) under which the program is started to be the zygote.
 pub(crate) const ZYGOTE: &str = "sandlot-zygote";

@@ -11,7 +11,7 @@ use super::launch::{self, Place};
 use super::log::Log;
 use super::message::{Given, Plan};
 use super::namespaces::Namespaces;
-use super::serve::{output_pipe, report_pair};
+use super::socket::{output_pipe, report_pair};
 use super::syscalls::{fork_into, leave, pidfd};
 
 /// A child of the keeper.

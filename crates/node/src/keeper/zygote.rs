@@ -15,9 +15,13 @@ use super::syscalls::{close_all_on_exec, fork_into, leave};
 
 /// Answers on standard input until the node goes; never returns.
 pub(super) fn run() -> ! {
-    // SAFETY: whoever starts the zygote passes its socket as standard input, and
-    // nothing else in this process has taken it.
-    let socket = unsafe { OwnedFd::from_raw_fd(0) };
+    let socket = match socket_from_stdin() {
+        Ok(socket) => socket,
+        Err(error) => {
+            eprintln!("the zygote has no socket: {error}");
+            leave(1)
+        }
+    };
     let _ = nix::sys::prctl::set_name(c"sandlot-zygote");
     reap_by_ignoring();
     let code = match answer_all(&socket) {
@@ -28,6 +32,18 @@ pub(super) fn run() -> ! {
         }
     };
     leave(code)
+}
+
+/// The socket comes as standard input. That number is for `/dev/null` in all that we fork:
+/// whatever else took it would be closed, or worse, shown to a container.
+fn socket_from_stdin() -> io::Result<OwnedFd> {
+    use nix::fcntl::{FcntlArg, fcntl};
+    let stdin = std::io::stdin();
+    let fd = fcntl(&stdin, FcntlArg::F_DUPFD_CLOEXEC(3))?;
+    // SAFETY: the kernel just made this descriptor for us.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    nix::unistd::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    Ok(socket)
 }
 
 /// Keepers outlive the zygote and report to the node, so nobody waits for them here.

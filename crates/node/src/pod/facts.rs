@@ -2,11 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::backoff::Backoff;
+use super::before;
 use super::spec::{containers, restarts};
+
+/// Why a container without its image is held, at first.
+pub(crate) const IMAGE_FAILED: &str = "ErrImagePull";
+/// A container that waits for its image is said to be in back-off after this long.
+const SAYS_BACK_OFF: SignedDuration = SignedDuration::from_secs(2);
 
 /// Everything a decision about a pod rests on.
 #[derive(Clone, Debug)]
@@ -24,6 +30,8 @@ pub(crate) struct Facts {
     pub(crate) over: Option<(String, String)>,
     /// Why its sandbox or volumes are not ready yet.
     pub(crate) trouble: Option<String>,
+    /// The node stops: containers are ended, and killed at this time.
+    pub(crate) leaving: Option<Timestamp>,
 }
 
 /// One container, over all its runs.
@@ -34,14 +42,16 @@ pub(crate) struct Run {
     pub(crate) phase: Phase,
     /// How the run before this one ended.
     pub(crate) last: Option<End>,
+    /// Why it could not be started when that was tried last.
+    pub(crate) held: Option<Held>,
     pub(crate) backoff: Backoff,
     pub(crate) image_id: String,
     /// The startup probe has succeeded, or there is none.
     pub(crate) started: bool,
     /// The readiness probe succeeds, or there is none.
     pub(crate) ready: bool,
-    /// A probe found it dead; it is ended with this grace and then run again.
-    pub(crate) unhealthy: Option<i64>,
+    /// A probe found it dead; it is ended and then perhaps run again.
+    pub(crate) unhealthy: Option<Unhealthy>,
     /// The container is being ended.
     pub(crate) stopping: Option<Stopping>,
 }
@@ -54,10 +64,8 @@ pub(crate) enum Phase {
     Waiting,
     /// Its image is fetched or it is being built.
     Starting,
-    /// It could not be started and is tried again.
+    /// It could not be started and is tried again; [`Run::held`] says why.
     Held {
-        reason: String,
-        message: String,
         until: Timestamp,
     },
     Running {
@@ -67,6 +75,23 @@ pub(crate) enum Phase {
         end: End,
         again_at: Option<Timestamp>,
     },
+}
+
+/// Why a container could not be started, kept until it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) since: Timestamp,
+}
+
+/// What a probe has decided about a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unhealthy {
+    /// Which probe, in a sentence.
+    pub(crate) probe: &'static str,
+    /// Seconds the container has to end by itself.
+    pub(crate) grace: i64,
 }
 
 /// A container on its way out.
@@ -89,36 +114,45 @@ pub(crate) struct End {
 }
 
 impl Facts {
-    /// What is known about a pod that was just taken on.
+    /// What is known about a pod that was just taken on: nothing yet of a new one; of one
+    /// from before what its status tells.
     pub(crate) fn new(pod: Pod, host_ip: String, now: Timestamp) -> Facts {
-        let names: Vec<String> = pod
-            .spec
+        let status = pod.status.clone().unwrap_or_default();
+        let told: BTreeMap<&str, &ContainerStatus> = status
+            .init_container_statuses
             .iter()
-            .flat_map(containers)
-            .map(|(_, container)| container.name.clone())
+            .chain(&status.container_statuses)
+            .flatten()
+            .map(|told| (told.name.as_str(), told))
             .collect();
-        let since = pod
-            .status
-            .as_ref()
-            .and_then(|status| status.start_time.as_ref())
-            .map_or(now, |time| time.0);
+        let mut runs = BTreeMap::new();
+        if let Some(spec) = &pod.spec {
+            for (kind, container) in containers(spec) {
+                let run = told.get(container.name.as_str());
+                let run = run.map(|told| before::run(spec, kind, told, now));
+                runs.insert(container.name.clone(), run.unwrap_or_default());
+            }
+        }
         Facts {
-            pod,
-            since,
+            since: status.start_time.as_ref().map_or(now, |time| time.0),
             sandbox: None,
             host_ip,
-            runs: names
-                .into_iter()
-                .map(|name| (name, Run::default()))
-                .collect(),
-            over: None,
+            runs,
+            over: before::over(&status),
             trouble: None,
+            leaving: None,
+            pod,
         }
     }
 
     /// Whether somebody asked for its end.
     pub(crate) fn is_deleted(&self) -> bool {
         self.pod.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Whether its containers are to end, whatever they do.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_deleted() || self.over.is_some() || self.leaving.is_some()
     }
 
     pub(crate) fn run(&self, name: &str) -> Option<&Run> {
@@ -134,6 +168,19 @@ impl Facts {
             run.last = Some(end);
         }
         run.phase = Phase::Starting;
+    }
+
+    /// A container that was being started is not needed any more, and was not begun.
+    pub(crate) fn on_not_started(&mut self, name: &str) {
+        if let Some(run) = self.runs.get_mut(name) {
+            run.phase = match run.last.clone() {
+                Some(end) => Phase::Ended {
+                    end,
+                    again_at: None,
+                },
+                None => Phase::Waiting,
+            };
+        }
     }
 
     /// A container's program runs.
@@ -155,7 +202,7 @@ impl Facts {
         run.phase = Phase::Running { since };
         run.started = !startup;
         run.ready = !startup && !readiness;
-        (run.stopping, run.unhealthy) = (None, None);
+        (run.stopping, run.unhealthy, run.held) = (None, None, None);
     }
 
     /// A container could not be started and will be tried again.
@@ -164,11 +211,12 @@ impl Facts {
             return;
         };
         let until = run.backoff.after_failure(now);
-        run.phase = Phase::Held {
+        run.phase = Phase::Held { until };
+        run.held = Some(Held {
             reason: reason.to_owned(),
             message,
-            until,
-        };
+            since: now,
+        });
     }
 
     /// A container's run ended; whether and when there is another one follows from the pod.
@@ -184,7 +232,22 @@ impl Facts {
         let again_at = again.then(|| run.backoff.after(end.started, end.finished));
         run.phase = Phase::Ended { end, again_at };
         (run.started, run.ready) = (false, false);
-        (run.stopping, run.unhealthy) = (None, None);
+        (run.stopping, run.unhealthy, run.held) = (None, None, None);
+    }
+}
+
+impl Held {
+    /// The reason in Kubernetes' words: a failure first, and then the waiting for another try.
+    pub(crate) fn reason(&self, now: Timestamp) -> &str {
+        match self.says_back_off_at() {
+            Some(at) if now >= at => "ImagePullBackOff",
+            _ => &self.reason,
+        }
+    }
+
+    /// When the reason changes by itself.
+    pub(crate) fn says_back_off_at(&self) -> Option<Timestamp> {
+        (self.reason == IMAGE_FAILED).then(|| self.since + SAYS_BACK_OFF)
     }
 }
 

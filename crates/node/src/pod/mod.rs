@@ -4,6 +4,7 @@
 //! when to look again; [`status`] puts the facts into Kubernetes' words.
 
 mod backoff;
+mod before;
 mod env;
 mod facts;
 mod next;
@@ -14,7 +15,7 @@ mod status;
 mod tests;
 
 pub(crate) use env::{Sources, expand, pod_field, resource_field, variables};
-pub(crate) use facts::{End, Facts, Phase, Stopping};
+pub(crate) use facts::{End, Facts, IMAGE_FAILED, Phase, Stopping, Unhealthy};
 pub(crate) use next::{Act, next};
 pub(crate) use resources::{bytes, limits, milli, requested};
 pub(crate) use spec::{ContainerKind, containers, grace};

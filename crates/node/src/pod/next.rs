@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PodSpec;
 
-use super::facts::{Facts, Phase, Run};
+use super::facts::{Facts, Held, Phase, Run};
 use super::spec::{ContainerKind, containers, grace};
 
 /// Something to do for a pod.
@@ -53,7 +53,7 @@ pub(crate) fn next(facts: &Facts, now: Timestamp) -> Next {
         next.acts.push(Act::Remove);
         return next;
     };
-    if facts.is_deleted() || facts.over.is_some() || is_complete(facts, spec) {
+    if facts.is_ending() || is_complete(facts, spec) {
         end(facts, spec, now, &mut next);
         return next;
     }
@@ -108,8 +108,9 @@ fn tend(facts: &Facts, now: Timestamp, next: &mut Next) {
                 container: name.clone(),
             }),
             (Some(stopping), _) => next.wake_by(stopping.deadline),
-            (None, Some(grace)) => {
-                let deadline = now + SignedDuration::from_secs(grace.max(0));
+            (None, Some(unhealthy)) => {
+                let grace = unhealthy.grace.clamp(0, 1 << 40);
+                let deadline = now + SignedDuration::from_secs(grace);
                 next.acts.push(Act::Stop {
                     container: name.clone(),
                     deadline,
@@ -154,7 +155,13 @@ fn start_if_due(facts: &Facts, name: &str, now: Timestamp, next: &mut Next) {
     let Some(run) = facts.run(name) else { return };
     let due = match &run.phase {
         Phase::Waiting => now,
-        Phase::Held { until, .. } => *until,
+        Phase::Held { until } => {
+            let says = run.held.as_ref().and_then(Held::says_back_off_at);
+            if let Some(at) = says.filter(|at| now < *at) {
+                next.wake_by(at);
+            }
+            *until
+        }
         Phase::Ended {
             again_at: Some(at), ..
         } => *at,
@@ -177,6 +184,9 @@ fn end(facts: &Facts, spec: &PodSpec, now: Timestamp, next: &mut Next) {
         grace(&facts.pod).min(30)
     };
     let mut deadline = now + SignedDuration::from_secs(seconds);
+    if let Some(leaving) = facts.leaving {
+        deadline = deadline.min(leaving.max(now));
+    }
     if let Some(asked) = &facts.pod.metadata.deletion_timestamp {
         deadline = deadline.min(asked.0.max(now));
     }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::facts::{End, Facts, Phase, Run};
+use super::facts::{End, Facts, Held, Phase, Run};
 use super::next::is_complete;
 use super::spec::{ContainerKind, containers};
 
@@ -20,7 +20,7 @@ pub(crate) fn status(facts: &Facts, now: Timestamp) -> PodStatus {
     let of = |init: bool| -> Vec<ContainerStatus> {
         containers(spec)
             .filter(|(kind, _)| (*kind != ContainerKind::Main) == init)
-            .map(|(kind, container)| container_status(facts, spec, kind, container))
+            .map(|(kind, container)| container_status(facts, spec, kind, container, now))
             .collect()
     };
     let (init, main) = (of(true), of(false));
@@ -74,13 +74,14 @@ fn container_status(
     spec: &PodSpec,
     kind: ContainerKind,
     container: &Container,
+    now: Timestamp,
 ) -> ContainerStatus {
     let run = facts.run(&container.name).cloned().unwrap_or_default();
     let uid = facts.pod.metadata.uid.as_deref().unwrap_or_default();
     let id = |attempt: u32| {
         (attempt > 0).then(|| format!("sandlot://{uid}/{}/{}", container.name, attempt - 1))
     };
-    let stated = state(facts, spec, kind, &run, id(run.attempt));
+    let stated = state(facts, spec, (kind, container), &run, id(run.attempt), now);
     let previous = match (&run.phase, &run.last) {
         // While it waits to run again, its last end is both its present and its past.
         (
@@ -123,9 +124,10 @@ fn container_status(
 fn state(
     facts: &Facts,
     spec: &PodSpec,
-    kind: ContainerKind,
+    (kind, container): (ContainerKind, &Container),
     run: &Run,
     id: Option<String>,
+    now: Timestamp,
 ) -> ContainerState {
     let waiting = |reason: &str, message: Option<String>| ContainerState {
         waiting: Some(ContainerStateWaiting {
@@ -134,6 +136,9 @@ fn state(
         }),
         ..ContainerState::default()
     };
+    if let (Phase::Held { .. } | Phase::Starting, Some(held)) = (&run.phase, &run.held) {
+        return waiting(held.reason(now), Some(why_held(held, container, now)));
+    }
     match &run.phase {
         Phase::Running { since } => ContainerState {
             running: Some(ContainerStateRunning {
@@ -141,13 +146,10 @@ fn state(
             }),
             ..ContainerState::default()
         },
-        Phase::Held {
-            reason, message, ..
-        } => waiting(reason, Some(message.clone())),
         Phase::Ended {
             end,
             again_at: Some(_),
-        } if !facts.is_deleted() && end.finished < far(run) => {
+        } if !facts.is_ending() && end.finished < far(run) => {
             let message = format!(
                 "back-off {} restarting failed container",
                 run.backoff.words()
@@ -158,7 +160,7 @@ fn state(
             terminated: Some(terminated(end, id)),
             ..ContainerState::default()
         },
-        Phase::Waiting | Phase::Starting => {
+        Phase::Waiting | Phase::Starting | Phase::Held { .. } => {
             let init_pending = kind == ContainerKind::Main
                 && containers(spec).any(|(kind, container)| {
                     kind != ContainerKind::Main
@@ -176,6 +178,18 @@ fn state(
             )
         }
     }
+}
+
+/// Why a container could not be started, as its state tells it.
+fn why_held(held: &Held, container: &Container, now: Timestamp) -> String {
+    let Held {
+        reason, message, ..
+    } = held;
+    if held.reason(now) == reason {
+        return message.clone();
+    }
+    let image = container.image.as_deref().unwrap_or_default();
+    format!("Back-off pulling image {image:?}: {reason}: {message}")
 }
 
 /// The end of the wait of a container that is to run again.

@@ -240,30 +240,6 @@ pub(crate) fn ended_runs(sandbox: &Path, container: &str) -> Vec<(u32, Ended)> {
     runs.collect()
 }
 
-/// Asks every container of a sandbox to end, and waits until they have.
-pub(crate) async fn ask_to_end(sandbox: &Sandbox) {
-    let Ok(channel) = sandbox.watch().await else {
-        return;
-    };
-    let mut running = std::collections::BTreeSet::new();
-    let mut all_known = false;
-    while !all_known || !running.is_empty() {
-        match channel.receive::<Tell>().await {
-            Ok((Tell::State { container, state }, _)) if state.ended().is_none() => {
-                // One that ends this very moment needs no signal.
-                let _ = sandbox.signal(&container, libc::SIGTERM).await;
-                running.insert(container);
-            }
-            Ok((Tell::State { container, .. }, _)) => {
-                running.remove(&container);
-            }
-            Ok((Tell::Current, _)) => all_known = true,
-            Ok(_) => {}
-            Err(_) => return,
-        }
-    }
-}
-
 fn lost(message: &str) -> Failure {
     Failure {
         stage: Stage::Create,

@@ -102,15 +102,30 @@ impl Pool {
     }
 
     /// A sandbox of this kind: one that is ready, or a new one.
-    pub(crate) async fn take(&self, kind: Kind) -> io::Result<Sandbox> {
+    pub(crate) async fn take(self: &Arc<Pool>, kind: Kind) -> io::Result<Sandbox> {
         if kind == Kind::USUAL {
             let ready = self.shared().ready.pop_front();
             self.taken.notify_one();
-            if let Some(sandbox) = ready.filter(|sandbox| sandbox.record.keeper_lives()) {
-                return Ok(sandbox);
+            match ready {
+                Some(sandbox) if sandbox.record.keeper_lives() => return Ok(sandbox),
+                Some(dead) => self.discard(&dead).await,
+                None => {}
             }
         }
-        self.make(kind).await
+        // Never in the middle of making one, which would be left behind.
+        let (pool, (give, taken)) = (self.clone(), tokio::sync::oneshot::channel());
+        tokio::spawn(async move {
+            if let Err(Ok(unwanted)) = give.send(pool.make(kind).await) {
+                pool.discard(&unwanted).await;
+            }
+        });
+        taken.await.map_err(io::Error::other)?
+    }
+
+    async fn discard(&self, sandbox: &Sandbox) {
+        if let Err(error) = self.destroy(sandbox).await {
+            tracing::warn!(sandbox = sandbox.id(), %error, "cannot remove a sandbox");
+        }
     }
 
     /// Marks what a sandbox from before uses as used.
@@ -138,9 +153,7 @@ impl Pool {
     pub(crate) async fn drain(&self) {
         let ready = std::mem::take(&mut self.shared().ready);
         for sandbox in ready {
-            if let Err(error) = self.destroy(&sandbox).await {
-                tracing::warn!(sandbox = sandbox.id(), %error, "cannot remove a sandbox");
-            }
+            self.discard(&sandbox).await;
         }
     }
 
@@ -164,7 +177,7 @@ impl Pool {
     }
 
     async fn build(&self, kind: Kind, slot: u16, id: String, dir: &Path) -> io::Result<Sandbox> {
-        for folder in ["build", "logs", "volumes", "etc"] {
+        for folder in ["build", "volumes", "etc"] {
             std::fs::create_dir_all(dir.join(folder))?;
         }
         let users = kind.own_users.then(|| self.users(slot));

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The running zygote; it ends when this is dropped.
 pub(crate) struct Zygote {
-    channel: Mutex<Channel>,
+    channel: Arc<Mutex<Channel>>,
     child: std::sync::Mutex<Child>,
 }
 
@@ -45,20 +46,23 @@ impl Zygote {
             nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
         )?;
         Ok(Zygote {
-            channel: Mutex::new(Channel::new(ours)?),
+            channel: Arc::new(Mutex::new(Channel::new(ours)?)),
             child: std::sync::Mutex::new(child),
         })
     }
 
-    async fn ask(&self, question: &ToZygote) -> io::Result<(FromZygote, Vec<OwnedFd>)> {
-        let channel = self.channel.lock().await;
-        let conversation = async {
-            channel.send(question, &[]).await?;
+    /// The conversation goes on to its end even when whoever asked has gone: an answer that
+    /// was left lying would be taken for that to the next question.
+    async fn ask(&self, question: ToZygote) -> io::Result<(FromZygote, Vec<OwnedFd>)> {
+        let channel = self.channel.clone().lock_owned();
+        let conversation = tokio::spawn(async move {
+            let channel = channel.await;
+            channel.send(&question, &[]).await?;
             channel.receive::<FromZygote>().await
-        };
+        });
         match tokio::time::timeout(PATIENCE, conversation).await {
-            Ok(Ok((FromZygote::Failed(reason), _))) => Err(io::Error::other(reason)),
-            Ok(answer) => answer,
+            Ok(Ok(Ok((FromZygote::Failed(reason), _)))) => Err(io::Error::other(reason)),
+            Ok(answer) => answer.map_err(io::Error::other)?,
             Err(_) => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 "the zygote does not answer",
@@ -68,7 +72,7 @@ impl Zygote {
 
     /// Forks a keeper, which listens when this returns.
     pub(crate) async fn keep(&self, birth: Birth) -> io::Result<i32> {
-        match self.ask(&ToZygote::Keep(birth)).await? {
+        match self.ask(ToZygote::Keep(birth)).await? {
             (FromZygote::Kept { pid }, _) => Ok(pid),
             (other, _) => Err(io::Error::other(format!("unexpected answer: {other:?}"))),
         }
@@ -82,7 +86,7 @@ impl Zygote {
         protocol: i32,
     ) -> io::Result<OwnedFd> {
         match self
-            .ask(&ToZygote::Socket {
+            .ask(ToZygote::Socket {
                 family,
                 kind,
                 protocol,

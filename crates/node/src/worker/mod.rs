@@ -1,10 +1,15 @@
 //! One task for each pod: it lets [`crate::pod::next`] decide, does what was decided, and
 //! tells the API what has become of it.
 
+mod adopt;
+mod ending;
+mod freshness;
+mod health;
 mod launch;
 mod plan;
 mod publish;
 mod storage;
+mod surroundings;
 pub(crate) mod view;
 mod volumes;
 
@@ -15,16 +20,18 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::keeper::message::{ContainerState, Ended, Tell};
 use crate::node::Shared;
-use crate::pod::{Act, End, Facts, Phase, Stopping, next};
+use crate::pod::{Act, Facts, Stopping, next};
 use crate::sandbox::Sandbox;
+use freshness::Freshness;
 use launch::{Launched, NotLaunched};
 use view::{ContainerView, View};
+pub(crate) use volumes::Needs;
 use volumes::Volumes;
 
 /// Events that may wait for a worker; the API's are merged before they come here.
@@ -42,10 +49,12 @@ pub(crate) enum Event {
     Volumes(Result<Volumes, String>),
     /// A container was started, or why not.
     Launched(String, Result<Box<Launched>, NotLaunched>),
+    /// A container's image was not there yet when nobody wanted it any more.
+    NotNeeded(String),
     /// The keeper tells of a container.
     Told(Tell),
-    /// The keeper has gone, and every container with it.
-    KeeperLost,
+    /// The keeper of this sandbox has gone, and every container with it.
+    KeeperLost(String),
     /// The API took our status, or did not.
     Published(bool),
     /// A probe has come to a result.
@@ -54,8 +63,16 @@ pub(crate) enum Event {
         attempt: u32,
         result: crate::probe::Verdict,
     },
+    /// Something that the pod's volumes show has changed.
+    Stale,
+    /// The volumes were written anew, or why not.
+    Refreshed(Result<(), String>),
     /// The node wants the pod over (evicted …).
     GiveUp(String, String),
+    /// The node stops: the pod's containers are ended, and killed at this time.
+    Leave(Timestamp),
+    /// Nothing of the pod runs any more.
+    Rested,
     /// Everything of the pod is removed.
     Removed,
     /// Something finished that nobody waits for.
@@ -67,6 +84,10 @@ pub(crate) struct Worker {
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) view: Arc<Mutex<View>>,
     pub(crate) task: tokio::task::JoinHandle<()>,
+    /// Told when something that the pod's volumes show has changed.
+    pub(crate) stale: Arc<Notify>,
+    /// Cancelled when the task has come to its end.
+    pub(crate) ended: CancellationToken,
 }
 
 /// The task's own state.
@@ -84,6 +105,12 @@ struct Tending {
     events: mpsc::Sender<Event>,
     tasks: JoinSet<Event>,
     publisher: publish::Publisher,
+    freshness: Freshness,
+    /// Something in the API that the pod's volumes show has changed.
+    stale: Arc<Notify>,
+    /// Cancelled when nobody wants the pod's containers any more: what is still on its way
+    /// to them, an image perhaps, is not waited for.
+    unwanted: CancellationToken,
     /// Cancelled when the worker ends, and with it all it has started.
     stop: CancellationToken,
 }
@@ -97,7 +124,11 @@ enum Making {
     Ready,
     /// Failed; again at this time.
     Again(Timestamp),
-    /// Being taken down.
+    /// What runs is being taken down.
+    Resting,
+    /// Nothing runs; the files are kept until somebody has learnt how it ended.
+    Rested,
+    /// Being removed.
     Removing,
     Removed,
 }
@@ -110,10 +141,12 @@ pub(crate) fn start(
     stop: CancellationToken,
 ) -> Worker {
     let (events, inbox) = mpsc::channel(MOST_WAITING);
+    let stale = Arc::new(Notify::new());
     let view = Arc::new(Mutex::new(View {
         namespace: pod.metadata.namespace.clone().unwrap_or_default(),
         name: pod.metadata.name.clone().unwrap_or_default(),
         asked: crate::schedule::asked(&pod),
+        shows: volumes::of_volumes(&pod),
         ..View::default()
     }));
     let facts = Facts::new(pod, shared.host_ip.clone(), Timestamp::now());
@@ -130,10 +163,24 @@ pub(crate) fn start(
         events: events.clone(),
         tasks: JoinSet::new(),
         publisher: publish::Publisher::default(),
+        freshness: Freshness::default(),
+        stale: stale.clone(),
+        unwanted: stop.child_token(),
         stop,
     };
-    let task = tokio::spawn(tending.run(inbox, found));
-    Worker { events, view, task }
+    let ended = CancellationToken::new();
+    let at_end = ended.clone().drop_guard();
+    let task = tokio::spawn(async move {
+        let _at_end = at_end;
+        tending.run(inbox, found).await;
+    });
+    Worker {
+        events,
+        view,
+        task,
+        stale,
+        ended,
+    }
 }
 
 impl Tending {
@@ -141,7 +188,7 @@ impl Tending {
         if let Some(found) = found {
             self.adopt(found).await;
         }
-        let stop = self.stop.clone();
+        let (stop, stale) = (self.stop.clone(), self.stale.clone());
         while self.making != Making::Removed {
             let now = Timestamp::now();
             let decided = next(&self.facts, now);
@@ -150,7 +197,11 @@ impl Tending {
             }
             self.show();
             let wake = self.publish(now);
-            let wake = [decided.wake, wake, self.retry_at()]
+            if self.facts.leaving.is_some() {
+                self.depart(now);
+            }
+            let refresh = self.refresh(now);
+            let wake = [decided.wake, wake, refresh, self.retry_at()]
                 .into_iter()
                 .flatten()
                 .min();
@@ -158,6 +209,7 @@ impl Tending {
                 // A removal that has begun is finished, or something would be left.
                 () = stop.cancelled(), if !self.publisher.removing => return,
                 Some(event) = inbox.recv() => event,
+                () = stale.notified() => Event::Stale,
                 Some(done) = self.tasks.join_next() => match done {
                     Ok(event) => event,
                     Err(error) => {
@@ -168,6 +220,9 @@ impl Tending {
                 () = sleep_until(wake) => continue,
             };
             self.on(event);
+            if self.facts.is_ending() {
+                self.unwanted.cancel();
+            }
         }
     }
 
@@ -226,7 +281,21 @@ impl Tending {
 
     fn on(&mut self, event: Event) {
         match event {
-            Event::Changed(pod) => self.facts.pod = *pod,
+            Event::Changed(pod) => {
+                if freshness::shows_change(&self.facts.pod, &pod) {
+                    self.freshness.soil();
+                }
+                self.facts.pod = *pod;
+            }
+            Event::Stale => self.freshness.soil(),
+            Event::Refreshed(written) => {
+                self.freshness
+                    .on_refreshed(written.is_ok(), Timestamp::now());
+                if let Err(error) = written {
+                    let (events, pod) = (&self.shared.events, &self.facts.pod);
+                    events.warning(pod, None, "FailedMount", &error);
+                }
+            }
             Event::Gone => {
                 // Nobody asks for its status any more; what runs is ended at once.
                 let gone = Timestamp::now();
@@ -237,6 +306,7 @@ impl Tending {
             }
             Event::Sandbox(Ok(sandbox)) => {
                 self.sandbox = Some(sandbox);
+                self.follow();
                 self.making = Making::Volumes;
                 self.make_volumes();
             }
@@ -254,12 +324,13 @@ impl Tending {
             Event::Sandbox(Err(error)) => self.in_trouble("FailedCreatePodSandBox", error),
             Event::Volumes(Err(error)) => self.in_trouble("FailedMount", error),
             Event::Launched(name, result) => self.on_launched(&name, result),
+            Event::NotNeeded(name) => self.facts.on_not_started(&name),
             Event::Told(Tell::State {
                 container,
                 state: ContainerState::Ended(ended),
             }) => self.on_ended(&container, &ended),
             Event::Told(_) => {}
-            Event::KeeperLost => self.on_keeper_lost(),
+            Event::KeeperLost(of) => self.on_keeper_lost(&of),
             Event::Published(taken) => self.publisher.answered(taken),
             Event::Probed {
                 container,
@@ -272,255 +343,11 @@ impl Tending {
                     .warning(&self.facts.pod, None, &reason, &message);
                 self.facts.over = Some((reason, message));
             }
+            Event::Leave(deadline) => self.facts.leaving = Some(deadline),
+            Event::Rested => self.making = Making::Rested,
             Event::Removed => self.making = Making::Removed,
             Event::Done => {}
         }
-    }
-
-    fn in_trouble(&mut self, reason: &str, message: String) {
-        self.shared
-            .events
-            .warning(&self.facts.pod, None, reason, &message);
-        self.facts.trouble = Some(message);
-        self.making = Making::Again(Timestamp::now() + jiff::SignedDuration::from_secs(2));
-    }
-
-    fn make(&mut self, now: Timestamp) {
-        match self.making {
-            Making::Nothing => {}
-            Making::Again(at) if now >= at => {}
-            _ => return,
-        }
-        if self.sandbox.is_some() {
-            self.making = Making::Volumes;
-            return self.make_volumes();
-        }
-        self.making = Making::Sandbox;
-        let (shared, pod) = (self.shared.clone(), self.facts.pod.clone());
-        self.tasks.spawn(async move {
-            Event::Sandbox(launch::sandbox(&shared, &pod).await.map(Arc::new))
-        });
-    }
-
-    fn make_volumes(&mut self) {
-        let Some(sandbox) = self.sandbox.clone() else {
-            return;
-        };
-        let (shared, pod) = (self.shared.clone(), self.facts.pod.clone());
-        self.tasks.spawn(async move {
-            Event::Volumes(launch::surroundings(&shared, &pod, &sandbox).await)
-        });
-        self.follow();
-    }
-
-    /// Looks after what the pod writes, if it may only write so much.
-    fn watch_storage(&mut self) {
-        let Some(sandbox) = &self.sandbox else { return };
-        let limits = storage::limits(&self.facts.pod, &sandbox.dir);
-        if !limits.is_empty() {
-            self.tasks.spawn(storage::watch(limits));
-        }
-    }
-
-    /// Listens to the keeper until it goes.
-    fn follow(&mut self) {
-        let Some(sandbox) = self.sandbox.clone() else {
-            return;
-        };
-        self.tasks.spawn(pass_on(sandbox, self.events.clone()));
-    }
-
-    fn on_keeper_lost(&mut self) {
-        let still_needed = self.making == Making::Ready;
-        let keeper_lives = self
-            .sandbox
-            .as_ref()
-            .is_some_and(|sandbox| sandbox.record.keeper_lives());
-        if still_needed && keeper_lives {
-            return self.follow();
-        }
-        let now = Timestamp::now();
-        let running: Vec<(String, Timestamp)> = self
-            .facts
-            .runs
-            .iter()
-            .filter_map(|(name, run)| match run.phase {
-                Phase::Running { since } => Some((name.clone(), since)),
-                _ => None,
-            })
-            .collect();
-        for (name, started) in running {
-            let message = "the process that kept the pod is gone".to_owned();
-            self.end_of(
-                &name,
-                End {
-                    code: 137,
-                    signal: Some(9),
-                    reason: "ContainerStatusUnknown".into(),
-                    message,
-                    started,
-                    finished: now,
-                },
-            );
-        }
-        if still_needed && !self.facts.is_deleted() {
-            self.begin_anew();
-        }
-    }
-
-    /// Lets go of a sandbox that is dead: the next one has new volumes.
-    fn begin_anew(&mut self) {
-        self.drop_sandbox();
-        self.volumes = None;
-        self.facts.sandbox = None;
-        self.making = Making::Nothing;
-    }
-
-    fn drop_sandbox(&mut self) {
-        if let Some(sandbox) = self.sandbox.take() {
-            let shared = self.shared.clone();
-            self.tasks.spawn(async move {
-                shared.forget_sandbox(&sandbox).await;
-                Event::Done
-            });
-        }
-    }
-
-    fn on_ended(&mut self, id: &str, ended: &Ended) {
-        let Some((name, attempt)) = launch::parse_id(id) else {
-            return;
-        };
-        let Some(run) = self.facts.run(&name) else {
-            return;
-        };
-        if run.attempt == attempt && run.phase == Phase::Starting {
-            self.early.insert(id.to_owned(), ended.clone());
-            return;
-        }
-        if run.attempt != attempt + 1 || !run.is_running() {
-            return;
-        }
-        if let Some(sandbox) = self.sandbox.clone() {
-            let id = id.to_owned();
-            self.tasks.spawn(async move {
-                // A keeper that cannot be asked any more has forgotten everything.
-                let _ = sandbox.forget(&id).await;
-                Event::Done
-            });
-        }
-        let end = launch::explain(
-            &self.facts.pod,
-            self.sandbox.as_deref(),
-            &self.shared,
-            &name,
-            id,
-            ended,
-        );
-        self.end_of(&name, end);
-    }
-
-    fn end_of(&mut self, name: &str, end: End) {
-        if let Some(probes) = self.probes.remove(name) {
-            probes.cancel();
-        }
-        let failing = end.code != 0;
-        self.facts.on_end(name, end);
-        if let Some(Phase::Ended {
-            again_at: Some(at), ..
-        }) = self.facts.run(name).map(|run| &run.phase)
-            && *at > Timestamp::now()
-            && failing
-        {
-            let message = format!(
-                "Back-off restarting failed container {name} in pod {}",
-                self.name()
-            );
-            self.shared
-                .events
-                .warning(&self.facts.pod, Some(name), "BackOff", &message);
-        }
-    }
-
-    fn on_probed(&mut self, name: &str, attempt: u32, verdict: crate::probe::Verdict) {
-        use crate::probe::Verdict;
-        let Some(run) = self
-            .facts
-            .runs
-            .get_mut(name)
-            .filter(|run| run.attempt == attempt && run.is_running())
-        else {
-            return;
-        };
-        match verdict {
-            Verdict::Started => {
-                run.started = true;
-                let has_readiness = self
-                    .facts
-                    .pod
-                    .spec
-                    .iter()
-                    .flat_map(crate::pod::containers)
-                    .any(|(_, one)| one.name == name && one.readiness_probe.is_some());
-                if let Some(run) = self.facts.runs.get_mut(name).filter(|_| !has_readiness) {
-                    run.ready = true;
-                }
-            }
-            Verdict::Ready => run.ready = true,
-            Verdict::Unready(message) => {
-                run.ready = false;
-                self.shared
-                    .events
-                    .warning(&self.facts.pod, Some(name), "Unhealthy", &message);
-            }
-            Verdict::Dead { grace, message } => {
-                run.unhealthy = Some(grace.unwrap_or_else(|| crate::pod::grace(&self.facts.pod)));
-                self.shared
-                    .events
-                    .warning(&self.facts.pod, Some(name), "Unhealthy", &message);
-                let killing = format!("Container {name} failed {message}, will be restarted");
-                self.shared
-                    .events
-                    .normal(&self.facts.pod, Some(name), "Killing", &killing);
-            }
-        }
-    }
-
-    /// Lets go of the sandbox of a pod that is over; its logs stay until it is deleted.
-    fn rest(&mut self) {
-        if self.making != Making::Ready {
-            return;
-        }
-        self.making = Making::Removing;
-        let Some(sandbox) = self.sandbox.clone() else {
-            return;
-        };
-        let shared = self.shared.clone();
-        self.tasks.spawn(async move {
-            shared.rest_sandbox(&sandbox).await;
-            Event::Done
-        });
-    }
-
-    /// Everything of the pod goes: sandbox, files, and last the object in the API.
-    fn remove(&mut self) {
-        if self.publisher.removing || self.making == Making::Sandbox {
-            return;
-        }
-        self.publisher.removing = true;
-        self.making = Making::Removing;
-        let (shared, pod, sandbox) = (
-            self.shared.clone(),
-            self.facts.pod.clone(),
-            self.sandbox.take(),
-        );
-        let last = self.publisher.last_word(&self.facts);
-        self.tasks.spawn(async move {
-            if let Some(sandbox) = sandbox {
-                shared.forget_sandbox(&sandbox).await;
-            }
-            publish::farewell(&shared, &pod, last).await;
-            Event::Removed
-        });
     }
 
     /// What others see of this pod.
@@ -552,26 +379,6 @@ impl Tending {
             .get(name)
             .map(|container| container.log.clone())
     }
-}
-
-/// Passes on how containers end, until the keeper goes.
-async fn pass_on(sandbox: Arc<Sandbox>, to: mpsc::Sender<Event>) -> Event {
-    let Ok(channel) = sandbox.watch().await else {
-        return Event::KeeperLost;
-    };
-    while let Ok((told, _)) = channel.receive::<Tell>().await {
-        let ended = matches!(
-            &told,
-            Tell::State {
-                state: ContainerState::Ended(_),
-                ..
-            }
-        );
-        if ended && to.send(Event::Told(told)).await.is_err() {
-            break;
-        }
-    }
-    Event::KeeperLost
 }
 
 fn view_of(view: &Mutex<View>, name: &str) -> Option<ContainerView> {

@@ -26,6 +26,8 @@ pub(super) struct Ingredients<'a> {
     pub(super) sandbox: &'a Sandbox,
     /// The run's name at the keeper.
     pub(super) id: &'a str,
+    /// Where its output is kept.
+    pub(super) log: std::path::PathBuf,
     pub(super) cgroups: Vec<std::path::PathBuf>,
     pub(super) allow_privileged: bool,
 }
@@ -79,16 +81,11 @@ pub(super) fn plan(of: Ingredients<'_>) -> Result<Plan, String> {
         stdin: of.container.stdin == Some(true),
         stdin_once: of.container.stdin_once == Some(true),
         log: Some(LogPlan {
-            path: log_path(of.sandbox, of.id),
+            path: of.log,
             turn_at: LOG_TURNS_AT,
         }),
         env: of.env,
     })
-}
-
-/// Where a run's output is kept.
-pub(super) fn log_path(sandbox: &Sandbox, id: &str) -> std::path::PathBuf {
-    sandbox.dir.join("logs").join(format!("{id}.log"))
 }
 
 /// The pod's command replaces the image's entry point, and with it the image's arguments.

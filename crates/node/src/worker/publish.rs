@@ -45,6 +45,13 @@ impl Publisher {
         }
     }
 
+    /// Whether the API knows all that there is to tell.
+    pub(super) fn has_told(&self, facts: &Facts, now: Timestamp) -> bool {
+        let settled = self.asking.is_none() && self.again.is_none_or(|again| again <= now);
+        let known = self.told.as_ref().or(facts.pod.status.as_ref());
+        self.gone || settled && known.is_some_and(|known| same(known, &status(facts, now)))
+    }
+
     /// What is left to say when everything has ended.
     pub(super) fn last_word(&self, facts: &Facts) -> Option<PodStatus> {
         (!self.gone).then(|| status(facts, Timestamp::now()))
@@ -71,11 +78,7 @@ impl Tending {
                 self.making,
                 Making::Nothing | Making::Sandbox | Making::Volumes | Making::Ready
             );
-        let held = self
-            .facts
-            .runs
-            .values()
-            .any(|run| matches!(run.phase, crate::pod::Phase::Held { .. }));
+        let held = self.facts.runs.values().any(|run| run.held.is_some());
         if creating && !held && now < first + WORTH_TELLING {
             return Some(first + WORTH_TELLING);
         }

@@ -2,13 +2,15 @@
 //! evicted, as Kubernetes does it.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::Event;
-use crate::pod::{bytes, containers};
+use crate::pod::{ContainerKind, bytes, containers};
 
 const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 /// A look at more files than this ends with what was counted so far.
@@ -17,60 +19,91 @@ const MOST_FILES: usize = 1_000_000;
 /// Something that may only be so big.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Limit {
-    what: String,
-    /// Folders, or beginnings of folders' names, that count together.
-    folder: PathBuf,
-    prefix: Option<String>,
+    /// What is said when it is bigger.
+    message: String,
+    parts: Vec<Part>,
     most: u64,
 }
 
-/// The limits of a pod whose sandbox is in this folder.
-pub(super) fn limits(pod: &Pod, sandbox: &Path) -> Vec<Limit> {
+/// Folders, or all entries of a folder whose names begin so, that count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Part {
+    folder: PathBuf,
+    prefix: Option<String>,
+}
+
+/// The limits of a pod whose sandbox and logs are in these folders.
+pub(super) fn limits(pod: &Pod, sandbox: &Path, logs: &Path) -> Vec<Limit> {
     let Some(spec) = &pod.spec else {
         return Vec::new();
     };
-    let volumes = spec.volumes.iter().flatten().filter_map(|volume| {
-        let empty = volume.empty_dir.as_ref()?;
-        let on_disk = empty.medium.as_deref() != Some("Memory");
-        let most = bytes(empty.size_limit.as_ref()?).filter(|_| on_disk)?;
-        let what = format!(
-            "Usage of EmptyDir volume {:?} exceeds the limit",
-            volume.name
-        );
-        Some(Limit {
-            what,
-            folder: sandbox.join("volumes").join(&volume.name),
+    let (mut limits, mut written, mut total) = (Vec::new(), Vec::new(), Some(0));
+    for volume in spec.volumes.iter().flatten() {
+        let Some(empty) = &volume.empty_dir else {
+            continue;
+        };
+        // What lies in memory is limited by the kernel.
+        if empty.medium.as_deref() == Some("Memory") {
+            continue;
+        }
+        let folder = sandbox.join("volumes").join(&volume.name);
+        let part = Part {
+            folder,
             prefix: None,
-            most,
-        })
-    });
-    let writes = containers(spec).filter_map(|(_, container)| {
-        let most = bytes(
-            container
-                .resources
-                .as_ref()?
-                .limits
-                .as_ref()?
-                .get("ephemeral-storage")?,
-        )?;
-        let what = format!(
-            "Container {} exceeded its local ephemeral storage limit",
-            container.name
-        );
-        let prefix = Some(format!("{}.", container.name));
-        Some(Limit {
-            what,
-            folder: sandbox.to_owned(),
-            prefix,
-            most,
-        })
-    });
-    volumes.chain(writes).collect()
+        };
+        written.push(part.clone());
+        if let Some((limit, most)) = quantity(empty.size_limit.as_ref()) {
+            let name = &volume.name;
+            limits.push(Limit {
+                message: format!("Usage of EmptyDir volume {name:?} exceeds the limit {limit:?}. "),
+                parts: vec![part],
+                most,
+            });
+        }
+    }
+    for (kind, container) in containers(spec) {
+        let parts = [sandbox, logs].map(|folder| Part {
+            folder: folder.to_owned(),
+            prefix: Some(format!("{}.", container.name)),
+        });
+        written.extend(parts.clone());
+        let resources = container.resources.as_ref();
+        let limits_of = resources.and_then(|resources| resources.limits.as_ref());
+        let limit = quantity(limits_of.and_then(|limits| limits.get("ephemeral-storage")));
+        let own = limit.as_ref().map(|(_, most)| *most);
+        if kind != ContainerKind::Init {
+            total = total.zip(own).map(|(sum, own)| sum + own);
+        }
+        if let Some((limit, most)) = limit {
+            let name = &container.name;
+            limits.push(Limit {
+                message: format!(
+                    "Container {name} exceeded its local ephemeral storage limit {limit:?}. "
+                ),
+                parts: parts.to_vec(),
+                most,
+            });
+        }
+    }
+    // Only where every container is limited is their sum a limit of the pod.
+    limits.extend(total.map(|most| Limit {
+        message: format!(
+            "Pod ephemeral local storage usage exceeds the total limit of containers {most}. "
+        ),
+        parts: written,
+        most,
+    }));
+    limits
 }
 
-/// Looks until something is too big.
-pub(super) async fn watch(limits: Vec<Limit>) -> Event {
-    loop {
+fn quantity(limit: Option<&Quantity>) -> Option<(String, u64)> {
+    let limit = limit?;
+    Some((limit.0.clone(), bytes(limit)?))
+}
+
+/// Looks until something is too big, or until there is nothing left to look at.
+pub(super) async fn watch(sandbox: PathBuf, limits: Vec<Limit>) -> Event {
+    while sandbox.exists() {
         let looked = limits.clone();
         let found =
             tokio::task::spawn_blocking(move || looked.iter().find_map(Limit::exceeded)).await;
@@ -79,28 +112,40 @@ pub(super) async fn watch(limits: Vec<Limit>) -> Event {
         }
         tokio::time::sleep(BETWEEN_LOOKS).await;
     }
+    Event::Done
 }
 
 impl Limit {
     fn exceeded(&self) -> Option<String> {
         let mut files_left = MOST_FILES;
-        let used = match &self.prefix {
-            None => size(&self.folder, &mut files_left),
-            Some(prefix) => fs::read_dir(&self.folder)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
-                .map(|entry| size(&entry.path(), &mut files_left))
-                .sum(),
+        let used: u64 = self
+            .parts
+            .iter()
+            .map(|part| part.size(&mut files_left))
+            .sum();
+        (used > self.most).then(|| self.message.clone())
+    }
+}
+
+impl Part {
+    fn size(&self, files_left: &mut usize) -> u64 {
+        let Some(prefix) = &self.prefix else {
+            return size(&self.folder, files_left);
         };
-        (used > self.most).then(|| format!("{} of {} bytes.", self.what, self.most))
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+            .map(|entry| match entry.metadata() {
+                Ok(found) if found.is_dir() => size(&entry.path(), files_left),
+                Ok(found) => found.blocks() * 512,
+                Err(_) => 0,
+            })
+            .sum()
     }
 }
 
 /// Bytes on disk below a folder; links are not followed.
 fn size(folder: &Path, files_left: &mut usize) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
     let mut sum = 0;
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -125,16 +170,59 @@ fn size(folder: &Path, files_left: &mut usize) -> u64 {
 mod tests {
     use super::*;
 
+    fn limited(spec: serde_json::Value, dir: &Path) -> Vec<Limit> {
+        let pod: Pod =
+            serde_json::from_value(serde_json::json!({"metadata": {}, "spec": spec})).unwrap();
+        limits(&pod, &dir.join("sandbox"), &dir.join("logs"))
+    }
+
+    fn said(limits: &[Limit]) -> Vec<String> {
+        limits.iter().filter_map(Limit::exceeded).collect()
+    }
+
     #[test]
     fn a_volume_over_its_limit_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {}, "spec": {
-            "containers": [{"name": "c"}], "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Ki"}}]}}))
+        let limits = limited(
+            serde_json::json!({"containers": [{"name": "c"}],
+                "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Ki"}}]}),
+            dir.path(),
+        );
+        let deep = dir.path().join("sandbox/volumes/v/deep");
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(deep.join("file"), vec![1; 100_000]).unwrap();
+        let expected = "Usage of EmptyDir volume \"v\" exceeds the limit \"1Ki\". ";
+        assert_eq!(said(&limits), [expected]);
+    }
+
+    #[test]
+    fn what_a_container_writes_and_says_counts_and_so_does_the_pod_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let container = |name: &str| {
+            serde_json::json!({"name": name,
+                "resources": {"limits": {"ephemeral-storage": "100Ki"}}})
+        };
+        let limits = limited(
+            serde_json::json!({"containers": [container("a"), container("b")],
+                "volumes": [{"name": "v", "emptyDir": {}}]}),
+            dir.path(),
+        );
+        for folder in ["sandbox/a.0/writes-0", "sandbox/volumes/v", "logs"] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        fs::write(
+            dir.path().join("sandbox/a.0/writes-0/file"),
+            vec![1; 60 << 10],
+        )
         .unwrap();
-        let limits = limits(&pod, dir.path());
-        fs::create_dir_all(dir.path().join("volumes/v/deep")).unwrap();
-        assert!(limits[0].most == 1024);
-        fs::write(dir.path().join("volumes/v/deep/file"), vec![1; 100_000]).unwrap();
-        assert!(limits[0].exceeded().unwrap().contains("\"v\""));
+        assert_eq!(said(&limits), [""; 0]);
+        fs::write(
+            dir.path().join("sandbox/volumes/v/file"),
+            vec![1; 150 << 10],
+        )
+        .unwrap();
+        assert!(said(&limits)[0].starts_with("Pod ephemeral local storage usage"));
+        fs::write(dir.path().join("logs/a.0.log"), vec![1; 60 << 10]).unwrap();
+        assert!(said(&limits)[0].starts_with("Container a exceeded"));
     }
 }

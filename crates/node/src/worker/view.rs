@@ -8,6 +8,7 @@ use crate::cgroup::Group;
 use crate::keeper::message::Plan;
 use crate::sandbox::Sandbox;
 use crate::schedule::Used;
+use crate::worker::Needs;
 
 /// A pod as logs, exec and the others need it.
 #[derive(Clone, Default)]
@@ -17,6 +18,8 @@ pub(crate) struct View {
     pub(crate) ip: Option<String>,
     /// What it asks for, whether it runs yet or not.
     pub(crate) asked: Used,
+    /// What of the API its volumes show.
+    pub(crate) shows: Needs,
     pub(crate) sandbox: Option<Arc<Sandbox>>,
     pub(crate) containers: BTreeMap<String, ContainerView>,
 }
@@ -26,6 +29,8 @@ pub(crate) struct View {
 pub(crate) struct ContainerView {
     /// The run's name at the keeper.
     pub(crate) id: String,
+    /// Its first process, as the machine numbers it.
+    pub(crate) pid: i32,
     pub(crate) running: bool,
     pub(crate) log: PathBuf,
     pub(crate) previous_log: Option<PathBuf>,

@@ -1,6 +1,9 @@
 //! A pod's volumes, made ready before its first container starts.
 
 mod files;
+mod needs;
+mod token;
+mod write;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +13,9 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{HostPathVolumeSource, Pod, Volume};
 
-pub(super) use files::{fetch, needs};
+pub(crate) use needs::Needs;
+pub(super) use needs::{fetch, needs, of_volumes};
+pub(super) use token::Tokens;
 
 use crate::keeper::message::MemoryFolder;
 use crate::node::Shared;
@@ -55,46 +60,94 @@ fn folder(sandbox: &Sandbox, name: &str) -> PathBuf {
     sandbox.dir.join("volumes").join(name)
 }
 
+/// Whose volumes are made, and from what.
+pub(super) struct Making<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) pod: &'a Pod,
+    pub(super) sandbox: &'a Sandbox,
+    pub(super) tokens: &'a Tokens,
+}
+
+impl Making<'_> {
+    fn volumes(&self) -> impl Iterator<Item = &Volume> {
+        let spec = self.pod.spec.iter();
+        spec.flat_map(|spec| spec.volumes.iter().flatten())
+    }
+
+    /// The group that all files of the pod's own volumes belong to.
+    fn group(&self) -> Option<i64> {
+        let security = self.pod.spec.as_ref()?.security_context.as_ref()?;
+        security.fs_group
+    }
+}
+
 /// Makes all volumes ready; the error names the volume.
-pub(super) async fn prepare(
-    shared: &Shared,
-    pod: &Pod,
-    sandbox: &Sandbox,
-    sources: &Sources,
-) -> Result<Volumes, String> {
+pub(super) async fn prepare(of: &Making<'_>, sources: &Sources) -> Result<Volumes, String> {
     let mut ready = Volumes::new();
-    for volume in pod
-        .spec
-        .iter()
-        .flat_map(|spec| spec.volumes.iter().flatten())
-    {
-        let made = one(shared, pod, sandbox, volume, sources).await;
-        let made = made.map_err(|error| {
-            format!(
-                "MountVolume.SetUp failed for volume {:?} : {error}",
-                volume.name
-            )
-        })?;
+    for volume in of.volumes() {
+        let made = one(of, volume, sources).await;
+        let made = made.map_err(|error| failed(volume, &error))?;
         ready.insert(volume.name.clone(), made);
     }
     Ok(ready)
 }
 
-async fn one(
-    shared: &Shared,
-    pod: &Pod,
-    sandbox: &Sandbox,
-    volume: &Volume,
-    sources: &Sources,
-) -> Result<Ready, String> {
+/// Finds the volumes that were made before. What cannot be had any more is left out:
+/// containers that run keep what they see of it, and only a new one would miss it.
+pub(super) async fn find(of: &Making<'_>) -> Volumes {
+    let mut found = Volumes::new();
+    for volume in of.volumes() {
+        let path = folder(of.sandbox, &volume.name);
+        let ready = if path.join("..data").exists() {
+            Ok(Ready {
+                path,
+                writable: false,
+                map_users: true,
+            })
+        } else {
+            one(of, volume, &Sources::default()).await
+        };
+        match ready {
+            Ok(ready) => {
+                found.insert(volume.name.clone(), ready);
+            }
+            Err(error) => {
+                let (events, error) = (&of.shared.events, failed(volume, &error));
+                events.warning(of.pod, None, "FailedMount", &error);
+            }
+        }
+    }
+    found
+}
+
+/// Writes anew what has changed of the volumes that are made of files.
+pub(super) async fn refresh(of: &Making<'_>, sources: &Sources) -> Result<(), String> {
+    for volume in of.volumes() {
+        let files = files::files(of, volume, sources).await;
+        let Some(files) = files.map_err(|error| failed(volume, &error))? else {
+            continue;
+        };
+        let path = folder(of.sandbox, &volume.name);
+        if !write::shows(&path, &files) {
+            write::write(&path, &files, of.group())
+                .map_err(|error| failed(volume, &error.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+fn failed(volume: &Volume, error: &str) -> String {
+    let name = &volume.name;
+    format!("MountVolume.SetUp failed for volume {name:?} : {error}")
+}
+
+async fn one(of: &Making<'_>, volume: &Volume, sources: &Sources) -> Result<Ready, String> {
+    let (shared, pod) = (of.shared, of.pod);
     if volume.name.contains(['/', '\0']) || volume.name == ".." {
         return Err("its name is not a name".to_owned());
     }
-    let path = folder(sandbox, &volume.name);
-    let group = pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.security_context.as_ref()?.fs_group);
+    let path = folder(of.sandbox, &volume.name);
+    let group = of.group();
     let mine = |writable| Ready {
         path: path.clone(),
         writable,
@@ -152,8 +205,8 @@ async fn one(
             map_users: true,
         });
     }
-    if let Some(files) = files::files(shared, pod, volume, sources).await? {
-        files::write(&path, &files, group).map_err(|error| error.to_string())?;
+    if let Some(files) = files::files(of, volume, sources).await? {
+        write::write(&path, &files, group).map_err(|error| error.to_string())?;
         return Ok(mine(false));
     }
     Err("this kind of volume is not supported on this node".to_owned())

@@ -34,6 +34,13 @@ fn cases() -> Vec<Case> {
     let none = || json!({});
     vec![
         case(
+            "closed-streams",
+            none(),
+            none(),
+            "readlink /proc/self/fd/0; cd /proc/self/fd; echo *",
+            "/dev/null\n0 1 2 3",
+        ),
+        case(
             "env-expansion",
             none(),
             json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)2"}]}),

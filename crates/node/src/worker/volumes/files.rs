@@ -1,115 +1,45 @@
 //! Volumes made of files that the API holds: configMap, secret, downwardAPI, projected.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Component, Path};
+use std::collections::BTreeMap;
 
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{
-    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, ServiceAccount,
-    ServiceAccountTokenProjection, Volume,
-};
-use kube::api::{Api, PostParams};
+use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, Pod, Volume};
 
-use crate::node::Shared;
+use super::Making;
 use crate::pod::{Sources, containers, milli, pod_field, resource_field};
 
 /// Every pod mounts the cluster's certificate authority. A cluster that serves no TLS has
 /// none, and its pods must start all the same.
 const AUTHORITY: &str = "kube-root-ca.crt";
 
-/// Path in the volume → content and mode.
-pub(super) type Files = BTreeMap<String, (Vec<u8>, i32)>;
+/// The files of a volume by their paths in it.
+pub(super) type Files = BTreeMap<String, File>;
 
-/// Config maps and secrets a pod refers to.
-#[derive(Default)]
-pub(crate) struct Needs {
-    config_maps: BTreeSet<String>,
-    secrets: BTreeSet<String>,
+/// A file of a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct File {
+    pub(super) content: Vec<u8>,
+    pub(super) mode: i32,
+    /// The pod's user that it belongs to, when not to its root.
+    pub(super) owner: Option<u32>,
 }
 
-/// What of the API a pod's environment and volumes need.
-pub(crate) fn needs(pod: &Pod) -> Needs {
-    let mut needs = Needs::default();
-    let Some(spec) = &pod.spec else { return needs };
-    for (_, container) in containers(spec) {
-        for from in container.env_from.iter().flatten() {
-            needs
-                .config_maps
-                .extend(from.config_map_ref.iter().map(|one| one.name.clone()));
-            needs
-                .secrets
-                .extend(from.secret_ref.iter().map(|one| one.name.clone()));
-        }
-        for from in container
-            .env
-            .iter()
-            .flatten()
-            .filter_map(|variable| variable.value_from.as_ref())
-        {
-            needs
-                .config_maps
-                .extend(from.config_map_key_ref.iter().map(|one| one.name.clone()));
-            needs
-                .secrets
-                .extend(from.secret_key_ref.iter().map(|one| one.name.clone()));
+impl File {
+    fn new(content: Vec<u8>, mode: i32) -> File {
+        File {
+            content,
+            mode,
+            owner: None,
         }
     }
-    for volume in spec.volumes.iter().flatten() {
-        needs
-            .config_maps
-            .extend(volume.config_map.iter().map(|one| one.name.clone()));
-        needs.secrets.extend(
-            volume
-                .secret
-                .iter()
-                .filter_map(|one| one.secret_name.clone()),
-        );
-        for source in volume
-            .projected
-            .iter()
-            .flat_map(|projected| projected.sources.iter().flatten())
-        {
-            needs
-                .config_maps
-                .extend(source.config_map.iter().map(|one| one.name.clone()));
-            needs
-                .secrets
-                .extend(source.secret.iter().map(|one| one.name.clone()));
-        }
-    }
-    needs
-}
-
-/// Fetches them; what does not exist is known not to.
-pub(crate) async fn fetch(
-    shared: &Shared,
-    namespace: &str,
-    needs: Needs,
-    into: &mut Sources,
-) -> kube::Result<()> {
-    let maps: Api<ConfigMap> = Api::namespaced(shared.client.clone(), namespace);
-    for name in needs.config_maps {
-        let found = maps.get_opt(&name).await?;
-        into.config_maps.insert(name, found);
-    }
-    let secrets: Api<Secret> = Api::namespaced(shared.client.clone(), namespace);
-    for name in needs.secrets {
-        let found = secrets.get_opt(&name).await?;
-        into.secrets.insert(name, found);
-    }
-    Ok(())
 }
 
 /// The files of a volume, if it is made of files.
 pub(super) async fn files(
-    shared: &Shared,
-    pod: &Pod,
+    of: &Making<'_>,
     volume: &Volume,
     sources: &Sources,
 ) -> Result<Option<Files>, String> {
+    let pod = of.pod;
     let mut files = Files::new();
     if let Some(wanted) = &volume.config_map {
         let mode = wanted.default_mode.unwrap_or(0o644);
@@ -164,8 +94,15 @@ pub(super) async fn files(
                 downward(&mut files, pod, one.items.as_deref(), mode, sources)?;
             }
             if let Some(one) = &source.service_account_token {
-                let token = token(shared, pod, one).await?;
-                files.insert(one.path.clone(), (token.into_bytes(), mode & 0o600 | 0o400));
+                let token = of.tokens.get(of.shared, pod, &volume.name, one).await?;
+                let only_user = only_user(pod);
+                let closed = only_user.is_some() || of.group().is_some();
+                let file = File {
+                    content: token.into_bytes(),
+                    mode: if closed { 0o600 } else { mode },
+                    owner: only_user,
+                };
+                files.insert(one.path.clone(), file);
             }
         }
     } else {
@@ -174,7 +111,7 @@ pub(super) async fn files(
     Ok(Some(files))
 }
 
-type Content = BTreeMap<String, Vec<u8>>;
+pub(super) type Content = BTreeMap<String, Vec<u8>>;
 
 fn config_map(sources: &Sources, name: &str, optional: Option<bool>) -> Result<Content, String> {
     match sources.config_maps.get(name).and_then(Option::as_ref) {
@@ -217,13 +154,19 @@ fn choose(
     optional: Option<bool>,
 ) -> Result<(), String> {
     let Some(items) = items.filter(|items| !items.is_empty()) else {
-        files.extend(all.into_iter().map(|(key, value)| (key, (value, mode))));
+        files.extend(
+            all.into_iter()
+                .map(|(key, value)| (key, File::new(value, mode))),
+        );
         return Ok(());
     };
     for item in items {
         match all.remove(&item.key) {
             Some(value) => {
-                files.insert(item.path.clone(), (value, item.mode.unwrap_or(mode)));
+                files.insert(
+                    item.path.clone(),
+                    File::new(value, item.mode.unwrap_or(mode)),
+                );
             }
             None if optional == Some(true) => {}
             None => return Err(format!("references non-existent key: {}", item.key)),
@@ -261,135 +204,29 @@ fn downward(
         };
         files.insert(
             item.path.clone(),
-            (text.into_bytes(), item.mode.unwrap_or(mode)),
+            File::new(text.into_bytes(), item.mode.unwrap_or(mode)),
         );
     }
     Ok(())
 }
 
-async fn token(
-    shared: &Shared,
-    pod: &Pod,
-    wanted: &ServiceAccountTokenProjection,
-) -> Result<String, String> {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-    let account = pod
-        .spec
+/// The user that all containers of a pod run as, if the pod says so: a token is closed to
+/// all others.
+fn only_user(pod: &Pod) -> Option<u32> {
+    let spec = pod.spec.as_ref()?;
+    let whole = spec
+        .security_context
         .as_ref()
-        .and_then(|spec| spec.service_account_name.clone());
-    let account = account
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "default".to_owned());
-    let api: Api<ServiceAccount> = Api::namespaced(shared.client.clone(), namespace);
-    let request = TokenRequest {
-        spec: TokenRequestSpec {
-            audiences: wanted.audience.iter().cloned().collect(),
-            expiration_seconds: wanted.expiration_seconds,
-            bound_object_ref: Some(k8s_openapi::api::authentication::v1::BoundObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Pod".to_owned()),
-                name: pod.metadata.name.clone(),
-                uid: pod.metadata.uid.clone(),
-            }),
-        },
-        ..TokenRequest::default()
-    };
-    let made = api
-        .create_token_request(&account, &PostParams::default(), &request)
-        .await;
-    let made = made.map_err(|error| format!("no token for service account {account}: {error}"))?;
-    Ok(made.status.map(|status| status.token).unwrap_or_default())
-}
-
-/// Writes the files so that readers see all old or all new ones: names lead through the
-/// link `..data`, which is exchanged last.
-pub(super) fn write(dir: &Path, files: &Files, group: Option<i64>) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
-    let version = format!("..{}", uuid::Uuid::new_v4().simple());
-    let fresh = dir.join(&version);
-    fs::create_dir(&fresh)?;
-    let mut tops = BTreeSet::new();
-    for (path, (content, mode)) in files {
-        let relative = Path::new(path);
-        let plain = relative
-            .components()
-            .all(|step| matches!(step, Component::Normal(_)));
-        if path.is_empty() || !plain {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("{path:?} is not a plain relative path"),
-            ));
-        }
-        let to = fresh.join(relative);
-        if let Some(parent) = to.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        fs::write(&to, content)?;
-        let mut mode = (*mode as u32) & 0o777;
-        if let Some(group) = group.and_then(|group| u32::try_from(group).ok()) {
-            mode |= 0o440;
-            let _ = std::os::unix::fs::chown(&to, None, Some(group));
-        }
-        fs::set_permissions(&to, fs::Permissions::from_mode(mode))?;
-        tops.extend(
-            relative
-                .components()
-                .next()
-                .map(|top| Path::new(&top).to_owned()),
-        );
-    }
-    let old = fs::read_link(dir.join("..data")).ok();
-    symlink(&version, dir.join("..data_new"))?;
-    fs::rename(dir.join("..data_new"), dir.join("..data"))?;
-    for top in &tops {
-        let link = dir.join(top);
-        if fs::symlink_metadata(&link).is_err() {
-            symlink(Path::new("..data").join(top), link)?;
-        }
-    }
-    for entry in fs::read_dir(dir)?.flatten() {
-        let name = entry.file_name();
-        if !name.to_string_lossy().starts_with("..") && !tops.contains(Path::new(&name)) {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    match old {
-        Some(old) => fs::remove_dir_all(dir.join(old)),
-        None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn file(text: &str) -> (Vec<u8>, i32) {
-        (text.as_bytes().to_vec(), 0o644)
-    }
-
-    #[test]
-    fn a_new_version_replaces_all_files_at_once_and_leaves_nothing_behind() {
-        let dir = tempfile::tempdir().unwrap();
-        write(
-            dir.path(),
-            &Files::from([("a".into(), file("1")), ("d/b".into(), file("2"))]),
-            None,
-        )
-        .unwrap();
-        write(dir.path(), &Files::from([("a".into(), file("3"))]), None).unwrap();
-        assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "3");
-        assert!(!dir.path().join("d").exists());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
-    }
-
-    #[test]
-    fn a_key_cannot_lead_out_of_its_volume() {
-        let dir = tempfile::tempdir().unwrap();
-        for path in ["../x", "/etc/x", "a/../../x", ""] {
-            assert!(
-                write(dir.path(), &Files::from([(path.into(), file("x"))]), None).is_err(),
-                "{path}"
-            );
-        }
-    }
+        .and_then(|security| security.run_as_user);
+    let mut users = containers(spec).map(|(_, container)| {
+        let own = container
+            .security_context
+            .as_ref()
+            .and_then(|security| security.run_as_user);
+        own.or(whole)
+    });
+    let first = users.next()??;
+    users
+        .all(|user| user == Some(first))
+        .then(|| u32::try_from(first).ok())?
 }

@@ -9,13 +9,12 @@ use tokio::net::TcpStream;
 const LONGEST_ANSWER: usize = 4096;
 
 /// Asks whether a service serves.
-pub(crate) async fn check(stream: TcpStream, service: &str) -> Result<(), String> {
+pub(super) async fn check(stream: TcpStream, service: &str) -> Result<(), String> {
     let failed = |error: hyper::Error| format!("gRPC health check failed: {error}");
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .map_err(failed)?;
-    let connection = tokio::spawn(connection);
     let request = http::Request::post("http://pod/grpc.health.v1.Health/Check")
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -29,8 +28,10 @@ pub(crate) async fn check(stream: TcpStream, service: &str) -> Result<(), String
             .map(|all| all.to_bytes())
             .map_err(|error| format!("gRPC health check failed: {error}"))
     };
-    let answer = answered.await;
-    connection.abort();
+    let answer = tokio::select! {
+        answer = answered => answer,
+        Err(error) = connection => Err(failed(error)),
+    };
     serving(&answer?)
 }
 

@@ -125,3 +125,40 @@ def test_strangers_stay_outside(machine, api_client):
     with pytest.raises(ApiException) as refused:
         client.CoreV1Api(client.ApiClient(stranger)).list_namespaced_secret("default")
     assert refused.value.status == 401
+
+
+def test_the_dynamic_client_watches(machine, api_client, namespace):
+    widgets(machine)
+    resource = dynamic.DynamicClient(api_client).resources.get(api_version="shop.example.com/v1", kind="Widget")
+    widget = {"apiVersion": "shop.example.com/v1", "kind": "Widget", "metadata": {"name": "seen"},
+              "spec": {"colour": "green"}}
+    start = resource.get(namespace=namespace).metadata.resourceVersion
+    resource.create(widget, namespace=namespace)
+    resource.patch({"metadata": {"name": "seen"}, "spec": {"colour": "blue"}}, name="seen", namespace=namespace,
+                   content_type="application/merge-patch+json")
+    resource.delete(name="seen", namespace=namespace)
+    seen = []
+    for event in resource.watch(namespace=namespace, resource_version=start, timeout=20):
+        seen.append((event["type"], event["object"].spec.colour))
+        if len(seen) == 3:
+            break
+    assert seen == [("ADDED", "green"), ("MODIFIED", "blue"), ("DELETED", "blue")]
+
+
+def test_a_watch_from_too_long_ago_is_told_so(core, namespace):
+    with pytest.raises(ApiException) as expired:
+        for _ in watch.Watch().stream(core.list_namespaced_config_map, namespace, resource_version="999999999",
+                                      timeout_seconds=10):
+            break
+    assert expired.value.status == 410
+
+
+def test_a_command_runs_in_a_pod(machine, core, namespace):
+    from kubernetes.stream import stream
+    core.create_namespaced_pod(namespace, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {
+        "terminationGracePeriodSeconds": 1,
+        "containers": [{"name": "c", "image": "host", "command": ["sleep", "600"]}]}})
+    machine.kubectl("-n", namespace, "wait", "--for=condition=Ready", "pod/p", "--timeout=60s", timeout=90)
+    said = stream(core.connect_get_namespaced_pod_exec, "p", namespace, command=["echo", "hello"],
+                  stdout=True, stderr=True, stdin=False, tty=False)
+    assert said == "hello\n"

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
-use sandlot_store::{Change, Expect, Key, Range, Store, WriteError};
+use sandlot_store::{Expect, Key, Range, Store, WriteError};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +14,7 @@ use crate::kinds::{Kind, Registry};
 use crate::kubelet::Kubelet;
 use crate::metrics::Metrics;
 use crate::record::{self, Facts, Record};
+use crate::services::Services;
 use crate::status::ApiError;
 use crate::stream::Sessions;
 
@@ -32,6 +33,8 @@ pub(crate) struct Api {
     pub(crate) kubelet: OnceLock<Arc<dyn Kubelet>>,
     /// Held while the names of definitions are given out.
     pub(crate) settling: tokio::sync::Mutex<()>,
+    /// Who has which address.
+    pub(crate) services: Arc<Services>,
     pub(crate) documents: Documents,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
@@ -86,10 +89,8 @@ impl Api {
             };
             return Ok(record::encode(object, revision));
         }
-        let written = self
-            .store
-            .write(key, expect, Change::Put(record::render(object)))
-            .await;
+        let change = record::put(&key.kind, object);
+        let written = self.store.write(key, expect, change).await;
         written.map(|record| record.value.clone()).map_err(failure)
     }
 
@@ -100,7 +101,7 @@ impl Api {
         revision: u64,
         last: Value,
     ) -> Result<bytes::Bytes, WriteFailure> {
-        let change = Change::Delete(record::render(last));
+        let change = record::delete(&key.kind, last);
         let written = self
             .store
             .write(key, Expect::Revision(revision), change)

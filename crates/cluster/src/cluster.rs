@@ -25,8 +25,10 @@ use crate::kubelet::Kubelet;
 use crate::lookup::Lookup;
 use crate::metrics::Metrics;
 use crate::server::{CertificateError, authority, signing_key};
+use crate::services::Services;
 use crate::status::{ApiError, Reason};
 use crate::stream::Sessions;
+use crate::webhook::Endpoints;
 use crate::{access, admission, bootstrap, front, housekeeping, schemas};
 
 /// How a cluster is started.
@@ -73,10 +75,13 @@ impl Cluster {
             None => (SigningKey::ephemeral()?, String::new()),
         };
         let lookup: Arc<dyn Lookup> = Arc::new(store.clone());
+        let services = Arc::new(Services::new(&*lookup));
         let tokens = Arc::new(Tokens::new(key, lookup.clone()));
         let authorizer = Arc::new(Authorizer::new(&store));
+        let places = Arc::new(Endpoints::new(lookup.clone()));
         let admission = admission::steps(
             lookup,
+            places.clone(),
             authorizer.clone(),
             tokens.clone(),
             &authority,
@@ -87,10 +92,11 @@ impl Cluster {
             authorizer,
             tokens,
             authority,
-            registry: Registry::new(schemas::of_builtin),
+            registry: Registry::new(schemas::of_builtin, places),
             admission,
             kubelet: OnceLock::new(),
             settling: tokio::sync::Mutex::default(),
+            services,
             documents: Documents::default(),
             metrics: Metrics::new(),
             clock: Timestamp::now,

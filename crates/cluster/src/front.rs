@@ -142,11 +142,14 @@ async fn dispatch(call: &mut Call) -> Result<Answer, ApiError> {
     if call.kind.is_measured() {
         return usage::answer(call).await;
     }
+    if call.kind.is("", "Binding") {
+        return subresources::pods::bind_by_name(call).await;
+    }
     if !call.kind.is_stored() {
         return subresources::question(call);
     }
     match call.request.verb {
-        Verb::Get => verbs::get(call),
+        Verb::Get => verbs::get(call).await,
         Verb::List => verbs::list(call).await,
         Verb::Watch => verbs::watch(call).await,
         Verb::Create => verbs::create(call).await,

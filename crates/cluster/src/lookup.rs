@@ -19,6 +19,9 @@ pub trait Lookup: Send + Sync + 'static {
     /// One object; the namespace is empty for objects that belong to none.
     fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value>;
 
+    /// Every object of a kind in a namespace, which is empty for kinds that live in none.
+    fn list(&self, kind: &str, namespace: &str) -> Vec<Value>;
+
     /// Everything of a kind, and then what changes.
     fn follow(&self, kind: &str) -> Box<dyn Follow>;
 }
@@ -53,6 +56,14 @@ impl<F: Facts> Lookup for Store<F> {
     fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
         let record = Store::get(self, &Key::new(kind, namespace, name))?;
         serde_json::from_slice(&record.value).ok()
+    }
+
+    fn list(&self, kind: &str, namespace: &str) -> Vec<Value> {
+        let listing = Store::list(self, &Range::within(kind, namespace));
+        let records = listing.records.iter();
+        records
+            .filter_map(|record| serde_json::from_slice(&record.value).ok())
+            .collect()
     }
 
     fn follow(&self, kind: &str) -> Box<dyn Follow> {

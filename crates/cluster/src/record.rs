@@ -6,7 +6,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use sandlot_objects::selector::text_at;
-use sandlot_store::{Key, Record as StoreRecord, Render};
+use sandlot_store::{Change, Key, Record as StoreRecord};
 use serde_json::Value;
 
 use crate::kinds::builtin;
@@ -101,10 +101,18 @@ impl Facts {
 /// The beginning of every stored object, up to its resource version.
 const BEFORE_VERSION: &str = "{\"apiVersion\":";
 
-/// Prepares an object for the store. The store adds the revision as it assigns it.
-pub(crate) fn render(object: Value) -> Render {
+/// Stores an object of a kind. The store adds the revision as it assigns it.
+pub(crate) fn put(kind: &str, object: Value) -> Change<Facts> {
+    let facts = Facts::of_object(kind, &object);
     let (head, tail) = halves(object);
-    Box::new(move |revision| joined(&head, revision, &tail))
+    Change::put(facts, move |revision| joined(&head, revision, &tail))
+}
+
+/// Removes an object of a kind, of which this is the last state.
+pub(crate) fn delete(kind: &str, last: Value) -> Change<Facts> {
+    let facts = Facts::of_object(kind, &last);
+    let (head, tail) = halves(last);
+    Change::delete(facts, move |revision| joined(&head, revision, &tail))
 }
 
 /// The bytes of an object as they would be stored at a revision.
@@ -146,11 +154,23 @@ fn halves(object: Value) -> (Vec<u8>, Vec<u8>) {
 
 fn push_fields(out: &mut Vec<u8>, fields: serde_json::Map<String, Value>) {
     for (key, value) in fields {
-        out.extend_from_slice(b",");
-        out.extend_from_slice(Value::String(key).to_string().as_bytes());
-        out.extend_from_slice(b":");
-        out.extend_from_slice(value.to_string().as_bytes());
+        out.push(b',');
+        push(out, &key);
+        out.push(b':');
+        push(out, &value);
     }
+}
+
+fn push(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
+    // A vector takes everything, and neither texts nor JSON values can fail to be written.
+    let _ = serde_json::to_writer(out, value);
+}
+
+/// Whether stored bytes are of a version.
+pub(crate) fn is_of_version(bytes: &[u8], api_version: &str) -> bool {
+    let quoted = Value::from(api_version).to_string();
+    let rest = bytes.strip_prefix(BEFORE_VERSION.as_bytes());
+    rest.is_some_and(|rest| rest.starts_with(quoted.as_bytes()))
 }
 
 /// The same object under another version of its kind that shares its schema.
@@ -207,6 +227,34 @@ mod tests {
         let mut expected = object;
         expected["metadata"]["resourceVersion"] = "77".into();
         assert_eq!(read, expected);
+    }
+
+    #[tokio::test]
+    async fn the_facts_of_a_write_are_those_that_a_restart_reads() {
+        use sandlot_store::{Config, Expect, Facts as _, Store};
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "spec": {"nodeName": "n"}, "status": {"phase": "Running"},
+            "metadata": {
+                "name": "p", "uid": "u", "labels": {"b": "2", "a": "1"}, "finalizers": ["orphan"],
+                "deletionTimestamp": "2026-01-01T00:00:00Z",
+                "ownerReferences": [{"uid": "o", "blockOwnerDeletion": true}],
+            },
+        });
+        let store = Store::<Facts>::open(Config::in_memory()).expect("a store opens");
+        let key = Key::new("pods", "default", "p");
+        for object in [
+            pod,
+            json!({"metadata": {}}),
+            json!({"metadata": {"labels": {}}}),
+        ] {
+            let expect = store
+                .get(&key)
+                .map_or(Expect::Absent, |record| Expect::Revision(record.revision));
+            let written = store.write(key.clone(), expect, put("pods", object)).await;
+            let written = written.expect("it is written");
+            assert_eq!(written.facts, Facts::of(&written.key, &written.value));
+        }
+        store.close().await;
     }
 
     #[test]

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use crate::api::Api;
 use crate::kinds::{Kind, definitions};
 use crate::object::{as_map, at, child_mut, copy_field, metadata_mut};
+use crate::services::Promise;
+use crate::status::Cause;
 use crate::subresources::pods;
 use crate::verbs::Part;
 
@@ -50,6 +52,23 @@ fn begin_namespace(object: &mut Value) {
     let map = as_map(object);
     child_mut(map, "spec").insert("finalizers".into(), json!(["kubernetes"]));
     map.insert("status".into(), json!({"phase": "Active"}));
+}
+
+/// Gives an object what the cluster has only once. The promise is to be kept until the
+/// object is stored.
+pub(crate) fn assign(
+    api: &Api,
+    kind: &Kind,
+    object: &mut Value,
+    old: Option<&Value>,
+) -> Result<Option<Promise>, Vec<Cause>> {
+    if !kind.is("", "Service") {
+        return Ok(None);
+    }
+    let promise = api.services.assign(object, old);
+    promise
+        .map(Some)
+        .map_err(|causes| causes.into_iter().map(Cause::from).collect())
 }
 
 /// Prepares an object for its deletion.

@@ -33,6 +33,7 @@ subjects! {
     namespaces,
     patches,
     selectors,
+    services,
     subresources,
     tables,
     watches,

@@ -30,7 +30,7 @@ fn open(path: &Path) -> Store<()> {
 }
 
 async fn create(store: &Store<()>, name: String) {
-    let put = Change::put(|_| Bytes::from(vec![b'x'; VALUE]));
+    let put = Change::put((), |_| Bytes::from(vec![b'x'; VALUE]));
     let key = Key::new("things", "default", name);
     store
         .write(key, Expect::Absent, put)

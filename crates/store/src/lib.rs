@@ -21,7 +21,7 @@
 //! assert!(listing.records.is_empty());
 //!
 //! let key = Key::new("greetings", "default", "hello");
-//! let put = Change::put(|revision| format!("written at {revision}").into());
+//! let put = Change::put(Length(12), |revision| format!("written at {revision}").into());
 //! let written = store.write(key.clone(), Expect::Absent, put).await.unwrap();
 //!
 //! assert_eq!(store.get(&key).unwrap().facts.0, "written at 1".len());

@@ -41,8 +41,11 @@ impl fmt::Display for Key {
 }
 
 /// What the owner of the store wants to know of a record without parsing it again.
+///
+/// Who writes a record says its facts, as they have it in hand anyway; when the store is
+/// opened they are read from the bytes, and must come out the same.
 pub trait Facts: fmt::Debug + Send + Sync + 'static {
-    /// Reads the facts from a record's bytes, once, when it is written or loaded.
+    /// Reads the facts from a record's bytes, once, when it is loaded.
     fn of(key: &Key, value: &[u8]) -> Self;
 }
 
@@ -89,31 +92,36 @@ pub enum Expect {
 pub type Render = Box<dyn FnOnce(u64) -> Bytes + Send>;
 
 /// What a write does.
-pub enum Change {
-    /// Creates or replaces the record.
-    Put(Render),
-    /// Removes the record; the bytes are its last state, for watchers.
-    Delete(Render),
+pub struct Change<F> {
+    /// Whether it removes the record; the bytes are then its last state, for watchers.
+    pub(crate) deletes: bool,
+    pub(crate) facts: F,
+    pub(crate) render: Render,
 }
 
-impl Change {
-    /// Creates or replaces the record.
-    pub fn put(render: impl FnOnce(u64) -> Bytes + Send + 'static) -> Self {
-        Change::Put(Box::new(render))
+impl<F> Change<F> {
+    /// Creates or replaces the record by one of which these are the facts.
+    pub fn put(facts: F, render: impl FnOnce(u64) -> Bytes + Send + 'static) -> Self {
+        Change {
+            deletes: false,
+            facts,
+            render: Box::new(render),
+        }
     }
 
     /// Removes the record, whose last state `render` makes.
-    pub fn delete(render: impl FnOnce(u64) -> Bytes + Send + 'static) -> Self {
-        Change::Delete(Box::new(render))
+    pub fn delete(facts: F, render: impl FnOnce(u64) -> Bytes + Send + 'static) -> Self {
+        Change {
+            deletes: true,
+            facts,
+            render: Box::new(render),
+        }
     }
 }
 
-impl fmt::Debug for Change {
+impl<F> fmt::Debug for Change<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Change::Put(_) => "Put",
-            Change::Delete(_) => "Delete",
-        })
+        f.write_str(if self.deletes { "Delete" } else { "Put" })
     }
 }
 

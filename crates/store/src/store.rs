@@ -177,11 +177,11 @@ impl<F: Facts> Store<F> {
         &self,
         key: Key,
         expect: Expect,
-        change: Change,
+        change: Change<F>,
     ) -> Result<Arc<Record<F>>, WriteError<F>> {
         let room = self.shared.room.clone().acquire_owned().await;
         let room = room.map_err(|_| WriteError::Closed)?;
-        let deleting = matches!(change, Change::Delete(_));
+        let deleting = change.deletes;
         let mut settled = self.shared.settled.subscribe();
         let answer = loop {
             let (refused, by) = {
@@ -201,14 +201,11 @@ impl<F: Facts> Store<F> {
                     Ok(()) => {
                         let (answer, answered) = oneshot::channel();
                         let revision = intake.next_revision();
-                        let (Change::Put(render) | Change::Delete(render)) = change;
-                        let value = render(revision);
-                        let facts = F::of(&key, &value);
                         let record = Arc::new(Record {
                             key,
                             revision,
-                            value,
-                            facts,
+                            value: (change.render)(revision),
+                            facts: change.facts,
                         });
                         intake.accept(Accepted {
                             record,

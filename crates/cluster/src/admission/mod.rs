@@ -9,10 +9,12 @@ mod policy;
 mod request;
 mod webhook;
 
+pub use crate::conversion::Converter;
+pub use crate::webhook::{Endpoints, Services};
 pub use chain::{Admission, Chain};
 pub use policy::Policies;
 pub use request::{AdmissionRequest, Operation, Resource};
-pub use webhook::{Endpoints, Services, Webhooks};
+pub use webhook::Webhooks;
 
 use std::sync::Arc;
 
@@ -31,12 +33,12 @@ pub type Denied = crate::status::ApiError;
 /// The steps that every cluster takes, around those that the program adds.
 pub(crate) fn steps(
     lookup: Arc<dyn Lookup>,
+    services: Arc<dyn Services>,
     authorizer: Arc<Authorizer>,
     tokens: Arc<Tokens>,
     authority: &str,
     added: Chain,
 ) -> Chain {
-    let services = Arc::new(Endpoints::new(lookup.clone()));
     Chain::new()
         .with(namespaces::Namespaces::new(lookup.clone()))
         .with(accounts::Accounts::new(lookup.clone()))

@@ -1,5 +1,6 @@
 //! A write, as admission sees it.
 
+use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use serde_json::Value;
 
 use super::Denied;
 use crate::access::User;
+use crate::conversion::Converter;
 use crate::status::ApiError;
 
 /// What a write does.
@@ -70,6 +72,8 @@ pub struct AdmissionRequest {
     pub object: Option<Value>,
     /// The object as it is stored now; `None` on create.
     pub old_object: Option<Arc<Value>>,
+    /// Who knows how the objects look in another version; without one they look the same.
+    pub converter: Option<Arc<Converter>>,
     /// The request's options, such as `DeleteOptions`.
     pub options: Value,
     /// Whether the write will not be stored, and so nothing else may be changed for it.
@@ -85,6 +89,26 @@ impl AdmissionRequest {
             &self.name,
             why,
         )
+    }
+
+    /// The same write with its objects in another version.
+    pub(super) async fn in_version(&self, version: &str) -> Result<Cow<'_, Self>, Denied> {
+        let Some(converter) = &self.converter else {
+            return Ok(Cow::Borrowed(self));
+        };
+        if version == self.resource.version {
+            return Ok(Cow::Borrowed(self));
+        }
+        let version = format!("{}/{version}", self.resource.group);
+        let mut same = self.clone();
+        if let Some(object) = same.object.take() {
+            same.object = Some(converter.convert_one(object, &version).await?);
+        }
+        if let Some(old) = same.old_object.take() {
+            let old = Arc::unwrap_or_clone(old);
+            same.old_object = Some(Arc::new(converter.convert_one(old, &version).await?));
+        }
+        Ok(Cow::Owned(same))
     }
 
     /// Whether the write is about objects of this kind themselves, not a subresource.

@@ -3,12 +3,14 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use sandlot_objects::crd::{Definition, Names, Version};
+use sandlot_objects::crd::{Conversion, Definition, Names, Version};
 use sandlot_objects::schema::Schema;
 use serde_json::Value;
 
 use super::{Kind, Origin, api_version, stored_as};
+use crate::conversion::Converter;
 use crate::object::at;
+use crate::webhook::Services;
 
 /// What only custom kinds have.
 #[derive(Clone, Debug)]
@@ -19,6 +21,8 @@ pub(crate) struct Custom {
     pub(crate) columns: Value,
     /// The shape of the version that is stored.
     pub(crate) stored: Arc<Schema>,
+    /// Who knows how objects look in another version; without one they look the same.
+    pub(crate) converter: Option<Arc<Converter>>,
     /// The revision of the definition; objects written before it may not know its defaults.
     pub(crate) since: u64,
     /// Whether no new objects may be made: the definition is on its way out.
@@ -27,7 +31,11 @@ pub(crate) struct Custom {
 
 /// The kinds that a stored definition brings: one for each version served, none while its
 /// names are not accepted.
-pub(crate) fn kinds_of(definition: &Value, revision: u64) -> Vec<Kind> {
+pub(crate) fn kinds_of(
+    definition: &Value,
+    revision: u64,
+    services: &Arc<dyn Services>,
+) -> Vec<Kind> {
     let accepted = &definition["status"]["acceptedNames"];
     let (Ok(parsed), Ok(names)) = (Definition::parse(definition), Names::parse(accepted)) else {
         return Vec::new();
@@ -40,6 +48,14 @@ pub(crate) fn kinds_of(definition: &Value, revision: u64) -> Vec<Kind> {
         return Vec::new();
     };
     let terminating = crate::object::is_deleting(definition);
+    let converter = match &parsed.conversion {
+        Conversion::None => None,
+        Conversion::Webhook(webhook) => {
+            let name = crate::object::name(definition);
+            let services = Arc::clone(services);
+            Some(Arc::new(Converter::new(name, webhook, services)))
+        }
+    };
     let served = parsed.versions.iter().filter(|version| version.served);
     served
         .map(|version| Kind {
@@ -65,6 +81,7 @@ pub(crate) fn kinds_of(definition: &Value, revision: u64) -> Vec<Kind> {
                 version: version.clone(),
                 columns: columns(definition, &version.name),
                 stored: Arc::clone(&stored.schema),
+                converter: converter.clone(),
                 since: revision,
                 terminating,
             })),

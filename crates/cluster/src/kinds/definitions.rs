@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use sandlot_objects::crd::{self, Names, Taken};
-use sandlot_store::{Change, Expect, Range};
+use sandlot_store::{Expect, Range};
 use serde_json::{Value, json};
 
 use crate::api::{Api, parse};
@@ -87,7 +87,7 @@ async fn with_names(api: &Api, records: Vec<Arc<Record>>) -> Option<Vec<(Arc<Rec
         }
         if status != definition["status"] {
             definition["status"] = status;
-            let change = Change::Put(record::render(definition.clone()));
+            let change = record::put(STORED_AS, definition.clone());
             let expect = Expect::Revision(record.revision);
             *record = api
                 .store

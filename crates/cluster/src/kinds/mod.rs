@@ -18,7 +18,9 @@ use serde_json::Value;
 use builtin::{Nature, Row};
 use custom::Custom;
 
+use crate::conversion::Converter;
 use crate::record::Record;
+use crate::webhook::Services;
 
 /// A kind in one version.
 #[derive(Clone, Debug)]
@@ -78,6 +80,11 @@ impl Kind {
             Origin::Builtin(_) => None,
             Origin::Custom(custom) => Some(custom),
         }
+    }
+
+    /// Who converts objects of the kind that lie in the store in another version.
+    pub(crate) fn converter(&self) -> Option<&Arc<Converter>> {
+        self.custom()?.converter.as_ref()
     }
 
     /// Whether objects of the kind are stored; the others are answered at once.
@@ -261,13 +268,19 @@ type State = (Arc<str>, u64);
 pub(crate) struct Registry {
     now: RwLock<Arc<Kinds>>,
     builtin: Vec<Kind>,
+    /// Where the webhooks are that convert objects.
+    services: Arc<dyn Services>,
     /// What each version of a definition brings; compiling schemas takes a while.
     compiled: Mutex<HashMap<State, Vec<Kind>>>,
 }
 
 impl Registry {
-    /// The built-in kinds; `shapes` finds the schema of a built-in type by its name.
-    pub(crate) fn new(shapes: fn(&str) -> Option<Arc<Schema>>) -> Registry {
+    /// The built-in kinds; `shapes` finds the schema of a built-in type by its name, and
+    /// `services` the servers that convert custom objects.
+    pub(crate) fn new(
+        shapes: fn(&str) -> Option<Arc<Schema>>,
+        services: Arc<dyn Services>,
+    ) -> Registry {
         let of_row = |row: &'static Row| Kind {
             schema: shapes(row.schema),
             ..Kind::of_row(row)
@@ -276,6 +289,7 @@ impl Registry {
             now: RwLock::default(),
             builtin: builtin::ROWS.iter().map(of_row).collect(),
             compiled: Mutex::default(),
+            services,
         };
         registry.replace_custom(&[]);
         registry
@@ -286,6 +300,11 @@ impl Registry {
         Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The kinds that a definition brings, whether they are served or not.
+    pub(crate) fn kinds_of(&self, definition: &Value) -> Vec<Kind> {
+        custom::kinds_of(definition, 0, &self.services)
+    }
+
     /// Serves what these definitions bring, and no other custom kinds.
     pub(crate) fn replace_custom(&self, definitions: &[(Arc<Record>, Value)]) {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
@@ -294,7 +313,7 @@ impl Registry {
             let version = (Arc::clone(&record.key.name), record.revision);
             let kinds = compiled
                 .remove(&version)
-                .unwrap_or_else(|| custom::kinds_of(definition, record.revision));
+                .unwrap_or_else(|| custom::kinds_of(definition, record.revision, &self.services));
             fresh.insert(version, kinds);
         }
         let custom = fresh.values().flatten().cloned();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use sandlot_store::{Expect, Key, Range};
 use tokio_util::task::TaskTracker;
 
+use super::Kind;
 use super::definitions::{self, CLEANUP, STORED_AS};
-use super::{Kind, custom};
 use crate::api::{Api, WriteFailure, parse};
 use crate::object;
 use crate::record::Record;
@@ -62,7 +62,7 @@ async fn remove(api: &Api, key: Key) {
     let Some(definition) = api.read(&key) else {
         return;
     };
-    if let Some(kind) = custom::kinds_of(&definition, 0).first() {
+    if let Some(kind) = api.registry.kinds_of(&definition).first() {
         // From here on nobody can add to what is to be deleted.
         definitions::settle(api).await;
         empty(api, kind).await;

@@ -20,7 +20,7 @@ pub(crate) async fn dispatch(call: &mut Call) -> Result<Answer, ApiError> {
         return Err(ApiError::no_such_path());
     }
     match (call.request.subresource.as_str(), call.request.verb) {
-        ("status", Verb::Get) => verbs::get(call),
+        ("status", Verb::Get) => verbs::get(call).await,
         ("status", Verb::Update) => verbs::update(call, Part::Status).await,
         ("status", Verb::Patch) => verbs::patch(call, Part::Status).await,
         ("log", Verb::Get) => stream::logs(call).await,
@@ -32,7 +32,7 @@ pub(crate) async fn dispatch(call: &mut Call) -> Result<Answer, ApiError> {
         ("binding", _) => pods::bind(call).await,
         ("eviction", _) => pods::evict(call).await,
         ("finalize", Verb::Update) => verbs::update(call, Part::Sub("finalize")).await,
-        ("ephemeralcontainers" | "resize", Verb::Get) => verbs::get(call),
+        ("ephemeralcontainers" | "resize", Verb::Get) => verbs::get(call).await,
         ("ephemeralcontainers", verb) => write(call, verb, "ephemeralcontainers").await,
         ("resize", verb) => write(call, verb, "resize").await,
         _ => Err(ApiError::method_not_allowed()),

@@ -12,6 +12,24 @@ use crate::request::{Verb, parse_delete_body};
 use crate::status::ApiError;
 use crate::verbs::{self, Part, change};
 
+/// Gives the pod that the binding in the body names its node: the way of old schedulers.
+pub(crate) async fn bind_by_name(call: &mut Call) -> Result<Answer, ApiError> {
+    if call.request.name.is_some() || call.request.namespace.is_none() {
+        return Err(ApiError::method_not_allowed());
+    }
+    let (binding, _) = call.decode()?;
+    let name = crate::object::name(&binding);
+    if name.is_empty() {
+        return Err(ApiError::bad_request(
+            "a binding needs the name of its pod in metadata.name",
+        ));
+    }
+    call.request.name = Some(name.to_owned());
+    let pods = call.kinds.find("", "v1", "pods");
+    call.kind = pods.ok_or_else(ApiError::no_such_path)?;
+    bind(call).await
+}
+
 /// Gives a pod its node, once.
 pub(crate) async fn bind(call: &mut Call) -> Result<Answer, ApiError> {
     if call.request.verb != Verb::Create {

@@ -24,7 +24,7 @@ pub(crate) async fn scale(call: &mut Call) -> Result<Answer, ApiError> {
     };
     match call.request.verb {
         Verb::Get => {
-            let object = verbs::read(call)?;
+            let object = verbs::read(call).await?;
             Ok(Answer::ok(scale_of(&object, &paths).to_string().into()))
         }
         Verb::Update => {

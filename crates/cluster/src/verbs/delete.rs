@@ -106,7 +106,7 @@ async fn delete_once(
     let key = api.key(&kind, namespace, name);
     let record = api.store.latest(&key).ok_or_else(|| call.not_found(name))?;
     let stored = parse(&record)?;
-    let old = loaded(&kind, &record)?;
+    let old = loaded(&kind, &record).await?;
     check_preconditions(call, name, &old, wish)?;
 
     let mut request = admission_request(
@@ -140,7 +140,7 @@ async fn delete_once(
         ),
     };
     strategy::written(&api, &kind).await;
-    let bytes = served(&kind, &bytes, u64::MAX);
+    let bytes = served(&kind, &bytes, u64::MAX).await?;
     let object = serde_json::from_slice(&bytes).map_err(ApiError::internal)?;
     Ok((object, gone))
 }

@@ -8,7 +8,7 @@ use crate::status::ApiError;
 use crate::versions::{loaded, served};
 
 /// An object as it is on disk, in the version of the request.
-pub(crate) fn read(call: &Call) -> Result<Value, ApiError> {
+pub(crate) async fn read(call: &Call) -> Result<Value, ApiError> {
     let name = call.request.name();
     let key = call.api.key(&call.kind, call.namespace(), name);
     let record = call
@@ -16,11 +16,11 @@ pub(crate) fn read(call: &Call) -> Result<Value, ApiError> {
         .store
         .get(&key)
         .ok_or_else(|| call.not_found(name))?;
-    loaded(&call.kind, &record)
+    loaded(&call.kind, &record).await
 }
 
 /// Answers with an object as it is on disk.
-pub(crate) fn get(call: &Call) -> Result<Answer, ApiError> {
+pub(crate) async fn get(call: &Call) -> Result<Answer, ApiError> {
     let name = call.request.name();
     let key = call.api.key(&call.kind, call.namespace(), name);
     let record = call
@@ -28,9 +28,6 @@ pub(crate) fn get(call: &Call) -> Result<Answer, ApiError> {
         .store
         .get(&key)
         .ok_or_else(|| call.not_found(name))?;
-    Ok(Answer::ok(served(
-        &call.kind,
-        &record.value,
-        record.revision,
-    )))
+    let bytes = served(&call.kind, &record.value, record.revision).await?;
+    Ok(Answer::ok(bytes))
 }

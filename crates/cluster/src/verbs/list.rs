@@ -15,7 +15,7 @@ use crate::record::Record;
 use crate::request::Match;
 use crate::selection::Selection;
 use crate::status::ApiError;
-use crate::versions::served;
+use crate::versions::all_served;
 
 /// How long a read waits for a revision that this server has not seen yet.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -78,6 +78,11 @@ pub(crate) async fn list(call: &Call) -> Result<Answer, ApiError> {
         ));
     }
     let page = page(&call.api, &selected, &start, options.limit)?;
+    let stored = page
+        .records
+        .iter()
+        .map(|record| (&record.value, record.revision));
+    let items = all_served(&call.kind, stored).await?;
     Ok(Answer::List(List {
         revision: page.revision,
         continue_token: page
@@ -85,11 +90,7 @@ pub(crate) async fn list(call: &Call) -> Result<Answer, ApiError> {
             .map(|key| encode(i64::try_from(page.revision).unwrap_or(-1), &key))
             .unwrap_or_default(),
         remaining: page.remaining,
-        items: page
-            .records
-            .iter()
-            .map(|record| served(&call.kind, &record.value, record.revision))
-            .collect(),
+        items,
     }))
 }
 

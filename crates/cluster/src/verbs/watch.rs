@@ -27,7 +27,7 @@ use crate::record::{Facts, Record, with_revision};
 use crate::selection::Selection;
 use crate::status::ApiError;
 use crate::tables::Columns;
-use crate::versions::served;
+use crate::versions::{all_served, served};
 
 /// A watch that does not say how long it lasts is ended after this, at the earliest.
 const SHORTEST_DEFAULT: Duration = Duration::from_secs(30 * 60);
@@ -41,7 +41,7 @@ pub(crate) async fn watch(call: &Call) -> Result<Answer, ApiError> {
     let selected = Selected::new(call)?;
     let mut watcher = Watcher::new(call, selected.selection.clone());
     match begin(call, &selected).await? {
-        Ok(begun) => watcher.begin(begun, call),
+        Ok(begun) => watcher.begin(begun, call).await?,
         Err(error) => watcher.fail(&error),
     }
     let chunks = stream::unfold(watcher, |mut watcher| async move {
@@ -157,18 +157,20 @@ impl Watcher {
         }
     }
 
-    fn begin(&mut self, begun: Begun, call: &Call) {
-        for record in &begun.initial {
-            if self.selection.selects(record) {
-                let event = self.event("ADDED", &record.value, record.revision);
-                self.waiting.push_back(event);
-            }
+    async fn begin(&mut self, begun: Begun, call: &Call) -> Result<(), ApiError> {
+        let initial = begun.initial.iter();
+        let selected = initial.filter(|record| self.selection.selects(record));
+        let stored = selected.map(|record| (&record.value, record.revision));
+        for object in all_served(&self.kind, stored).await? {
+            let event = self.event("ADDED", &object);
+            self.waiting.push_back(event);
         }
         if begun.announce_end && call.request.options.bookmarks {
             let bookmark = self.bookmark(begun.revision, true);
             self.waiting.push_back(bookmark);
         }
         self.watch = Some(begun.watch);
+        Ok(())
     }
 
     /// Says what went wrong as an event, and ends.
@@ -193,7 +195,11 @@ impl Watcher {
                 () = tick(&mut self.bookmarks) => Happened::Quiet(watch.progress()),
             };
             match happened {
-                Happened::Change(Ok(event)) => self.changed(&event),
+                Happened::Change(Ok(event)) => {
+                    if let Err(error) = self.changed(&event).await {
+                        self.fail(&error);
+                    }
+                }
                 Happened::Change(Err(_lagged)) => {
                     self.fail(&ApiError::expired(
                         "the watch fell too far behind: list again and start a new one",
@@ -208,34 +214,34 @@ impl Watcher {
     }
 
     /// Objects come and go with their labels: a client sees only what its selector selects.
-    fn changed(&mut self, event: &Event<Facts>) {
+    async fn changed(&mut self, event: &Event<Facts>) -> Result<(), ApiError> {
         let was = event
             .previous
             .as_ref()
             .filter(|record| self.selection.selects(record));
         let is = !event.deleted && self.selection.selects(&event.record);
-        let bytes = match (was, is) {
-            (None, false) => return,
-            (None, true) => self.event("ADDED", &event.record.value, event.revision),
-            (Some(_), true) => self.event("MODIFIED", &event.record.value, event.revision),
-            (Some(_), false) if event.deleted => {
-                self.event("DELETED", &event.record.value, event.revision)
+        let (record, revision) = (&event.record, event.revision);
+        let (what, object, written) = match (was, is) {
+            (None, false) => return Ok(()),
+            (None, true) => ("ADDED", record.value.clone(), revision),
+            (Some(_), true) => ("MODIFIED", record.value.clone(), revision),
+            (Some(_), false) if event.deleted => ("DELETED", record.value.clone(), revision),
+            (Some(last), false) => {
+                let last_seen = with_revision(&last.value, revision);
+                ("DELETED", last_seen, last.revision)
             }
-            (Some(last), false) => self.event(
-                "DELETED",
-                &with_revision(&last.value, event.revision),
-                last.revision,
-            ),
         };
+        let object = served(&self.kind, &object, written).await?;
+        let bytes = self.event(what, &object);
         self.waiting.push_back(bytes);
+        Ok(())
     }
 
-    fn event(&mut self, what: &str, object: &Bytes, revision: u64) -> Bytes {
-        let object = served(&self.kind, object, revision);
+    fn event(&mut self, what: &str, object: &Bytes) -> Bytes {
         match self.form {
-            Form::Whole => line(what, &object),
-            Form::MetadataOnly => line(what, text(metadata_only(&object))),
-            Form::Table => line(what, text(self.columns.table_of(&object))),
+            Form::Whole => line(what, object),
+            Form::MetadataOnly => line(what, text(metadata_only(object))),
+            Form::Table => line(what, text(self.columns.table_of(object))),
         }
     }
 

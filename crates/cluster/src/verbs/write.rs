@@ -88,16 +88,18 @@ async fn insert_once(call: &mut Call, mut object: Value) -> Result<Bytes, ApiErr
     metadata::place(&kind, &mut object, &namespace)?;
     schemas::default(&kind, &mut object);
 
-    let mut causes = metadata::refused(&kind, &object, None);
+    let assigned = strategy::assign(&api, &kind, &mut object, None);
+    let (_promise, mut causes) =
+        assigned.map_or_else(|causes| (None, causes), |given| (given, Vec::new()));
+    causes.extend(metadata::refused(&kind, &object, None));
     causes.extend(schemas::validate(&kind, &object, None));
     refuse(call, object::name(&object), causes)?;
 
     request.object = Some(object);
     let object = validated(call, request).await?;
-    let mut object = ownership::created(call, object);
-    to_stored(&kind, &mut object);
-
+    let object = ownership::created(call, object);
     let name = object::name(&object).to_owned();
+    let object = to_stored(&kind, object).await?;
     let key = api.key(&kind, &namespace, &name);
     let dry_run = call.request.options.write.dry_run;
     if dry_run && api.store.latest(&key).is_some() {
@@ -106,7 +108,7 @@ async fn insert_once(call: &mut Call, mut object: Value) -> Result<Bytes, ApiErr
     match api.put(key, Expect::Absent, object, dry_run).await {
         Ok(bytes) => {
             strategy::written(&api, &kind).await;
-            Ok(served(&kind, &bytes, u64::MAX))
+            served(&kind, &bytes, u64::MAX).await
         }
         Err(WriteFailure::Raced) => Err(ApiError::already_exists(&kind.group, &kind.plural, &name)),
         Err(WriteFailure::Failed(error)) => Err(error),
@@ -181,7 +183,7 @@ async fn change_once(
     let (api, kind) = (Arc::clone(&call.api), Arc::clone(&call.kind));
     let key = api.key(&kind, call.namespace(), name);
     let record = api.store.latest(&key).ok_or_else(|| call.not_found(name))?;
-    let old = loaded(&kind, &record)?;
+    let old = loaded(&kind, &record).await?;
 
     let mut new = make(call, &old)?;
     check_preconditions(call, name, &new, &old)?;
@@ -192,9 +194,15 @@ async fn change_once(
     request.object = Some(new);
     let mut new = mutated(call, &mut request).await?;
     arrange(&kind, part, &mut new, &old);
+    let assigned = match part {
+        Part::Main => strategy::assign(&api, &kind, &mut new, Some(&old)),
+        _ => Ok(None),
+    };
+    let (_promise, mut causes) =
+        assigned.map_or_else(|causes| (None, causes), |given| (given, Vec::new()));
     metadata::count_generation(&kind, &mut new, &old);
 
-    let mut causes = metadata::refused(&kind, &new, Some(&old));
+    causes.extend(metadata::refused(&kind, &new, Some(&old)));
     // What only a subresource of a built-in kind may change is not held against what was.
     let special = matches!(part, Part::Sub(_)) && kind.builtin().is_some();
     let before = (!special).then_some(&*old);
@@ -203,13 +211,13 @@ async fn change_once(
 
     request.object = Some(new);
     let new = validated(call, request).await?;
-    let mut new = ownership::changed(call, part, new, &old);
+    let new = ownership::changed(call, part, new, &old);
     if same(&new, &old) {
         return Ok(Written {
-            bytes: served(&kind, &record.value, record.revision),
+            bytes: served(&kind, &record.value, record.revision).await?,
         });
     }
-    to_stored(&kind, &mut new);
+    let new = to_stored(&kind, new).await?;
     let dry_run = call.request.options.write.dry_run;
     let bytes = match deletion::is_due(&new) && !dry_run {
         true => api.remove(key, record.revision, new).await?,
@@ -220,7 +228,7 @@ async fn change_once(
     };
     strategy::written(&api, &kind).await;
     Ok(Written {
-        bytes: served(&kind, &bytes, u64::MAX),
+        bytes: served(&kind, &bytes, u64::MAX).await?,
     })
 }
 
@@ -303,6 +311,7 @@ pub(crate) fn admission_request(
         user: call.user.clone(),
         object: None,
         old_object: old,
+        converter: kind.converter().cloned(),
         options: serde_json::json!({
             "kind": match operation {
                 Operation::Create => "CreateOptions",

@@ -34,6 +34,7 @@ fn write(
         user: user(who),
         object: Some(object),
         old_object: old.map(Arc::new),
+        converter: None,
         options: Value::Null,
         dry_run: false,
     }

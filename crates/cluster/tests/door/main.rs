@@ -2,8 +2,10 @@
 
 mod certificates;
 mod changes;
+mod conversion;
 mod echo;
 mod grants;
+mod https;
 mod impersonation;
 mod kubectl;
 mod policies;

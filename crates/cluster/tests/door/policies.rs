@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sandlot_cluster::ApiError;
 use sandlot_cluster::access::User;
 use sandlot_cluster::admission::{Admission, AdmissionRequest, Operation, Policies, Resource};
 use serde_json::{Value, json};
@@ -27,6 +28,7 @@ fn pool(replicas: i64) -> AdmissionRequest {
         user: User::authenticated("ann", []),
         object: Some(json!({"metadata": {"name": "p"}, "spec": {"replicas": replicas}})),
         old_object: None,
+        converter: None,
         options: json!({}),
         dry_run: false,
     }
@@ -202,7 +204,7 @@ async fn a_policy_that_cannot_be_evaluated_refuses_unless_it_says_otherwise() {
         json!({"validations": [{"expression": "object.nothing"}]}),
         json!({"validations": [{"expression": "1 +"}]}),
         json!({"validations": [{"expression": "1"}]}),
-        json!({"validations": [{"expression": "true"}], "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"}}),
+        json!({"validations": [{"expression": "params.data.most == '1'"}], "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"}}),
         json!({"validations": [{"expression": "[1,2,3,4,5,6,7,8].all(a, [1,2,3,4,5,6,7,8].all(b, [1,2,3,4,5,6,7,8].all(c, [1,2,3,4,5,6,7,8].all(d, [1,2,3,4,5,6,7,8].all(e, [1,2,3,4,5,6,7,8].all(f, [1,2,3,4,5,6,7,8].all(g, [1,2,3,4,5,6,7,8].all(h, a > 0 && h > 0))))))))"}]}),
     ] {
         for (policy, refused) in [("Fail", true), ("Ignore", false)] {
@@ -222,4 +224,73 @@ async fn policies_do_not_judge_policies() {
     request.resource.group = GROUP.into();
     assert!(!policies(&world).concerns(&request));
     let _ = Arc::new(world);
+}
+
+/// A definition of the kind that policies are parametrized by here.
+fn limits() -> Value {
+    json!({
+        "metadata": {"name": "limits.x.io"},
+        "spec": {"group": "x.io", "scope": "Namespaced", "names": {"plural": "limits", "kind": "Limit"}},
+    })
+}
+
+fn limit(name: &str, most: i64) -> Value {
+    json!({"metadata": {"namespace": "shop", "name": name, "labels": {"kind": "of"}}, "most": most})
+}
+
+#[tokio::test]
+async fn a_policy_is_held_against_the_objects_that_its_binding_names() {
+    let by_name = json!({"name": "small", "parameterNotFoundAction": "Deny"});
+    let by_label =
+        json!({"selector": {"matchLabels": {"kind": "of"}}, "parameterNotFoundAction": "Deny"});
+    for reference in [by_name, by_label] {
+        let rule = json!({
+            "paramKind": {"apiVersion": "x.io/v1", "kind": "Limit"},
+            "validations": [{"expression": "object.spec.replicas <= params.most"}],
+        });
+        let world = world(rule, json!({"paramRef": reference})).await;
+        let policies = policies(&world);
+        let why = |result: Result<_, ApiError>| result.unwrap_err().message;
+        let unknown = why(policies.validate(&pool(2)).await);
+        assert!(
+            unknown
+                .contains("failed to find resource referenced by paramKind: 'x.io/v1, Kind=Limit'"),
+            "{unknown}"
+        );
+
+        let kind = "apiextensions.k8s.io/customresourcedefinitions";
+        world.put(kind, limits()).await;
+        let missing = why(policies.validate(&pool(2)).await);
+        assert!(
+            missing.contains("no params found for policy binding with `Deny`"),
+            "{missing}"
+        );
+
+        world.put("x.io/limits", limit("small", 3)).await;
+        policies.validate(&pool(3)).await.unwrap();
+        let refused = why(policies.validate(&pool(4)).await);
+        assert!(
+            refused.contains("failed expression: object.spec.replicas <= params.most"),
+            "{refused}"
+        );
+
+        world.put("x.io/limits", limit("small", 9)).await;
+        policies.validate(&pool(4)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_binding_may_do_without_the_objects_that_it_names() {
+    let rule = json!({
+        "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+        "validations": [{"expression": "object.spec.replicas <= int(params.data.most)"}],
+    });
+    let reference =
+        json!({"name": "limit", "namespace": "shop", "parameterNotFoundAction": "Allow"});
+    let world = world(rule, json!({"paramRef": reference})).await;
+    let policies = policies(&world);
+    policies.validate(&pool(100)).await.unwrap();
+    let map = json!({"metadata": {"namespace": "shop", "name": "limit"}, "data": {"most": "3"}});
+    world.put("configmaps", map).await;
+    assert!(policies.validate(&pool(100)).await.is_err());
 }

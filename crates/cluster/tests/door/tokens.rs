@@ -323,6 +323,7 @@ fn secret_write(secret: Value) -> AdmissionRequest {
         user: User::master("admin"),
         object: Some(secret),
         old_object: None,
+        converter: None,
         options: Value::Null,
         dry_run: false,
     }

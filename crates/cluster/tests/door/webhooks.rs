@@ -1,75 +1,41 @@
 //! Webhooks, asked over real HTTPS.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http_body_util::{BodyExt, Full};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::pki_types::PrivateKeyDer;
 use sandlot_cluster::ApiError;
 use sandlot_cluster::access::User;
 use sandlot_cluster::admission::{
     Admission, AdmissionRequest, Endpoints, Operation, Resource, Warnings, Webhooks,
 };
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
+use crate::https::Https;
 use crate::world::World;
-
-type Behaviour = Arc<dyn Fn(&str, &Value) -> Value + Send + Sync>;
 
 /// A webhook server that answers by path, and remembers what it was asked.
 struct Hooks {
-    address: SocketAddr,
-    bundle: String,
+    server: Https,
     asked: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
 impl Hooks {
     async fn start(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Hooks {
-        let names = vec!["127.0.0.1".to_owned(), "hooks.tools.svc".to_owned()];
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
-        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(tls));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let (behaviour, seen): (Behaviour, _) = (Arc::new(answer), asked.clone());
-        tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let (acceptor, behaviour, seen) =
-                    (acceptor.clone(), behaviour.clone(), seen.clone());
-                tokio::spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else {
-                        return;
-                    };
-                    let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
-                        let (behaviour, seen) = (behaviour.clone(), seen.clone());
-                        async move { Ok::<_, hyper::Error>(reply(request, behaviour, seen).await) }
-                    });
-                    let server = hyper::server::conn::http1::Builder::new();
-                    let _ = server.serve_connection(TokioIo::new(stream), service).await;
-                });
+        let seen = asked.clone();
+        let server = Https::start(move |path, review| {
+            let mut response = answer(path, &review["request"]);
+            if response["uid"].is_null() {
+                response["uid"] = review["request"]["uid"].clone();
             }
+            seen.lock()
+                .unwrap()
+                .push((path.to_owned(), review["request"].clone()));
+            json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
         });
-        let bundle = STANDARD.encode(cert.pem());
         Hooks {
-            address,
-            bundle,
+            server: server.await,
             asked,
         }
     }
@@ -89,7 +55,7 @@ impl Hooks {
             "name": format!("{path}.example.com"),
             "admissionReviewVersions": ["v1"],
             "sideEffects": "None",
-            "clientConfig": {"url": format!("https://{}/{path}", self.address), "caBundle": self.bundle},
+            "clientConfig": self.server.client_config(path),
             "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE", "UPDATE"]}],
         });
         for (key, value) in changes.as_object().unwrap() {
@@ -97,26 +63,6 @@ impl Hooks {
         }
         hook
     }
-}
-
-async fn reply(
-    request: http::Request<hyper::body::Incoming>,
-    behaviour: Behaviour,
-    seen: Arc<Mutex<Vec<(String, Value)>>>,
-) -> http::Response<Full<bytes::Bytes>> {
-    let path = request.uri().path().trim_start_matches('/').to_owned();
-    let body = request.into_body().collect().await.unwrap().to_bytes();
-    let review: Value = serde_json::from_slice(&body).unwrap();
-    if path == "slow" {
-        tokio::time::sleep(Duration::from_secs(30)).await;
-    }
-    let mut response = behaviour(&path, &review["request"]);
-    seen.lock().unwrap().push((path, review["request"].clone()));
-    if response["uid"].is_null() {
-        response["uid"] = review["request"]["uid"].clone();
-    }
-    let answer = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
-    http::Response::new(Full::new(answer.to_string().into()))
 }
 
 /// A patch that sets a label.
@@ -156,6 +102,7 @@ fn pod() -> AdmissionRequest {
         user: User::authenticated("ann", []),
         object: Some(json!({"kind": "Pod", "metadata": {"name": "web", "labels": {"app": "web"}}})),
         old_object: None,
+        converter: None,
         options: json!({}),
         dry_run: false,
     }
@@ -319,8 +266,8 @@ async fn a_webhook_that_fails_refuses_or_is_ignored_as_its_policy_says() {
     })
     .await;
     let nobody = json!({"url": "https://127.0.0.1:1/none"});
-    let strangers = json!({"url": format!("https://{}/x", hooks.address)});
-    let plain = json!({"url": format!("http://{}/x", hooks.address)});
+    let strangers = json!({"url": format!("https://{}/x", hooks.server.address)});
+    let plain = json!({"url": format!("http://{}/x", hooks.server.address)});
     for (path, changes, words) in [
         ("uid", json!({}), "expected response.uid"),
         ("patch", json!({}), "may not return a patch"),
@@ -452,7 +399,7 @@ async fn a_webhook_behind_a_service_is_found_through_its_endpoints() {
     let hooks = Hooks::start(|_, _| json!({"allowed": false})).await;
     let world = World::new();
     let service = json!({"namespace": "tools", "name": "hooks", "path": "/ask"});
-    let config = json!({"clientConfig": {"service": service, "caBundle": hooks.bundle}});
+    let config = json!({"clientConfig": {"service": service, "caBundle": hooks.server.bundle}});
     configure(&world, "validating", "a", vec![hooks.hook("x", config)]).await;
     let denied = validate(&world, &pod()).await.unwrap_err();
     assert!(
@@ -465,7 +412,7 @@ async fn a_webhook_behind_a_service_is_found_through_its_endpoints() {
     })).await;
     world.put("endpoints", json!({
         "metadata": {"namespace": "tools", "name": "hooks"},
-        "subsets": [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"name": "https", "port": hooks.address.port()}]}],
+        "subsets": [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"name": "https", "port": hooks.server.address.port()}]}],
     })).await;
     let denied = validate(&world, &pod()).await.unwrap_err();
     assert!(

@@ -44,7 +44,7 @@ impl World {
         };
         let bytes = Bytes::from(object.to_string());
         self.0
-            .write(key, expect, Change::put(move |_| bytes))
+            .write(key, expect, Change::put(Nothing, move |_| bytes))
             .await
             .unwrap();
     }
@@ -57,7 +57,7 @@ impl World {
             .write(
                 key,
                 Expect::Revision(record.revision),
-                Change::delete(move |_| last),
+                Change::delete(Nothing, move |_| last),
             )
             .await
             .unwrap();

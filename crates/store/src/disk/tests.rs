@@ -13,7 +13,7 @@ fn open(path: &Path, pages: u32) -> Store<()> {
 }
 
 async fn put(store: &Store<()>, name: &str) -> Result<u64, WriteError<()>> {
-    let put = Change::put(|_| Bytes::from(vec![b'x'; 10_000]));
+    let put = Change::put((), |_| Bytes::from(vec![b'x'; 10_000]));
     let written = store
         .write(Key::new("blobs", "", name), Expect::Absent, put)
         .await;
@@ -41,7 +41,7 @@ async fn a_full_disk_fails_writes_keeps_what_there_is_and_recovers_when_there_is
     assert_eq!(store.list(&Range::all("blobs")).records.len(), stored.len());
 
     let (name, revision) = stored.remove(0);
-    let delete = Change::delete(|_| Bytes::new());
+    let delete = Change::delete((), |_| Bytes::new());
     store
         .write(
             Key::new("blobs", "", name),

@@ -72,7 +72,7 @@ fn key(name: &str) -> Key {
 
 fn writing(store: &Store<()>, name: &str, expect: Expect, value: &'static str) -> Writing {
     let (store, key) = (store.clone(), key(name));
-    let put = Change::put(move |_| Bytes::from_static(value.as_bytes()));
+    let put = Change::put((), move |_| Bytes::from_static(value.as_bytes()));
     Box::pin(async move { store.write(key, expect, put).await })
 }
 

@@ -175,8 +175,8 @@ async fn write(store: Store<()>, writer: usize, mut count: u64) {
             .get(&key(writer))
             .map(|record| Expect::Revision(record.revision));
         let change = match outcome(count) {
-            Some(value) => Change::put(move |_| value),
-            None => Change::delete(|_| Bytes::new()),
+            Some(value) => Change::put((), move |_| value),
+            None => Change::delete((), |_| Bytes::new()),
         };
         let written = store
             .write(key(writer), expect.unwrap_or(Expect::Absent), change)

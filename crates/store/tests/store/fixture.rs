@@ -18,13 +18,13 @@ pub(crate) fn key(path: &str) -> Key {
 }
 
 pub(crate) async fn create(store: &Store<()>, path: &str, value: &'static str) -> Written {
-    let put = Change::put(move |_| Bytes::from_static(value.as_bytes()));
+    let put = Change::put((), move |_| Bytes::from_static(value.as_bytes()));
     store.write(key(path), Expect::Absent, put).await
 }
 
 pub(crate) async fn update(store: &Store<()>, path: &str, value: &'static str) -> Written {
     let current = store.get(&key(path)).unwrap();
-    let put = Change::put(move |_| Bytes::from_static(value.as_bytes()));
+    let put = Change::put((), move |_| Bytes::from_static(value.as_bytes()));
     store
         .write(key(path), Expect::Revision(current.revision), put)
         .await
@@ -32,7 +32,7 @@ pub(crate) async fn update(store: &Store<()>, path: &str, value: &'static str) -
 
 pub(crate) async fn delete(store: &Store<()>, path: &str) -> Written {
     let current = store.get(&key(path)).unwrap();
-    let gone = Change::delete(|_| Bytes::from_static(b"gone"));
+    let gone = Change::delete((), |_| Bytes::from_static(b"gone"));
     store
         .write(key(path), Expect::Revision(current.revision), gone)
         .await

@@ -125,9 +125,9 @@ async fn write(store: Store<()>, mut random: StdRng) -> Vec<Written> {
         let deleted = expect != Expect::Absent && random.random_ratio(1, 3);
         let render = |revision: u64| Bytes::from(format!("version {revision}"));
         let change = if deleted {
-            Change::delete(render)
+            Change::delete((), render)
         } else {
-            Change::put(render)
+            Change::put((), render)
         };
         if let Ok(record) = store.write(key, expect, change).await {
             acknowledged.push(Written::new(&record, deleted));

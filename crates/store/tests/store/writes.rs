@@ -21,7 +21,7 @@ async fn a_record_is_read_back_as_it_was_written() {
 async fn a_version_can_contain_its_own_revision() {
     let store = in_memory();
     create(&store, "pods/default/a", "one").await.unwrap();
-    let put = Change::put(|revision| Bytes::from(revision.to_string()));
+    let put = Change::put((), |revision| Bytes::from(revision.to_string()));
     let second = store
         .write(key("pods/default/b"), Expect::Absent, put)
         .await
@@ -57,7 +57,7 @@ async fn a_stale_update_is_refused_with_what_is_there() {
     let store = in_memory();
     create(&store, "pods/default/a", "one").await.unwrap();
     update(&store, "pods/default/a", "two").await.unwrap();
-    let put = Change::put(|_| Bytes::from_static(b"three"));
+    let put = Change::put((), |_| Bytes::from_static(b"three"));
     let stale = store
         .write(key("pods/default/a"), Expect::Revision(1), put)
         .await;
@@ -74,8 +74,8 @@ async fn what_is_gone_can_be_neither_changed_nor_deleted_but_created_again() {
     delete(&store, "pods/default/a").await.unwrap();
     assert!(store.get(&key("pods/default/a")).is_none());
     for change in [
-        Change::put(|_| Bytes::new()),
-        Change::delete(|_| Bytes::new()),
+        Change::put((), |_| Bytes::new()),
+        Change::delete((), |_| Bytes::new()),
     ] {
         let refused = store
             .write(key("pods/default/a"), Expect::Revision(1), change)

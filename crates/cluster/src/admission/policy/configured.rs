@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::admissionregistration::v1::{
-    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicySpec,
-    Validation,
+    ParamKind, ParamRef, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+    ValidatingAdmissionPolicySpec, Validation,
 };
 use sandlot_objects::cel::Expression;
 use serde::de::DeserializeOwned;
 
+use super::params::{Kinds, Place};
 use crate::admission::GROUP;
 use crate::admission::condition::{Condition, VARIABLES};
 use crate::admission::matching::Matching;
@@ -23,6 +24,8 @@ pub(super) struct Policy {
     pub(super) conditions: Vec<Condition>,
     pub(super) variables: Vec<(String, Expression)>,
     pub(super) rules: Vec<Rule>,
+    /// The kind of the objects that it is parametrized by.
+    params: Option<ParamKind>,
     /// Why it cannot be evaluated at all.
     pub(super) unusable: Option<String>,
     /// Whether a write goes on when the policy cannot be evaluated.
@@ -43,6 +46,8 @@ pub(super) struct Binding {
     pub(super) matching: Matching,
     pub(super) denies: bool,
     pub(super) warns: bool,
+    /// Which objects it is parametrized by.
+    pub(super) params: Option<ParamRef>,
     policy: String,
 }
 
@@ -50,18 +55,15 @@ pub(super) struct Binding {
 pub(super) struct Bound {
     pub(super) policy: Arc<Policy>,
     pub(super) bindings: Vec<Arc<Binding>>,
+    /// Where the objects lie that it is parametrized by, or why nobody knows.
+    pub(super) params: Option<Result<Place, String>>,
 }
 
 impl Policy {
     fn new(policy: ValidatingAdmissionPolicy) -> Policy {
         let spec = policy.spec.unwrap_or_default();
-        let (mut variables, mut rules, mut unusable) = (Vec::new(), Vec::new(), None);
-        if spec.param_kind.is_some() {
-            unusable =
-                Some("policies with a paramKind are not evaluated by this server".to_owned());
-        } else if let Err(why) = compile(&spec, &mut variables, &mut rules) {
-            unusable = Some(why);
-        }
+        let (mut variables, mut rules) = (Vec::new(), Vec::new());
+        let unusable = compile(&spec, &mut variables, &mut rules).err();
         Policy {
             name: policy.metadata.name.unwrap_or_default(),
             conditions: spec
@@ -71,6 +73,7 @@ impl Policy {
                 .map(Condition::new)
                 .collect(),
             matching: Matching::of_resources(spec.match_constraints),
+            params: spec.param_kind,
             variables,
             rules,
             unusable,
@@ -87,6 +90,7 @@ fn compile(
     let known: Vec<&str> = VARIABLES
         .into_iter()
         .chain(["namespaceObject", "variables"])
+        .chain(spec.param_kind.is_some().then_some("params"))
         .collect();
     for variable in spec.variables.iter().flatten() {
         variables.push((
@@ -129,6 +133,7 @@ impl Binding {
             matching: Matching::of_binding(spec.match_resources),
             denies: does("Deny"),
             warns: does("Warn"),
+            params: spec.param_ref,
             policy: spec.policy_name.unwrap_or_default(),
         }
     }
@@ -138,6 +143,7 @@ impl Binding {
 pub(super) struct Index {
     policies: Box<dyn Follow>,
     bindings: Box<dyn Follow>,
+    kinds: Kinds,
     policy_by_name: BTreeMap<Arc<str>, Arc<Policy>>,
     binding_by_name: BTreeMap<Arc<str>, Arc<Binding>>,
     bound: Arc<[Bound]>,
@@ -149,6 +155,7 @@ impl Index {
         Index {
             policies: follow("validatingadmissionpolicies"),
             bindings: follow("validatingadmissionpolicybindings"),
+            kinds: Kinds::new(lookup),
             policy_by_name: BTreeMap::new(),
             binding_by_name: BTreeMap::new(),
             bound: Arc::new([]),
@@ -156,11 +163,16 @@ impl Index {
     }
 
     pub(super) fn bound(&mut self) -> Arc<[Bound]> {
-        let policies = take(&mut *self.policies, &mut self.policy_by_name, Policy::new);
-        let bindings = take(&mut *self.bindings, &mut self.binding_by_name, Binding::new);
-        if policies || bindings {
+        let policies = take(&mut *self.policies, &mut self.policy_by_name, |change| {
+            read(change).map(Policy::new)
+        });
+        let bindings = take(&mut *self.bindings, &mut self.binding_by_name, |change| {
+            read(change).map(Binding::new)
+        });
+        if policies | bindings | self.kinds.catch_up() {
             let all = self.policy_by_name.values().map(|policy| Bound {
                 policy: policy.clone(),
+                params: policy.params.as_ref().map(|kind| self.kinds.place(kind)),
                 bindings: self
                     .binding_by_name
                     .values()
@@ -175,10 +187,10 @@ impl Index {
 }
 
 /// Takes in what changed, and says whether anything did.
-fn take<T: DeserializeOwned, U>(
+pub(super) fn take<T>(
     follow: &mut dyn Follow,
-    known: &mut BTreeMap<Arc<str>, Arc<U>>,
-    make: impl Fn(T) -> U,
+    known: &mut BTreeMap<Arc<str>, Arc<T>>,
+    make: impl Fn(&Change) -> Option<T>,
 ) -> bool {
     let changes = match follow.changes() {
         Changes::Since(changes) if changes.is_empty() => return false,
@@ -189,8 +201,8 @@ fn take<T: DeserializeOwned, U>(
         }
     };
     for change in changes {
-        match read(&change) {
-            Some(object) => known.insert(change.name.clone(), Arc::new(make(object))),
+        match make(&change) {
+            Some(made) => known.insert(change.name.clone(), Arc::new(made)),
             None => known.remove(&change.name),
         };
     }
@@ -198,7 +210,7 @@ fn take<T: DeserializeOwned, U>(
 }
 
 /// What does not parse is as good as gone; validation keeps such out of the store.
-fn read<T: DeserializeOwned>(change: &Change) -> Option<T> {
+pub(super) fn read<T: DeserializeOwned>(change: &Change) -> Option<T> {
     let bytes = change.object.as_ref()?;
     serde_json::from_slice(bytes)
         .inspect_err(

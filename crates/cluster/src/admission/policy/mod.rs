@@ -1,6 +1,7 @@
 //! ValidatingAdmissionPolicies: rules in CEL about writes, bound to where they hold.
 
 mod configured;
+mod params;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,7 @@ use super::{Admission, AdmissionRequest, Denied, Warnings};
 use crate::kubelet::BoxFuture;
 use crate::lookup::Lookup;
 use crate::status::Reason;
-use configured::{Bound, Index, Policy, Rule};
+use configured::{Binding, Bound, Index, Policy, Rule};
 
 /// What evaluating one policy may cost.
 const BUDGET: u64 = 1_000_000;
@@ -37,7 +38,7 @@ impl Policies {
         Policies { lookup, index }
     }
 
-    fn check(&self, request: &AdmissionRequest) -> Result<Warnings, Denied> {
+    async fn check(&self, request: &AdmissionRequest) -> Result<Warnings, Denied> {
         // A panic cannot leave the index half changed in a way that matters: it is built anew.
         let bound = self
             .index
@@ -45,16 +46,23 @@ impl Policies {
             .unwrap_or_else(PoisonError::into_inner)
             .bound();
         let mut warnings = Warnings::new();
-        for Bound { policy, bindings } in bound.iter() {
+        for bound in bound.iter() {
+            let Bound {
+                policy, bindings, ..
+            } = bound;
             let bindings: Vec<_> = bindings
                 .iter()
                 .filter(|binding| binding.matching.chooses(request, &*self.lookup))
                 .collect();
-            if bindings.is_empty() || !policy.matching.chooses(request, &*self.lookup) {
+            if bindings.is_empty() {
                 continue;
             }
-            for fault in self.faults(policy, request) {
-                for binding in &bindings {
+            let Some(version) = policy.matching.version(request, &*self.lookup) else {
+                continue;
+            };
+            let seen = request.in_version(version).await?;
+            for binding in bindings {
+                for fault in self.faults(bound, binding, &seen) {
                     let what = format!(
                         "ValidatingAdmissionPolicy '{}' with binding '{}'",
                         policy.name, binding.name
@@ -73,22 +81,51 @@ impl Policies {
 
     /// What a policy finds wrong with a write. What cannot be evaluated is wrong too, unless
     /// the policy says otherwise.
-    fn faults(&self, policy: &Policy, request: &AdmissionRequest) -> Vec<Fault> {
+    fn faults(&self, bound: &Bound, binding: &Binding, request: &AdmissionRequest) -> Vec<Fault> {
+        let policy = &bound.policy;
+        let failed = |why: String| match policy.ignored {
+            true => Vec::new(),
+            false => vec![Fault {
+                message: why,
+                reason: Reason::Invalid,
+            }],
+        };
+        let params = match self.params(bound, binding, request) {
+            Ok(params) => params,
+            Err(why) => return failed(format!("failed to configure binding: {why}")),
+        };
         let namespace = self
             .lookup
             .get("namespaces", "", &request.namespace)
             .unwrap_or(Value::Null);
         let mut variables = condition::variables(request);
         variables.push(("namespaceObject", cel::of_json(&namespace)));
+        // One budget for all, however many objects a binding names.
         let mut budget = BUDGET;
-        let found = policy.evaluate(&mut variables, &mut budget);
-        found.unwrap_or_else(|why| match policy.ignored {
-            true => Vec::new(),
-            false => vec![Fault {
-                message: why,
-                reason: Reason::Invalid,
-            }],
-        })
+        let mut faults = Vec::new();
+        for params in params {
+            let mut variables = variables.clone();
+            variables.push(("params", cel::of_json(&params)));
+            let found = policy.evaluate(&mut variables, &mut budget);
+            faults.extend(found.unwrap_or_else(failed));
+        }
+        faults
+    }
+
+    /// The objects by which a policy is parametrized where it is bound; null where it has none.
+    fn params(
+        &self,
+        bound: &Bound,
+        binding: &Binding,
+        request: &AdmissionRequest,
+    ) -> Result<Vec<Value>, String> {
+        match (&bound.params, &binding.params) {
+            (Some(place), Some(wanted)) => {
+                let place = place.as_ref().map_err(Clone::clone)?;
+                params::of_binding(place, wanted, request, &*self.lookup)
+            }
+            _ => Ok(vec![Value::Null]),
+        }
     }
 }
 
@@ -160,7 +197,7 @@ impl Admission for Policies {
         &'a self,
         request: &'a AdmissionRequest,
     ) -> BoxFuture<'a, Result<Warnings, Denied>> {
-        Box::pin(async { self.check(request) })
+        Box::pin(async { self.check(request).await })
     }
 }
 

@@ -11,12 +11,10 @@ use k8s_openapi::api::admissionregistration::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as Wanted;
 use serde::de::DeserializeOwned;
 
-use super::call::trust;
-
-use super::place::Place;
 use crate::admission::condition::Condition;
 use crate::admission::matching::Matching;
 use crate::lookup::{Change, Changes, Follow, Lookup};
+use crate::webhook::Server;
 
 /// How long a webhook may take when its configuration does not say.
 const PATIENCE: i32 = 10;
@@ -36,11 +34,9 @@ pub(super) enum Sort {
 pub(super) struct Hook {
     pub(super) name: String,
     pub(super) sort: Sort,
-    pub(super) place: Place,
-    pub(super) tls: Result<Arc<rustls::ClientConfig>, String>,
+    pub(super) server: Server,
     pub(super) matching: Matching,
     pub(super) conditions: Vec<Condition>,
-    pub(super) patience: Duration,
     /// Whether the write goes on when the webhook fails.
     pub(super) ignored: bool,
     /// Whether it wants to see changes that others made after it.
@@ -69,13 +65,10 @@ impl Hook {
         let seconds = parts.timeout.unwrap_or(PATIENCE).clamp(1, 30);
         Hook {
             sort,
-            place: Place::new(&parts.client),
-            tls: trust(
-                parts
-                    .client
-                    .ca_bundle
-                    .as_ref()
-                    .map(|bundle| bundle.0.as_slice()),
+            // Clamped to be positive.
+            server: Server::new(
+                &parts.client,
+                Duration::from_secs(u64::from(seconds.unsigned_abs())),
             ),
             matching: Matching::of_webhook(
                 parts.rules,
@@ -89,8 +82,6 @@ impl Hook {
                 .iter()
                 .map(Condition::new)
                 .collect(),
-            // Clamped to be positive.
-            patience: Duration::from_secs(u64::from(seconds.unsigned_abs())),
             ignored: parts.failure.as_deref() == Some("Ignore"),
             reinvoked: parts.reinvocation.as_deref() == Some("IfNeeded"),
             side_effects: !HARMLESS.contains(&parts.side_effects.as_str()),

@@ -1,24 +1,20 @@
 //! Webhooks: HTTPS servers elsewhere that are asked about writes, as
 //! MutatingWebhookConfigurations and ValidatingWebhookConfigurations say.
 
-mod call;
 mod configured;
-mod place;
 mod review;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::join_all;
 use serde_json::Value;
-use tokio::time::timeout;
-
-pub use place::{Endpoints, Services};
 
 use super::condition;
 use super::{Admission, AdmissionRequest, Denied, Warnings};
 use crate::kubelet::BoxFuture;
 use crate::lookup::Lookup;
 use crate::status::{ApiError, Reason};
+use crate::webhook::Services;
 use configured::{Hook, Index, Sort};
 
 /// What evaluating the conditions of one webhook may cost.
@@ -91,16 +87,7 @@ impl Webhooks {
                     hook.name
                 )))
             }
-            Ok(Some(version)) => {
-                let answer = timeout(hook.patience, self.exchange(hook, version, request)).await;
-                let late = || {
-                    Err(format!(
-                        "{} did not answer within {:?}",
-                        hook.place, hook.patience
-                    ))
-                };
-                judge(hook, answer.unwrap_or_else(|_| late()))
-            }
+            Ok(Some(version)) => judge(hook, self.exchange(hook, version, request).await),
             Err(why) => judge(hook, Err(why)),
         }
     }
@@ -112,10 +99,33 @@ impl Webhooks {
         request: &AdmissionRequest,
     ) -> Result<review::Answer, String> {
         let uid = uuid::Uuid::new_v4().to_string();
-        let question = review::question(&uid, version, request);
-        let place = hook.place.find(&*self.services).await?;
-        let answer = call::post(hook, &place, question.to_string()).await?;
+        let seen = request.in_version(version).await;
+        let seen = seen.map_err(|error| error.message)?;
+        let question = review::question(&uid, version, &seen);
+        let answer = hook.server.ask(&*self.services, &question).await?;
         review::read(&answer, &uid, hook.sort)
+    }
+
+    /// Changes the object as a webhook asks, which saw it in the version that it wants.
+    async fn patch(
+        &self,
+        hook: &Hook,
+        request: &mut AdmissionRequest,
+        patch: &Value,
+    ) -> Result<bool, Denied> {
+        let own = request.resource.version.clone();
+        let version = hook.matching.version(request, &*self.lookup);
+        let version = version.unwrap_or(&own).to_owned();
+        if version == own || request.converter.is_none() {
+            return review::apply(hook, request, patch);
+        }
+        let mut seen = request.in_version(&version).await?.into_owned();
+        let changed = review::apply(hook, &mut seen, patch)?;
+        if changed {
+            seen.resource.version = version;
+            request.object = seen.in_version(&own).await?.into_owned().object;
+        }
+        Ok(changed)
     }
 
     async fn mutate_once(
@@ -141,7 +151,7 @@ impl Webhooks {
                     warnings: said,
                 } => {
                     warnings.extend(said);
-                    if review::apply(hook, request, &patch)? {
+                    if self.patch(hook, request, &patch).await? {
                         changed.note(number);
                     }
                 }

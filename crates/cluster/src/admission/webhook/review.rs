@@ -28,8 +28,7 @@ pub(super) struct Answer {
     pub(super) has_code: bool,
 }
 
-/// The question about a write, with the objects in a version of their kind. All versions
-/// share one shape.
+/// The question about a write, whose objects have the shape of a version of their kind.
 pub(super) fn question(uid: &str, version: &str, request: &AdmissionRequest) -> Value {
     let mut asked = attributes(request);
     asked["uid"] = uid.into();

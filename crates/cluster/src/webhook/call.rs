@@ -1,4 +1,4 @@
-//! Calling a webhook over HTTPS.
+//! One call over HTTPS.
 
 use std::sync::Arc;
 
@@ -12,7 +12,6 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::configured::Hook;
 use super::place::Found;
 
 /// No answer that makes sense is bigger.
@@ -46,9 +45,13 @@ pub(super) fn trust(bundle: Option<&[u8]>) -> Result<Arc<ClientConfig>, String> 
 }
 
 /// What the webhook answers to a JSON document. Whoever calls sets the deadline.
-pub(super) async fn post(hook: &Hook, place: &Found, body: String) -> Result<Bytes, String> {
-    let what = |error: &dyn std::fmt::Display| format!("Post \"{}\": {error}", hook.place);
-    let tls = TlsConnector::from(hook.tls.clone()?);
+pub(super) async fn post(
+    tls: Arc<ClientConfig>,
+    place: &Found,
+    body: String,
+) -> Result<Bytes, String> {
+    let what = |error: &dyn std::fmt::Display| error.to_string();
+    let tls = TlsConnector::from(tls);
     let name = ServerName::try_from(place.host.clone()).map_err(|error| what(&error))?;
     let (host, port) = &place.address;
     let stream = TcpStream::connect((host.as_str(), *port))

@@ -1,4 +1,4 @@
-//! Where a webhook is.
+//! Where a server is.
 
 use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;

@@ -8,13 +8,19 @@ use crate::answer::Answer;
 use crate::call::Call;
 use crate::intake::expect_kind;
 use crate::object::{as_map, at, child_mut, metadata_mut, seconds, text};
-use crate::request::{Verb, parse_delete_body};
+use crate::request::{Request, Verb, parse_delete_body};
 use crate::status::ApiError;
 use crate::verbs::{self, Part, change};
 
 /// Gives the pod that the binding in the body names its node: the way of old schedulers.
 pub(crate) async fn bind_by_name(call: &mut Call) -> Result<Answer, ApiError> {
-    if call.request.name.is_some() || call.request.namespace.is_none() {
+    let Request {
+        verb,
+        namespace,
+        name,
+        ..
+    } = &call.request;
+    if *verb != Verb::Create || namespace.is_none() || name.is_some() {
         return Err(ApiError::method_not_allowed());
     }
     let (binding, _) = call.decode()?;

@@ -50,7 +50,10 @@ async fn follow(shared: Arc<Shared>) {
                 listed.extend(pod.metadata.uid.clone());
                 take_on(&shared, pod, &mut waiting).await;
             }
-            Watched::InitDone => settle(&shared, &listed).await,
+            Watched::InitDone => {
+                shared.traffic.all_seen();
+                settle(&shared, &listed).await;
+            }
             Watched::Apply(pod) => take_on(&shared, pod, &mut waiting).await,
             Watched::Delete(pod) => {
                 let uid = pod.metadata.uid.unwrap_or_default();

@@ -13,7 +13,7 @@ use crate::cgroup::Cgroups;
 use crate::events::Events;
 use crate::images::{Image, ImageError, Images, MissingImages};
 use crate::log_files::LogFiles;
-use crate::network::Network;
+use crate::network::{Network, Traffic};
 use crate::pod::Sources;
 use crate::rates::Rates;
 use crate::sandbox::pool::Pool;
@@ -120,6 +120,7 @@ pub(crate) struct Shared {
     pub(crate) allow_privileged: bool,
     pub(crate) pool: Arc<Pool>,
     pub(crate) network: Arc<Network>,
+    pub(crate) traffic: Arc<Traffic>,
     pub(crate) cgroups: Cgroups,
     pub(crate) events: Events,
     pub(crate) logs: LogFiles,
@@ -157,7 +158,7 @@ impl Node {
             .unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
         let zygote = Arc::new(Zygote::start(&program).map_err(NodeError::Zygote)?);
         let network = Arc::new(
-            Network::open(&data_dir, &zygote)
+            Network::open(&data_dir, &zygote, config.egress)
                 .await
                 .map_err(NodeError::Network)?,
         );
@@ -181,6 +182,8 @@ impl Node {
             stop.clone(),
         );
         let logs = LogFiles::open(data_dir.join("logs")).map_err(in_folder)?;
+        let (traffic, traffic_keeper) =
+            Traffic::start(network.clone(), &config.client, stop.clone());
         let labels = registration::labels(&config.node_name);
         let shared = Arc::new(Shared {
             client: config.client,
@@ -189,6 +192,7 @@ impl Node {
             allow_privileged: config.allow_privileged,
             pool,
             network,
+            traffic,
             cgroups,
             events,
             logs,
@@ -210,6 +214,7 @@ impl Node {
         let tasks = vec![
             tokio::spawn(shared.pool.clone().keep_ready(stop.clone())),
             events_writer,
+            traffic_keeper,
             tokio::spawn(registration::keep_up(shared.clone())),
             tokio::spawn(intake::run(shared.clone())),
             tokio::spawn(changes::run(shared.clone())),
@@ -386,6 +391,7 @@ impl Shared {
 
     /// Ends a sandbox and removes all that is left of it.
     pub(crate) async fn forget_sandbox(&self, sandbox: &Sandbox) {
+        self.move_out(sandbox);
         let destroyed = self.pool.destroy(sandbox).await;
         self.cgroups.sandbox(sandbox.id()).remove();
         if let Err(error) = destroyed {
@@ -393,9 +399,18 @@ impl Shared {
         }
     }
 
+    /// Nobody lives at a sandbox's address from now on.
+    fn move_out(&self, sandbox: &Sandbox) {
+        if !sandbox.record.host_network {
+            self.traffic
+                .leave(self.network.address(sandbox.record.slot).ip);
+        }
+    }
+
     /// Ends a sandbox's keeper but keeps its files, for logs.
     pub(crate) async fn rest_sandbox(&self, sandbox: &Sandbox) {
         sandbox.leave().await;
+        self.move_out(sandbox);
         self.network.disconnect(sandbox.record.slot).await;
         self.cgroups.sandbox(sandbox.id()).remove();
     }
@@ -418,6 +433,7 @@ impl Shared {
 
     /// Gives a pod's news to its worker, or a worker to a new pod.
     pub(crate) async fn on_pod(self: &Arc<Self>, pod: Pod) {
+        self.traffic.observe(&pod);
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let known = lock(&self.workers)
             .get(&uid)

@@ -137,6 +137,17 @@ fn conditions(shared: &Shared, ready: bool) -> Vec<Value> {
             },
         ),
     ];
+    for standing in shared.network.standing() {
+        all.push(one(
+            &standing.condition,
+            standing.holds,
+            standing.reason,
+            standing.message.clone(),
+        ));
+    }
+    if let Some(trouble) = shared.traffic.trouble().clone() {
+        all.push(one("NetworkUnavailable", true, "RulesRefused", trouble));
+    }
     for shortcoming in machine.shortcomings() {
         all.push(one(
             &shortcoming.condition,

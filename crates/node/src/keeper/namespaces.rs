@@ -49,6 +49,7 @@ impl Namespaces {
         )?;
         if !birth.host_network {
             set_flags("lo", libc::IFF_UP as i16)?;
+            close_side_ways();
             // Any user may serve any port: the network is the pod's own.
             let _ = fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0");
         }
@@ -93,6 +94,19 @@ impl Namespaces {
             flags,
             Some(options.as_str()),
         )?)
+    }
+}
+
+/// Before there is any link: no way but the one given to the pod. Neither the sixth
+/// version's addresses that links give themselves, nor ways that neighbours speak of.
+fn close_side_ways() {
+    for (what, value) in [
+        ("ipv6/conf/default/disable_ipv6", "1"),
+        ("ipv4/conf/all/accept_redirects", "0"),
+        ("ipv4/conf/default/accept_redirects", "0"),
+    ] {
+        // A kernel without it has nothing to close.
+        let _ = fs::write(format!("/proc/sys/net/{what}"), value);
     }
 }
 
@@ -248,12 +262,30 @@ fn give_address(name: &str, address: Address) -> io::Result<()> {
     wanted.ifr_ifru.ifru_netmask = internet(Ipv4Addr::from(mask));
     ioctl(libc::SIOCSIFNETMASK, &wanted)?;
     set_flags(name, (libc::IFF_UP | libc::IFF_RUNNING) as i16)?;
+    if address.prefix == 32 {
+        // Alone on its cable, it is told that the gateway is at the other end.
+        add_route(name, address.gateway, Ipv4Addr::BROADCAST, None)?;
+    }
+    let everywhere = Ipv4Addr::UNSPECIFIED;
+    add_route(name, everywhere, everywhere, Some(address.gateway))
+}
+
+fn add_route(link: &str, to: Ipv4Addr, mask: Ipv4Addr, by: Option<Ipv4Addr>) -> io::Result<()> {
+    let mut link = CString::new(link)?.into_bytes_with_nul();
     // SAFETY: rtentry is plain numbers and a null pointer, for which zero is a value.
     let mut route: libc::rtentry = unsafe { std::mem::zeroed() };
-    route.rt_dst = internet(Ipv4Addr::UNSPECIFIED);
-    route.rt_genmask = internet(Ipv4Addr::UNSPECIFIED);
-    route.rt_gateway = internet(address.gateway);
-    route.rt_flags = libc::RTF_UP | libc::RTF_GATEWAY;
+    route.rt_dst = internet(to);
+    route.rt_genmask = internet(mask);
+    route.rt_flags = libc::RTF_UP;
+    match by {
+        Some(gateway) => {
+            route.rt_gateway = internet(gateway);
+            route.rt_flags |= libc::RTF_GATEWAY;
+        }
+        None => route.rt_flags |= libc::RTF_HOST,
+    }
+    // The name outlives the call, which only reads it.
+    route.rt_dev = link.as_mut_ptr().cast();
     ioctl(libc::SIOCADDRT, &route)
 }
 

@@ -2,9 +2,10 @@
 
 use std::net::Ipv4Addr;
 
+use super::firewall::Net;
 use crate::keeper::message::Address;
 
-/// A part of 10.64.0.0/10: the gateway first, then one address for each sandbox.
+/// A part of 10.64.0.0/11, which ends before services begin: the gateway first, then one address for each sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Subnet {
     base: u32,
@@ -15,7 +16,7 @@ impl Subnet {
     pub(super) const PREFIX: u8 = 18;
     const SIZE: u32 = 1 << 14;
     const ALL: u32 = 0x0a40_0000;
-    const PARTS: u32 = 1 << 8;
+    const PARTS: u32 = 1 << 7;
 
     /// A part that overlaps nothing the machine already uses, starting the search at `seed`.
     pub(super) fn choose(seed: u8, taken: &[(Ipv4Addr, u8)]) -> Option<Subnet> {
@@ -37,10 +38,16 @@ impl Subnet {
         Ipv4Addr::from(self.base + 1)
     }
 
-    pub(super) fn address(self, slot: u16) -> Address {
+    /// Every address in it.
+    pub(super) fn all(self) -> Net {
+        Net::new(Ipv4Addr::from(self.base), Self::PREFIX)
+    }
+
+    /// A sandbox's address; `alone` when it reaches all others through the gateway.
+    pub(super) fn address(self, slot: u16, alone: bool) -> Address {
         Address {
             ip: Ipv4Addr::from(self.base + 1 + u32::from(slot)),
-            prefix: Self::PREFIX,
+            prefix: if alone { 32 } else { Self::PREFIX },
             gateway: self.gateway(),
         }
     }
@@ -66,10 +73,19 @@ mod tests {
     }
 
     #[test]
+    fn no_part_is_among_the_services() {
+        use crate::network::rules::{ALL_PODS, SERVICES};
+        for seed in 0..=255 {
+            let gateway = Subnet::choose(seed, &[]).unwrap().gateway();
+            assert!(ALL_PODS.holds(gateway) && !SERVICES.holds(gateway));
+        }
+    }
+
+    #[test]
     fn every_slot_has_an_address_of_its_own_inside() {
         let subnet = Subnet::choose(3, &[]).unwrap();
-        let last = subnet.address(crate::network::MOST_SLOTS - 1).ip;
+        let last = subnet.address(crate::network::MOST_SLOTS - 1, true).ip;
         assert_eq!(Subnet::of_gateway(last), subnet);
-        assert_ne!(subnet.address(1).ip, subnet.gateway());
+        assert_ne!(subnet.address(1, true).ip, subnet.gateway());
     }
 }

@@ -7,6 +7,7 @@ mod backoff;
 mod before;
 mod env;
 mod facts;
+pub(crate) mod names;
 mod next;
 mod resources;
 mod spec;

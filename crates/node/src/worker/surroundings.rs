@@ -13,7 +13,7 @@ use super::volumes::{self, Tokens, Volumes};
 use super::{Event, Making, Tending, publish, storage};
 use crate::keeper::message::{ContainerState, Preparation, Tell};
 use crate::node::Shared;
-use crate::pod::{End, Phase, Sources, containers};
+use crate::pod::{End, Phase, Sources, containers, names};
 use crate::sandbox::pool::Kind;
 use crate::sandbox::{Owner, Sandbox};
 
@@ -232,9 +232,7 @@ async fn furnish(
     tokens: &Tokens,
 ) -> Result<Volumes, String> {
     let spec = pod.spec.clone().unwrap_or_default();
-    let name = pod.metadata.name.clone().unwrap_or_default();
-    let hostname = spec.hostname.clone().unwrap_or(name);
-    let hostname: String = hostname.chars().take(63).collect();
+    let hostname = names::hostname(pod);
     let address =
         (!sandbox.record.host_network).then(|| shared.network.address(sandbox.record.slot));
     write_names(shared, pod, sandbox, &hostname)
@@ -254,6 +252,9 @@ async fn furnish(
         share_processes: spec.share_process_namespace == Some(true),
     });
     prepared.await.map_err(|failure| failure.message)?;
+    if let Some(address) = address {
+        shared.traffic.admit(pod, address.ip).await?;
+    }
     let sources = sources(shared, pod, sandbox).await?;
     let making = volumes::Making {
         shared,
@@ -271,47 +272,17 @@ fn write_names(
     hostname: &str,
 ) -> std::io::Result<()> {
     let etc = sandbox.dir.join("etc");
-    let spec = pod.spec.clone().unwrap_or_default();
     let ip = shared
         .pod_ip(&sandbox.record)
         .unwrap_or_else(|| "127.0.1.1".to_owned());
-    let mut hosts = format!(
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{ip}\t{hostname}\n"
-    );
-    for alias in spec.host_aliases.iter().flatten() {
-        let names = alias.hostnames.clone().unwrap_or_default();
-        hosts.push_str(&format!("{}\t{}\n", alias.ip, names.join("\t")));
-    }
-    fs::write(etc.join("hosts"), hosts)?;
-    fs::write(etc.join("hostname"), format!("{hostname}\n"))?;
     let machine = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let mut resolv = String::new();
-    let policy = spec.dns_policy.as_deref().unwrap_or("ClusterFirst");
-    if policy != "None" {
-        let kept = machine.lines().filter(|line| {
-            ["nameserver", "search", "options"]
-                .iter()
-                .any(|word| line.starts_with(word))
-        });
-        resolv.extend(kept.flat_map(|line| [line, "\n"]));
-    }
-    if let Some(config) = &spec.dns_config {
-        resolv.extend(
-            config
-                .nameservers
-                .iter()
-                .flatten()
-                .map(|server| format!("nameserver {server}\n")),
-        );
-        if let Some(searches) = config
-            .searches
-            .as_ref()
-            .filter(|searches| !searches.is_empty())
-        {
-            resolv.push_str(&format!("search {}\n", searches.join(" ")));
-        }
-    }
-    fs::write(etc.join("resolv.conf"), resolv)
+    let resolver = shared.network.gateway();
+    fs::write(etc.join("hosts"), names::hosts(pod, &ip, hostname))?;
+    fs::write(etc.join("hostname"), format!("{hostname}\n"))?;
+    fs::write(
+        etc.join("resolv.conf"),
+        names::resolv(pod, resolver, &machine),
+    )
 }
 
 /// What the pod's environment and volumes may refer to, fetched from the API.

@@ -86,9 +86,25 @@ impl Cluster {
     /// Creates any object of the core API in the default namespace.
     pub(crate) async fn make(&self, plural: &str, object: Value) {
         let path = format!("/api/v1/namespaces/default/{plural}");
+        self.post(&path, object).await;
+    }
+
+    /// Creates an object of any kind.
+    pub(crate) async fn post(&self, path: &str, object: Value) {
         let request = http::Request::post(path).header("content-type", "application/json");
         let request = request.body(serde_json::to_vec(&object).unwrap()).unwrap();
         self.client.request::<Value>(request).await.unwrap();
+    }
+
+    /// What the node says of itself under this name.
+    pub(crate) async fn node_condition(&self, name: &str) -> Value {
+        let request = http::Request::get("/api/v1/nodes/node").body(Vec::new());
+        let node: Value = self.client.request(request.unwrap()).await.unwrap();
+        let conditions = node["status"]["conditions"].as_array().unwrap();
+        let found = conditions.iter().find(|one| one["type"] == name);
+        found
+            .unwrap_or_else(|| panic!("no {name} in {conditions:#?}"))
+            .clone()
     }
 
     /// Waits until the pod is as wanted; says what it is if that takes too long.

@@ -5,6 +5,7 @@ mod fields;
 mod harness;
 mod leaks;
 mod lifecycle;
+mod network;
 mod trouble;
 
 use harness::Cluster;

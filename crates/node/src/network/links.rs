@@ -1,0 +1,214 @@
+//! The links of the machine, or of the network that the zygote lives in.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
+
+use futures::TryStreamExt as _;
+use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
+use rtnetlink::{
+    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    RouteMessageBuilder,
+};
+
+use super::subnet::Subnet;
+
+/// How it is made sure that what pods send each other passes the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guard {
+    /// The bridge itself asks the rules about every packet.
+    Bridge,
+    /// Links speak with the bridge's owner alone, who passes on what the rules allow.
+    Isolation,
+}
+
+impl Guard {
+    /// A bridge that can ask the rules would also change destinations by them, and then
+    /// isolated links could not be reached by a service's address.
+    pub(super) fn of_machine() -> Guard {
+        match std::path::Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists() {
+            true => Guard::Bridge,
+            false => Guard::Isolation,
+        }
+    }
+}
+
+/// A conversation with the kernel about links; over when this is dropped.
+pub(super) struct Links {
+    handle: Handle,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn failed(error: rtnetlink::Error) -> io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        other => io::Error::other(other),
+    }
+}
+
+impl Links {
+    /// Speaks through a routing socket, which must not block.
+    pub(super) fn new(socket: OwnedFd) -> Links {
+        use rtnetlink::sys::TokioSocket;
+        use std::os::fd::{FromRawFd as _, IntoRawFd as _};
+        // SAFETY: the descriptor is ours and given away whole.
+        let socket = unsafe { TokioSocket::from_raw_fd(socket.into_raw_fd()) };
+        let (connection, handle, _) = rtnetlink::from_socket(socket);
+        Links {
+            handle,
+            task: tokio::spawn(connection),
+        }
+    }
+
+    /// The number of the link with this name.
+    pub(super) async fn find(&self, name: &str) -> io::Result<Option<u32>> {
+        match self
+            .handle
+            .link()
+            .get()
+            .match_name(name.to_owned())
+            .execute()
+            .try_next()
+            .await
+        {
+            Ok(found) => Ok(found.map(|link| link.header.index)),
+            Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::ENODEV => {
+                Ok(None)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    pub(super) async fn set_up(&self, link: u32) -> io::Result<()> {
+        let wanted = LinkUnspec::new_with_index(link).up().build();
+        let set = self.handle.link().change(wanted).execute();
+        set.await.map_err(failed)
+    }
+
+    /// Makes a pair of links: `name` on the bridge here, `eth0` in the network of a process.
+    pub(super) async fn pair(&self, name: &str, bridge: u32, process: u32) -> io::Result<()> {
+        let inside = LinkUnspec::new_with_name("eth0")
+            .setns_by_pid(process)
+            .build();
+        let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+            .name(name.to_owned())
+            .controller(bridge)
+            .up()
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(inside)))
+            .build();
+        let made = self.handle.link().add(pair).execute();
+        made.await.map_err(failed)
+    }
+
+    /// Makes what a link on the bridge carries pass the rules.
+    pub(super) async fn guard(&self, name: &str, guard: Guard) -> io::Result<()> {
+        let Some(link) = self.find(name).await? else {
+            return Err(io::Error::from(io::ErrorKind::NotFound));
+        };
+        let port = LinkBridgePort::new(link);
+        let port = match guard {
+            // A service may lead a pod back to itself.
+            Guard::Bridge => port.hairpin(true),
+            Guard::Isolation => port.isolated(true),
+        };
+        let set = self.handle.link().set_port(port.build()).execute();
+        set.await.map_err(failed)
+    }
+
+    pub(super) async fn remove(&self, link: u32) -> io::Result<()> {
+        self.handle.link().del(link).execute().await.map_err(failed)
+    }
+
+    pub(super) async fn addresses(&self) -> io::Result<Vec<(u32, Ipv4Addr, u8)>> {
+        use rtnetlink::packet_route::address::AddressAttribute;
+        let mut found = Vec::new();
+        let mut listing = self.handle.address().get().execute();
+        while let Some(address) = listing.try_next().await.map_err(failed)? {
+            for attribute in &address.attributes {
+                if let AddressAttribute::Address(IpAddr::V4(ip)) = attribute {
+                    found.push((address.header.index, *ip, address.header.prefix_len));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The subnet of a bridge from before.
+    pub(super) async fn subnet_of(&self, bridge: u32) -> io::Result<Subnet> {
+        let found = self
+            .addresses()
+            .await?
+            .into_iter()
+            .find(|(link, _, _)| *link == bridge);
+        found
+            .map(|(_, ip, _)| Subnet::of_gateway(ip))
+            .ok_or_else(|| {
+                io::Error::other(
+                    "the pods' bridge has lost its address; remove it with `ip link del`",
+                )
+            })
+    }
+
+    /// Networks the machine already knows a way to.
+    async fn taken(&self) -> io::Result<Vec<(Ipv4Addr, u8)>> {
+        use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute};
+        let mut taken: Vec<_> = self
+            .addresses()
+            .await?
+            .into_iter()
+            .map(|(_, ip, prefix)| (ip, prefix))
+            .collect();
+        let mut routes = self
+            .handle
+            .route()
+            .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
+            .execute();
+        while let Some(route) = routes.try_next().await.map_err(failed)? {
+            for attribute in &route.attributes {
+                if let RouteAttribute::Destination(RouteAddress::Inet(ip)) = attribute {
+                    taken.push((*ip, route.header.destination_prefix_length));
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Makes a bridge with an address.
+    pub(super) async fn bridge(
+        &self,
+        name: &str,
+        seed: u8,
+        guard: Guard,
+    ) -> io::Result<(u32, Subnet)> {
+        let subnet = Subnet::choose(seed, &self.taken().await?).ok_or_else(|| {
+            io::Error::other("no part of 10.64.0.0/11 is free for the pods' network")
+        })?;
+        let mut wanted = LinkBridge::new(name);
+        if guard == Guard::Bridge {
+            wanted = wanted.nf_call_iptables(true).nf_call_ip6tables(true);
+        }
+        self.handle
+            .link()
+            .add(wanted.build())
+            .execute()
+            .await
+            .map_err(failed)?;
+        let bridge = self
+            .find(name)
+            .await?
+            .ok_or_else(|| io::Error::other("the new bridge is not there"))?;
+        self.handle
+            .address()
+            .add(bridge, IpAddr::V4(subnet.gateway()), Subnet::PREFIX)
+            .execute()
+            .await
+            .map_err(failed)?;
+        Ok((bridge, subnet))
+    }
+}

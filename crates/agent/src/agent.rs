@@ -13,6 +13,7 @@ use sandlot_supervisor::{Key, Limits, Supervisor};
 
 use crate::{
     container::MainCommand,
+    container_log::ContainerLog,
     environment::Environment,
     files::{Answers, Grounds},
     reset,
@@ -25,6 +26,8 @@ pub(crate) struct Agent {
     pub(crate) grounds: Grounds,
     /// What was answered to file updates under a key; locked while one is being done.
     pub(crate) answers: Arc<Mutex<Answers>>,
+    /// Where long output can be read whole.
+    pub(crate) log: ContainerLog,
     /// The container's own command, where the agent started it.
     pub(crate) main: Option<Arc<MainCommand>>,
     /// Sets apart the names of runs that nobody asked for by key.
@@ -52,6 +55,7 @@ impl Agent {
                 workspace,
                 reserved,
             },
+            log: ContainerLog::new(tokio::io::stdout()),
             main,
             born: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
             unnamed: AtomicU64::new(0),

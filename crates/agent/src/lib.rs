@@ -7,6 +7,7 @@
 
 mod agent;
 mod container;
+mod container_log;
 mod environment;
 mod files;
 mod grpc;

@@ -214,8 +214,11 @@ impl Wait {
                 trouble,
             } => {
                 let mut words = format!("WarmPool {pool:?} has no pod ready: {starting} starting");
-                if *ahead > 0 {
-                    words += &format!(", {ahead} wanted by others who came first");
+                match ahead {
+                    0 => {}
+                    // Told to the pod, a long line would be rewritten whenever it moves.
+                    1..100 => words += &format!(", {ahead} wanted by others who came first"),
+                    _ => words += ", a hundred or more wanted by others who came first",
                 }
                 if let Some(trouble) = trouble {
                     words += &format!("; its pods fail: {trouble}");

@@ -14,6 +14,9 @@ use jiff::Timestamp;
 
 use crate::Seniority;
 
+/// How many of those in front of a claimant are counted: a long line is looked at by many.
+const COUNTED: usize = 100;
+
 /// Ready pods and waiting claims of one pool. `P` names a pod, `C` a claimant.
 #[derive(Debug)]
 pub struct Shelf<P, C> {
@@ -114,10 +117,12 @@ impl<P: Clone + Ord + Hash, C: Clone + Ord + Hash> Shelf<P, C> {
         self.waiting.keys().map(|(_, claimant)| claimant)
     }
 
-    /// The place of a claimant in the line, counted in pods wanted by those before it.
+    /// The place of a claimant in the line, counted in pods wanted by those before it. Far behind it
+    /// is only told that it is: at least this many.
     pub fn ahead_of(&self, claimant: &C) -> Option<u32> {
         let place = *self.place.get(claimant)?;
         let before = self.waiting.range(..(place, claimant.clone()));
+        let before = before.take(COUNTED);
         Some(before.fold(0, |sum, (_, pods)| sum.saturating_add(*pods)))
     }
 

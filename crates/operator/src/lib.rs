@@ -20,6 +20,7 @@ mod pods;
 mod run;
 mod sandbox;
 mod settings;
+mod strays;
 mod task;
 mod warm_pool;
 mod world;

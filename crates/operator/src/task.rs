@@ -19,8 +19,9 @@ use crate::{
     world::{Run, World, condition, reference},
 };
 
-/// A task shorter than this goes from nothing to its end in one write.
-const RUNNING_AFTER: Duration = Duration::from_millis(10);
+/// A task shorter than this goes from nothing to its end in one write: nobody sees so short a
+/// moment, and a busy machine has better things to write.
+const RUNNING_AFTER: Duration = Duration::from_millis(100);
 /// A task that waits shorter than this is not told to be waiting.
 const PENDING_AFTER: Duration = Duration::from_millis(100);
 /// Output kept in a status that the API found too large.
@@ -93,18 +94,15 @@ fn begin(world: &mut World, key: &Key, now: Timestamp) {
     let (Some(spec), Some(pod)) = (entry.spec.clone(), pod) else {
         return;
     };
-    let Some(ip) = pod.ip.clone() else { return };
+    let Some(door) = Door::of(pod) else { return };
     let stop = Stop::default();
     let started = entry.started.unwrap_or(now);
     let job = Job {
         key: key.clone(),
         uid: entry.uid.clone(),
         spec,
-        door: Door {
-            pod: pod.uid.clone(),
-            ip,
-            key: pod.agent_key,
-        },
+        pod: pod.key.name.clone(),
+        door,
         work_dir: world.settings.agent.work_dir.clone(),
         started,
         output_limit: world.settings.output_limit,

@@ -7,12 +7,12 @@ use sandlot_api::arl::{PoolPhase, WarmPool, WarmPoolStatus};
 use sandlot_decide::{
     backoff::Backoff,
     expiry::later,
-    pool::{self, Care, Counts, Plan, Share, Sizing, Trouble, Use, Why},
+    pool::{self, Care, Counts, Health, Plan, Share, Sizing, Trouble, Use, Why},
 };
 
 use crate::{
     dispatch::{Wake, Write, status_patch},
-    index::{Key, PoolEntry},
+    index::{Coming, Key, PoolEntry},
     pods::{self, Owner},
     world::{World, condition, reference},
 };
@@ -21,6 +21,8 @@ use crate::{
 const BREATH: Duration = Duration::from_millis(20);
 /// Its counts are written no more often than this.
 const TELL: Duration = Duration::from_millis(200);
+/// Whoever waits for a pod hears how far it is no more often than this.
+const REWORD: Duration = Duration::from_secs(5);
 /// A pod that was made and is not seen for so long is not waited for.
 const UNSEEN: Duration = Duration::from_secs(60);
 
@@ -80,6 +82,38 @@ pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
     world.metrics.pool(key, &plan.counts);
     carry_out(world, key, &plan, now);
     tell(world, key, &plan, now);
+    tell_waiting(world, key, &facts, plan.trouble, now);
+}
+
+/// Lets those who wait for a pod know how far theirs is, now and then.
+fn tell_waiting(
+    world: &mut World,
+    key: &Key,
+    pods: &[pool::Pod],
+    trouble: Option<Trouble>,
+    now: Timestamp,
+) {
+    let Some(entry) = world.index.pools.get_mut(key) else {
+        return;
+    };
+    let starting = |pod: &&pool::Pod| pod.health == Health::Starting && !pod.leaving;
+    let coming = Coming {
+        starting: (pods.iter().filter(starting).count() + entry.making.len()) as u32,
+        trouble: trouble.map(|trouble| trouble.message),
+        told: entry.coming.told,
+    };
+    if coming == entry.coming {
+        return;
+    }
+    let due = coming.told.map_or(now, |told| later(told, REWORD));
+    if due > now {
+        return world.wakes.at(due, Wake::Pool(key.clone()));
+    }
+    entry.coming = Coming {
+        told: Some(now),
+        ..coming
+    };
+    world.index.mark_waiting(key);
 }
 
 /// The pool's pods as the engine wants them.

@@ -46,6 +46,10 @@ pub(crate) struct Tray {
     pub(crate) writes: Vec<Write>,
     pub(crate) starts: Vec<(Job, Stop)>,
     pub(crate) resets: Vec<(Key, Door)>,
+    /// Pods to be asked what runs in them.
+    pub(crate) questions: Vec<(Key, Door)>,
+    /// Runs to be ended, by their keys.
+    pub(crate) kills: Vec<(Door, String)>,
 }
 
 /// A task that runs, or has run and is not written down yet.

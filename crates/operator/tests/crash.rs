@@ -2,13 +2,8 @@
 
 mod stage;
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    ResourceExt,
-    api::{ListParams, Patch, PatchParams},
-};
+use kube::ResourceExt;
 use rand::RngExt;
 use sandlot_api::arl::{Sandbox, Task, TaskState, names};
 use serde_json::json;
@@ -116,64 +111,62 @@ async fn of_two_pods_claimed_for_one_sandbox_it_keeps_the_one_its_status_names()
     assert_eq!(pod_of(&stage.until_phase("s", "Ready").await), own);
 }
 
-/// Clients and a small pool, while the operator is killed again and again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_crashes_no_pod_goes_to_two_and_none_is_lost() {
-    const CLAIMS: usize = 120;
+#[tokio::test]
+async fn what_runs_for_a_task_deleted_while_nobody_watched_is_ended() {
     let mut stage = Stage::set().await;
-    stage.pool("p", 8).await;
+    stage.pool("p", 1).await;
+    stage.sandbox("s", "p").await;
+    stage.task("gone", "s", &["hang", "gone"]).await;
+    stage.agent.until_started(1).await;
+    stage.kill_operator().await;
+    stage.delete::<Task>("gone").await;
+    stage.start_operator();
+    stage.agent.until_killed().await;
+}
+
+/// Tasks of three steps in a few sandboxes, while the operator is killed at any moment of their
+/// lives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_crashes_every_step_of_every_task_runs_once_and_none_is_forgotten() {
+    const TASKS: usize = 150;
+    const SANDBOXES: usize = 6;
+    let mut stage = Stage::set().await;
+    stage.pool("p", 2).await;
+    for number in 0..SANDBOXES {
+        stage.sandbox(&format!("s{number}"), "p").await;
+    }
     let mut random = rand::rng();
     let mut made = 0;
-    while made < CLAIMS {
-        for _ in 0..random.random_range(1..20) {
-            stage.sandbox(&format!("s{made}"), "p").await;
+    while made < TASKS {
+        for _ in 0..random.random_range(1..12) {
+            let name = format!("t{made}");
+            let sandbox = format!("s{}", made % SANDBOXES);
+            let spec = json!({ "sandboxRef": sandbox, "timeout": "10m", "steps": [
+                { "name": "one", "type": "Command", "command": ["say", format!("one {name}")] },
+                { "name": "two", "type": "FilePatch", "path": format!("/workspace/{name}"), "content": name },
+                { "name": "three", "type": "Command", "command": ["say", format!("three {name}")] } ] });
+            stage.make::<Task>(&name, spec).await;
             made += 1;
         }
-        let pause = random.random_range(0..40);
+        let pause = random.random_range(0..80);
         tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
         stage.kill_operator().await;
         stage.start_operator();
     }
-    let mut owners: BTreeMap<String, String> = BTreeMap::new();
     for number in 0..made {
-        let name = format!("s{number}");
-        let pod = pod_of(&stage.until_phase(&name, "Ready").await);
-        if let Some(other) = owners.insert(pod.clone(), name.clone()) {
-            panic!("pod {pod} was given to {other} and to {name}");
-        }
+        let status = stage
+            .until_ended(&format!("t{number}"))
+            .await
+            .status
+            .unwrap();
+        assert_eq!(status.state, Some(TaskState::Succeeded), "{status:#?}");
+        assert_eq!(status.stdout, Some(format!("three t{number}\n")));
+        assert_eq!(status.attempts, Some(1));
     }
-    // Every taken pod has its sandbox, and the pool is full again.
-    let settled = |pods: &[Pod]| {
-        let taken = pods
-            .iter()
-            .filter(|pod| pod.annotations().contains_key(names::CLAIMED_BY));
-        pods.len() == made + 8 && taken.count() == made
-    };
-    let pods = stage.until_pods(settled).await;
-    for pod in pods
-        .iter()
-        .filter(|pod| pod.annotations().contains_key(names::CLAIMED_BY))
-    {
-        assert!(
-            owners.contains_key(&pod.name_any()),
-            "{} is leaked",
-            pod.name_any()
-        );
-    }
-    let all = stage
-        .api::<Sandbox>()
-        .list(&ListParams::default())
-        .await
-        .unwrap();
-    for sandbox in all {
-        stage.delete::<Sandbox>(&sandbox.name_any()).await;
-    }
-    stage.until_pods(|pods| pods.len() == 8).await;
-    // A patch that changes nothing still goes through: the API is in good order.
-    let nothing = Patch::Merge(json!({}));
-    stage
-        .api::<sandlot_api::arl::WarmPool>()
-        .patch("p", &PatchParams::default(), &nothing)
-        .await
-        .unwrap();
+    assert_eq!(stage.agent.files().len(), made);
+    let mut started = stage.agent.started();
+    started.sort();
+    let count = started.len();
+    started.dedup();
+    assert_eq!((started.len(), count), (2 * made, 2 * made));
 }

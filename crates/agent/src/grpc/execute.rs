@@ -54,8 +54,13 @@ async fn find_or_start(agent: &Arc<Agent>, request: ExecRequest) -> Result<Run, 
         let found = agent.supervisor.find(&key).await.map_err(broken)?;
         return found.ok_or_else(|| Status::not_found(format!("no run has the key {key}")));
     }
+    let beyond = request.log.then_some(request.log_beyond);
     let launch = launch(agent, request)?;
-    agent.supervisor.start(key, launch).await.map_err(refused)
+    let run = agent.supervisor.start(key, launch).await.map_err(refused)?;
+    if let Some(beyond) = beyond {
+        agent.log.tell(&run, beyond);
+    }
+    Ok(run)
 }
 
 fn launch(agent: &Agent, request: ExecRequest) -> Result<Launch, Status> {

@@ -9,8 +9,9 @@ use futures::stream::BoxStream;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sandlot_api::agent::{
-    ExecLog, ExecRequest, FileRequest, FileResponse, ResetRequest, ResetResponse, ShellInput,
-    ShellOutput, SignalRequest, SignalResponse, agent_service_server::AgentService,
+    ExecLog, ExecRequest, FileRequest, FileResponse, ResetRequest, ResetResponse, RunsReply,
+    RunsRequest, ShellInput, ShellOutput, SignalRequest, SignalResponse,
+    agent_service_server::AgentService,
 };
 use sandlot_supervisor::Key;
 use tonic::{Request, Response, Status, Streaming};
@@ -85,6 +86,13 @@ impl AgentService for GrpcDoor {
         shell::open(&self.0, request.into_inner())
             .await
             .map(Response::new)
+    }
+
+    async fn runs(&self, _: Request<RunsRequest>) -> Result<Response<RunsReply>, Status> {
+        let runs = self.0.supervisor.runs();
+        let going = runs.iter().filter(|run| run.outcome().is_none());
+        let keys = going.map(|run| run.key().to_string()).collect();
+        Ok(Response::new(RunsReply { keys }))
     }
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod commands;
 mod container;
 mod files;
+mod log;
 mod shell;
 mod tasks;
 

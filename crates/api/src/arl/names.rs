@@ -25,6 +25,10 @@ pub const SANDBOX: &str = "arl.infra.io/sandbox";
 pub const CLAIMED_BY: &str = "arl.infra.io/sandbox-uid";
 /// Annotation: when a pod was given to its sandbox.
 pub const CLAIMED_AT: &str = "arl.infra.io/allocated-at";
+/// Annotation: when a pod that is used again was given back.
+pub const LAST_RELEASED: &str = "arl.infra.io/last-released";
+/// Annotation: what the wiping of a pod that is used again found and left.
+pub const LAST_RESET: &str = "arl.infra.io/last-reset";
 /// Annotation: which version of the pool's template a pod was made from.
 pub const TEMPLATE: &str = "arl.infra.io/template-revision";
 

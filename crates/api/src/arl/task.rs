@@ -212,6 +212,9 @@ pub struct StepStatus {
     /// How many bytes of output were left out here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub omitted_bytes: Option<i64>,
+    /// Where all of the output can be read when some was left out here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_log: Option<String>,
     /// Why it failed, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

@@ -1,6 +1,6 @@
 //! Output in bounded memory: the beginning and the end are kept, the middle gives way.
 
-use std::collections::VecDeque;
+use std::{borrow::Cow, collections::VecDeque};
 
 /// What is kept of one output stream.
 #[derive(Debug)]
@@ -9,6 +9,15 @@ pub(crate) struct Kept {
     head: Vec<u8>,
     tail: VecDeque<u8>,
     total: u64,
+}
+
+/// How output is written into a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As text, with a mark wherever it is none.
+    Text,
+    /// As text and, where it is none, as bytes too.
+    TextAndBytes,
 }
 
 /// Output as it is written into a status.
@@ -37,6 +46,11 @@ impl Kept {
         self.total
     }
 
+    /// How many bytes are kept.
+    pub(crate) fn held(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+
     /// More output has come.
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.total += bytes.len() as u64;
@@ -54,78 +68,122 @@ impl Kept {
         self.total += bytes;
     }
 
-    /// The output as text that takes at most so many bytes in JSON, where a control character
-    /// takes six.
-    pub(crate) fn text(&self, budget: usize) -> Text {
-        let (head, tail) = self.cut(budget);
+    /// From now on keeps at most so many bytes, all else being over.
+    pub(crate) fn shrink(&mut self, limit: usize) {
+        if self.held() <= limit {
+            return;
+        }
+        let has_gap = self.total != self.held() as u64;
+        let all: Vec<u8> = self.head.iter().chain(&self.tail).copied().collect();
+        let front = (limit / 2).min(self.head.len());
+        let behind = if has_gap {
+            self.tail.len()
+        } else {
+            all.len() - front
+        };
+        let back = (limit - front).min(behind);
+        self.half = limit / 2;
+        self.head = all[..front].to_vec();
+        self.tail = all[all.len() - back..].iter().copied().collect();
+    }
+
+    /// How many bytes of JSON all that is kept would take.
+    pub(crate) fn cost(&self, form: Form) -> usize {
+        let (head, tail) = self.pieces();
+        let extra = self.extra(form, &head, &tail);
+        let weigh = |piece: &[u8]| weights(piece, extra).map(usize::from).sum::<usize>();
+        weigh(&head) + weigh(&tail)
+    }
+
+    /// The output in so many bytes of JSON, where a control character takes six.
+    pub(crate) fn text(&self, budget: usize, form: Form) -> Text {
+        let (head, tail) = self.pieces();
+        let extra = self.extra(form, &head, &tail);
+        let (head, tail) = cut(&head, &tail, budget, extra);
         let omitted = self.total - (head.len() + tail.len()) as u64;
-        let mut bytes = head.to_vec();
         let mut text = lossy(head, omitted > 0, false);
         if omitted > 0 {
-            text += &format!("\n[... {omitted} bytes left out ...]\n");
+            text += &format!("\n[... {omitted} bytes left out, see outputLog ...]\n");
         }
-        text += &lossy(&tail, false, omitted > 0);
-        bytes.extend(&tail);
-        let is_text = !text.contains('\u{fffd}') || std::str::from_utf8(&bytes).is_ok();
+        text += &lossy(tail, false, omitted > 0);
         Text {
             text,
-            bytes: (!is_text).then_some(bytes),
+            bytes: (extra > 0).then(|| [head, tail].concat()),
             omitted,
         }
     }
 
-    fn cut(&self, budget: usize) -> (&[u8], Vec<u8>) {
-        let tail: Vec<u8> = self.tail.iter().copied().collect();
-        let whole = self.total == (self.head.len() + tail.len()) as u64;
-        if whole && cost(&self.head) + cost(&tail) <= budget {
-            return (&self.head, tail);
+    /// What is kept: one piece while nothing is missing, else the beginning and the end.
+    fn pieces(&self) -> (Cow<'_, [u8]>, Vec<u8>) {
+        let is_whole = self.total == self.held() as u64;
+        if is_whole && !self.tail.is_empty() {
+            let all = self.head.iter().chain(&self.tail).copied().collect();
+            return (Cow::Owned(all), Vec::new());
         }
-        if whole {
-            // Cut out the middle of what is still one piece.
-            let all: Vec<u8> = self.head.iter().chain(&tail).copied().collect();
-            let (front, back) = (prefix(&all, budget / 2), suffix(&all, budget / 2));
-            let front = front.min(self.head.len());
-            let back = back.min(all.len() - front);
-            return (&self.head[..front], all[all.len() - back..].to_vec());
-        }
-        let front = prefix(&self.head, budget / 2);
-        let back = suffix(&tail, budget / 2);
-        (&self.head[..front], tail[tail.len() - back..].to_vec())
+        let tail = self.tail.iter().copied().collect();
+        (Cow::Borrowed(&self.head), tail)
+    }
+
+    /// What a byte takes beside its text: something if it is written as base64 too.
+    fn extra(&self, form: Form, head: &[u8], tail: &[u8]) -> u8 {
+        let whole = self.total == (head.len() + tail.len()) as u64;
+        let is_text = is_text(head, !whole, false) && is_text(tail, false, !whole);
+        if is_text || form == Form::Text { 0 } else { 2 }
     }
 }
 
-/// What a byte takes in a JSON string. A byte that is no text becomes a three-byte mark.
-fn weight(byte: u8) -> usize {
-    match byte {
-        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
-        0x00..0x20 | 0x7f => 6,
-        0x20..0x7f => 1,
-        0x80.. => 3,
+/// As much of the beginning and of the end as fits a budget.
+fn cut<'a>(head: &'a [u8], tail: &'a [u8], budget: usize, extra: u8) -> (&'a [u8], &'a [u8]) {
+    let front: Vec<u8> = weights(head, extra).collect();
+    let back: Vec<u8> = weights(tail, extra).collect();
+    let cost = |weights: &[u8]| weights.iter().copied().map(usize::from).sum::<usize>();
+    if cost(&front) + cost(&back) <= budget {
+        return (head, tail);
     }
+    let begun = fitting(front.iter(), budget / 2);
+    if tail.is_empty() {
+        let ended = fitting(front.iter().rev(), budget / 2).min(head.len() - begun);
+        return (&head[..begun], &head[head.len() - ended..]);
+    }
+    let ended = fitting(back.iter().rev(), budget / 2);
+    (&head[..begun], &tail[tail.len() - ended..])
 }
 
-fn cost(bytes: &[u8]) -> usize {
-    bytes.iter().map(|byte| weight(*byte)).sum()
-}
-
-fn prefix(bytes: &[u8], budget: usize) -> usize {
-    fitting(bytes.iter(), budget)
-}
-
-fn suffix(bytes: &[u8], budget: usize) -> usize {
-    fitting(bytes.iter().rev(), budget)
-}
-
-fn fitting<'a>(bytes: impl Iterator<Item = &'a u8>, budget: usize) -> usize {
-    let costs = bytes.scan(0, |sum, byte| {
-        *sum += weight(*byte);
+fn fitting<'a>(weights: impl Iterator<Item = &'a u8>, budget: usize) -> usize {
+    let sums = weights.scan(0, |sum, weight| {
+        *sum += usize::from(*weight);
         Some(*sum)
     });
-    costs.take_while(|sum| *sum <= budget).count()
+    sums.take_while(|sum| *sum <= budget).count()
+}
+
+/// What each byte takes in a JSON string. What is no text becomes three-byte marks.
+fn weights(bytes: &[u8], extra: u8) -> impl Iterator<Item = u8> + '_ {
+    let plain = |byte: &u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        0x00..0x20 | 0x7f => 6,
+        _ => 1,
+    };
+    bytes.utf8_chunks().flat_map(move |chunk| {
+        let valid = chunk.valid().as_bytes().iter().map(plain);
+        valid
+            .chain(chunk.invalid().iter().map(|_| 3))
+            .map(move |weight| weight + extra)
+    })
+}
+
+/// Whether bytes are text, except for a character that a cut has split.
+fn is_text(bytes: &[u8], cut_at_end: bool, cut_at_start: bool) -> bool {
+    std::str::from_utf8(unsplit(bytes, cut_at_end, cut_at_start)).is_ok()
 }
 
 /// Bytes as text. A character that a cut has split is dropped rather than shown as damage.
 fn lossy(bytes: &[u8], cut_at_end: bool, cut_at_start: bool) -> String {
+    String::from_utf8_lossy(unsplit(bytes, cut_at_end, cut_at_start)).into_owned()
+}
+
+/// Bytes without the parts of characters that a cut has left at their ends.
+fn unsplit(bytes: &[u8], cut_at_end: bool, cut_at_start: bool) -> &[u8] {
     let mut bytes = bytes;
     if cut_at_start {
         let split = bytes
@@ -141,7 +199,7 @@ fn lossy(bytes: &[u8], cut_at_end: bool, cut_at_start: bool) -> String {
     {
         bytes = &bytes[..error.valid_up_to()];
     }
-    String::from_utf8_lossy(bytes).into_owned()
+    bytes
 }
 
 #[cfg(test)]
@@ -156,7 +214,7 @@ mod tests {
 
     #[test]
     fn short_output_is_kept_whole() {
-        let text = kept(100, &[b"Hello ", b"from ARL!\n"]).text(1_000);
+        let text = kept(100, &[b"Hello ", b"from ARL!\n"]).text(1_000, Form::TextAndBytes);
         assert_eq!(text.text, "Hello from ARL!\n");
         assert_eq!((text.omitted, text.bytes), (0, None));
     }
@@ -167,8 +225,11 @@ mod tests {
         for _ in 0..1_000 {
             kept.push(b"0123456789");
         }
-        let text = kept.text(1_000);
-        assert_eq!(text.text, "0123\n[... 9992 bytes left out ...]\n6789");
+        let text = kept.text(1_000, Form::TextAndBytes);
+        assert_eq!(
+            text.text,
+            "0123\n[... 9992 bytes left out, see outputLog ...]\n6789"
+        );
         assert_eq!(text.omitted, 9_992);
     }
 
@@ -183,7 +244,7 @@ mod tests {
 
     #[test]
     fn control_characters_count_for_what_they_take_in_json() {
-        let text = kept(10_000, &[&[0; 5_000]]).text(1_200);
+        let text = kept(10_000, &[&[0; 5_000]]).text(1_200, Form::TextAndBytes);
         let json = serde_json::to_string(&text.text).unwrap();
         assert!(json.len() <= 1_200 + 100, "{}", json.len());
         assert!(text.omitted > 0);
@@ -192,13 +253,43 @@ mod tests {
     #[test]
     fn a_cut_does_not_split_a_character() {
         let kept = kept(9, &["ääääääääääää".as_bytes()]);
-        let text = kept.text(1_000);
+        let text = kept.text(1_000, Form::TextAndBytes);
         assert!(!text.text.contains('\u{fffd}'), "{}", text.text);
     }
 
     #[test]
+    fn letters_of_any_script_count_as_the_bytes_they_are() {
+        let text = kept(4_000, &["字".repeat(1_000).as_bytes()]);
+        assert_eq!(text.cost(Form::TextAndBytes), 3_000);
+        assert_eq!(text.text(3_000, Form::TextAndBytes).omitted, 0);
+    }
+
+    #[test]
+    fn shrinking_keeps_the_beginning_and_the_end() {
+        let mut kept = kept(100, &[b"0123456789"]);
+        kept.shrink(4);
+        assert_eq!(kept.held(), 4);
+        let text = kept.text(1_000, Form::TextAndBytes);
+        assert_eq!(
+            text.text,
+            "01\n[... 6 bytes left out, see outputLog ...]\n89"
+        );
+        kept.shrink(0);
+        assert_eq!(kept.text(1_000, Form::TextAndBytes).omitted, 10);
+    }
+
+    #[test]
+    fn a_budget_cuts_the_middle_of_what_is_still_one_piece() {
+        let text = kept(100, &[b"0123456789"]).text(6, Form::TextAndBytes);
+        assert_eq!(
+            text.text,
+            "012\n[... 4 bytes left out, see outputLog ...]\n789"
+        );
+    }
+
+    #[test]
     fn bytes_that_are_no_text_are_handed_over_as_they_were() {
-        let text = kept(100, &[&[0xff, 0xfe, b'a']]).text(1_000);
+        let text = kept(100, &[&[0xff, 0xfe, b'a']]).text(1_000, Form::TextAndBytes);
         assert_eq!(text.bytes, Some(vec![0xff, 0xfe, b'a']));
     }
 }

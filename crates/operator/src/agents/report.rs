@@ -8,16 +8,20 @@ use sandlot_api::{
     GoDuration,
     arl::{Step, StepState, StepStatus, StepType, TaskState, TaskStatus},
 };
-use sandlot_decide::task::Ended;
+use sandlot_decide::task::{Ended, share};
 
-use super::{Job, output::Kept, step::Outcome};
-
-/// All steps together may keep so much output in a status, which etcd limits to 1.5 MiB in all.
-const STEPS_BUDGET: usize = 384 * 1024;
+use super::{
+    Job,
+    output::{Form, Kept},
+    room,
+    step::Outcome,
+};
 
 /// What is remembered of one step until the task ends.
 pub(super) struct Entry {
     name: String,
+    /// The key it ran under; nothing if it never did.
+    key: Option<String>,
     is_command: bool,
     pub(super) state: StepState,
     code: Option<i32>,
@@ -38,9 +42,16 @@ pub(crate) struct Report {
 }
 
 /// A step that has ended.
-pub(super) fn entry(step: &Step, outcome: Outcome, begun: Timestamp, ended: Timestamp) -> Entry {
+pub(super) fn entry(
+    step: &Step,
+    key: String,
+    outcome: Outcome,
+    begun: Timestamp,
+    ended: Timestamp,
+) -> Entry {
     let report = outcome.ending.report();
     Entry {
+        key: Some(key),
         state: match (&report.error, outcome.pid) {
             (Some(_), _) => StepState::Failed,
             (None, Some(_)) => StepState::Running,
@@ -62,6 +73,7 @@ impl Entry {
     pub(super) fn of(step: &Step) -> Self {
         Self {
             name: step.name.clone(),
+            key: None,
             is_command: step.kind == StepType::Command,
             state: StepState::Skipped,
             code: None,
@@ -84,10 +96,35 @@ impl Entry {
         }
     }
 
-    fn status(&self, budget: usize) -> StepStatus {
-        let (stdout, stderr) = (self.stdout.text(budget / 2), self.stderr.text(budget / 2));
+    /// Whether it is a command that ran.
+    pub(super) fn is_command(&self) -> bool {
+        self.is_command && self.code.is_some()
+    }
+
+    /// How many bytes of each stream it holds.
+    pub(super) fn held(&self) -> [usize; 2] {
+        [self.stdout.held(), self.stderr.held()]
+    }
+
+    /// From now on holds no more than so many.
+    pub(super) fn shrink(&mut self, limits: [usize; 2]) {
+        self.stdout.shrink(limits[0]);
+        self.stderr.shrink(limits[1]);
+    }
+
+    fn costs(&self, form: Form) -> [usize; 2] {
+        [self.stdout.cost(form), self.stderr.cost(form)]
+    }
+
+    fn status(&self, pod: &str, budgets: [usize; 2]) -> StepStatus {
+        let stdout = self.stdout.text(budgets[0], Form::TextAndBytes);
+        let stderr = self.stderr.text(budgets[1], Form::TextAndBytes);
         let omitted = stdout.omitted + stderr.omitted;
         let encode = |bytes: Option<Vec<u8>>| bytes.map(|bytes| base64(&bytes));
+        let key = self
+            .key
+            .as_ref()
+            .filter(|_| omitted > 0 || self.pid.is_some());
         StepStatus {
             name: self.name.clone(),
             state: Some(self.state),
@@ -97,6 +134,7 @@ impl Entry {
             stdout_base64: encode(stdout.bytes),
             stderr_base64: encode(stderr.bytes),
             omitted_bytes: i64::try_from(omitted).ok().filter(|omitted| *omitted > 0),
+            output_log: key.map(|key| place(pod, key)),
             error: self.error.clone(),
             pid: self.pid,
             started_at: self.begun.map(Time),
@@ -109,6 +147,13 @@ impl Entry {
     }
 }
 
+/// Where all of a step's output can be read.
+fn place(pod: &str, key: &str) -> String {
+    format!(
+        "kubectl logs {pod}, the blocks that begin with a line [{key} stdout …] or [{key} stderr …]"
+    )
+}
+
 impl Report {
     pub(super) fn new(
         job: &Job,
@@ -117,10 +162,7 @@ impl Report {
         attempts: u32,
         ended: Timestamp,
     ) -> Self {
-        let last_command = entries
-            .iter()
-            .rev()
-            .find(|entry| entry.is_command && entry.code.is_some());
+        let last_command = entries.iter().rev().find(|entry| entry.is_command());
         let last_run = entries.iter().rev().find(|entry| entry.code.is_some());
         let failed = entries
             .iter()
@@ -129,9 +171,20 @@ impl Report {
             let why = entry.error.as_deref().unwrap_or("it failed");
             format!("step {:?}: {why}", entry.name)
         });
-        let budget = STEPS_BUDGET / entries.len().max(1);
-        let stdout = last_command.map(|entry| entry.stdout.text(job.output_limit));
-        let stderr = last_command.map(|entry| entry.stderr.text(job.output_limit));
+        // Of the room there is, the steps have a quarter for sure.
+        let room = room::left(&job.spec);
+        let own = last_command.map_or([0; 2], |entry| entry.costs(Form::Text));
+        let own = share(&own, room / 4 * 3);
+        let wanted: Vec<usize> = entries
+            .iter()
+            .flat_map(|entry| entry.costs(Form::TextAndBytes))
+            .collect();
+        let budgets = share(&wanted, room - own.iter().sum::<usize>());
+        let steps = entries.iter().zip(budgets.chunks_exact(2));
+        let steps = steps.map(|(entry, budget)| entry.status(&job.pod, [budget[0], budget[1]]));
+        let steps = steps.collect();
+        let stdout = last_command.map(|entry| entry.stdout.text(own[0], Form::Text));
+        let stderr = last_command.map(|entry| entry.stderr.text(own[1], Form::Text));
         let status = TaskStatus {
             state: Some(if succeeded {
                 TaskState::Succeeded
@@ -146,7 +199,7 @@ impl Report {
             started_at: Some(Time(job.started)),
             completion_time: Some(Time(ended)),
             completed_at: Some(Time(ended)),
-            steps: Some(entries.iter().map(|entry| entry.status(budget)).collect()),
+            steps: Some(steps),
             attempts: i32::try_from(attempts).ok(),
             message: Some(message.unwrap_or_else(|| "all steps succeeded".to_owned())),
             ..TaskStatus::default()

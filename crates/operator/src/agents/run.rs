@@ -8,8 +8,9 @@ use sandlot_decide::task::{Course, Ending, Next};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Agents, Door, Report,
+    Agents, Door, Report, key,
     report::{Entry, entry},
+    room,
     step::{Errand, Outcome},
 };
 use crate::index::{Key, Uid};
@@ -20,6 +21,8 @@ pub(crate) struct Job {
     pub(crate) uid: Uid,
     pub(crate) spec: Arc<TaskSpec>,
     pub(crate) door: Door,
+    /// The pod's name, for people.
+    pub(crate) pod: Arc<str>,
     pub(crate) work_dir: String,
     pub(crate) started: Timestamp,
     pub(crate) output_limit: usize,
@@ -121,7 +124,7 @@ impl Walk {
         limit: Duration,
         attach_only: bool,
     ) -> Outcome {
-        let key = format!("{}/{step}/{}", job.uid, self.course.attempt());
+        let key = key::of(&job.uid, step, self.course.attempt(), &job.spec.steps[step]);
         self.running = Some(key.clone());
         let errand = Errand {
             door: &job.door,
@@ -130,6 +133,7 @@ impl Walk {
             work_dir: &job.work_dir,
             limit,
             output_limit: job.output_limit,
+            log_beyond: room::logged_beyond(job.output_limit, job.spec.steps.len()),
             attach_only,
         };
         let outcome = agents.carry_out(&errand).await;
@@ -139,7 +143,9 @@ impl Walk {
 
     fn record(&mut self, job: &Job, step: usize, outcome: Outcome, begun: Timestamp) {
         self.course.ended(outcome.ending.report());
-        let entry = entry(&job.spec.steps[step], outcome, begun, Timestamp::now());
+        let key = key::of(&job.uid, step, self.course.attempt(), &job.spec.steps[step]);
+        let entry = entry(&job.spec.steps[step], key, outcome, begun, Timestamp::now());
         self.entries.push(entry);
+        room::make(&mut self.entries);
     }
 }

@@ -7,23 +7,17 @@
 use std::time::Duration;
 
 use sandlot_api::{
-    agent::{ExecLog, ExecRequest, FileRequest, SignalRequest},
+    agent::{ExecLog, ExecRequest, FileRequest},
     arl::{Step, StepType},
 };
-use sandlot_decide::{backoff::Backoff, task::Ending};
+use sandlot_decide::task::Ending;
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::{Agents, Door, output::Kept};
+use super::{Agents, Door, RECONNECT, is_final, output::Kept};
 
 /// How long an agent may take to report an end that it enforces itself.
 const SLACK: Duration = Duration::from_secs(15);
-
-/// Waits between attempts to reach an agent.
-const RECONNECT: Backoff = Backoff {
-    first: Duration::from_millis(20),
-    longest: Duration::from_secs(2),
-};
 
 /// A step to run.
 pub(crate) struct Errand<'a> {
@@ -33,6 +27,8 @@ pub(crate) struct Errand<'a> {
     pub(crate) work_dir: &'a str,
     pub(crate) limit: Duration,
     pub(crate) output_limit: usize,
+    /// Output longer than this is told in the pod's log too.
+    pub(crate) log_beyond: usize,
     /// Only hear what became of it, if it was ever started.
     pub(crate) attach_only: bool,
 }
@@ -73,24 +69,6 @@ impl Agents {
         match errand.step.kind {
             StepType::Command => self.command(errand).await,
             StepType::FilePatch => self.file(errand).await,
-        }
-    }
-
-    /// Ends what runs under a key, with all its children.
-    pub(crate) async fn kill(&self, door: &Door, key: &str) -> Result<(), String> {
-        let mut agent = self
-            .at(door)
-            .map_err(|status| status.message().to_owned())?;
-        let request = SignalRequest {
-            key: key.to_owned(),
-            stop: true,
-            ..SignalRequest::default()
-        };
-        let answer = tokio::time::timeout(self.call_timeout(), agent.signal_process(request)).await;
-        match answer {
-            Err(_) => Err("the agent did not answer in time".to_owned()),
-            Ok(Err(status)) => Err(status.message().to_owned()),
-            Ok(Ok(_)) => Ok(()),
         }
     }
 
@@ -140,6 +118,13 @@ impl Agents {
                 stdout_offset: outcome.stdout.total(),
                 stderr_offset: outcome.stderr.total(),
                 attach_only: errand.attach_only,
+                log: true,
+                // What runs in the background has no other place for what it prints.
+                log_beyond: if background {
+                    0
+                } else {
+                    errand.log_beyond as u64
+                },
                 ..ExecRequest::default()
             };
             let followed =
@@ -241,21 +226,6 @@ impl Agents {
             tokio::time::sleep(RECONNECT.after(failures)).await;
         }
     }
-}
-
-/// Whether asking again cannot help.
-fn is_final(code: Code) -> bool {
-    matches!(
-        code,
-        Code::InvalidArgument
-            | Code::NotFound
-            | Code::AlreadyExists
-            | Code::PermissionDenied
-            | Code::Unauthenticated
-            | Code::FailedPrecondition
-            | Code::OutOfRange
-            | Code::Unimplemented
-    )
 }
 
 /// Text that is not UTF-8 comes as bytes.

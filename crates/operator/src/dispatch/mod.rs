@@ -24,9 +24,9 @@ use watches::{KINDS, Kind, Sight};
 pub(crate) use writes::{Claim, Claimed, Write, Written, status_patch};
 
 use crate::{
-    agents::{self, Report},
+    agents::{self, Door, Report},
     index::{Key, Uid},
-    sandbox, task, warm_pool,
+    sandbox, strays, task, warm_pool,
     world::World,
 };
 
@@ -35,6 +35,8 @@ const ROUND: usize = 256;
 /// How many writes are under way at once; making and removing pods leaves room for the rest.
 const WRITES: usize = 256;
 const POD_WRITES: usize = 32;
+/// How many pods are asked at once what runs in them.
+const QUESTIONS: usize = 16;
 /// How long the loop sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(60);
 /// How long what is under way may take to finish when the operator leaves.
@@ -44,7 +46,9 @@ const LEAVING: Duration = Duration::from_secs(5);
 enum Answer {
     Written(Box<Written>),
     Ran(Key, Uid, Option<Box<Report>>),
-    Wiped(Key, Result<(), String>),
+    Wiped(Key, Result<String, String>),
+    Told(Key, Door, Result<Vec<String>, String>),
+    Killed,
 }
 
 /// The loop and what goes on beside it.
@@ -54,6 +58,7 @@ pub(crate) struct Dispatcher {
     answers: JoinSet<Answer>,
     writes: Arc<Semaphore>,
     pod_writes: Arc<Semaphore>,
+    questions: Arc<Semaphore>,
     /// Kinds that have not been listed yet; until all are, nothing is decided.
     unlisted: HashSet<Kind>,
 }
@@ -66,6 +71,7 @@ impl Dispatcher {
             answers: JoinSet::new(),
             writes: Arc::new(Semaphore::new(WRITES)),
             pod_writes: Arc::new(Semaphore::new(POD_WRITES)),
+            questions: Arc::new(Semaphore::new(QUESTIONS)),
             unlisted: KINDS.into_iter().collect(),
         }
     }
@@ -93,6 +99,7 @@ impl Dispatcher {
             if self.unlisted.is_empty() {
                 if let Some(ready) = ready.take() {
                     self.world.index.mark_orphans();
+                    strays::ask(&mut self.world);
                     ready();
                 }
                 self.decide(Timestamp::now());
@@ -190,7 +197,15 @@ impl Dispatcher {
                 task::ended(&mut self.world, &key, &uid, *report)
             }
             Ok(Answer::Ran(..)) => {}
-            Ok(Answer::Wiped(pod, result)) => sandbox::wiped(&mut self.world, &pod, result),
+            Ok(Answer::Wiped(pod, result)) => sandbox::wiped(&mut self.world, &pod, result, now),
+            Ok(Answer::Told(pod, door, Ok(running))) => {
+                strays::told(&mut self.world, &pod, door, running);
+            }
+            // Whoever cannot say what runs in it will be heard of in other ways.
+            Ok(Answer::Told(pod, _, Err(why))) => {
+                tracing::debug!(%pod, why, "a pod did not say what runs in it");
+            }
+            Ok(Answer::Killed) => {}
             Err(error) if error.is_cancelled() => {}
             Err(error) => tracing::error!(%error, "a piece of work panicked"),
         }
@@ -215,14 +230,15 @@ impl Dispatcher {
         for key in &marks.tasks {
             task::look(world, key, now);
         }
+        // Pools before those who wait for them, who say how far theirs is.
+        for key in &pools {
+            warm_pool::look(world, key, now);
+        }
         for key in &marks.sandboxes {
             sandbox::look(world, key, now);
         }
         for key in &marks.orphans {
             sandbox::give_back(world, key);
-        }
-        for key in &pools {
-            warm_pool::look(world, key, now);
         }
         let looks = [
             ("warmpool", pools.len()),
@@ -260,6 +276,23 @@ impl Dispatcher {
             let agents = self.world.agents.clone();
             self.answers
                 .spawn(async move { Answer::Wiped(pod, agents.reset(&door).await) });
+        }
+        for (pod, door) in tray.questions {
+            let (agents, gate) = (self.world.agents.clone(), self.questions.clone());
+            self.answers.spawn(async move {
+                let _place = gate.acquire_owned().await;
+                let running = agents.runs(&door).await;
+                Answer::Told(pod, door, running)
+            });
+        }
+        for (door, key) in tray.kills {
+            let agents = self.world.agents.clone();
+            self.answers.spawn(async move {
+                if let Err(why) = agents.kill(&door, &key).await {
+                    tracing::debug!(key, why, "could not end what ran");
+                }
+                Answer::Killed
+            });
         }
     }
 

@@ -25,7 +25,7 @@ use sandlot_decide::{Seniority, shelf::Shelf};
 pub(crate) use key::Key;
 pub(crate) use marks::Marks;
 pub(crate) use pod::PodEntry;
-pub(crate) use pool::PoolEntry;
+pub(crate) use pool::{Coming, PoolEntry};
 pub(crate) use sandbox::SandboxEntry;
 pub(crate) use task::TaskEntry;
 
@@ -57,11 +57,15 @@ impl Index {
         let Some(key) = Key::of(&pool.metadata) else {
             return;
         };
-        let Some(entry) = PoolEntry::read(&key, pool, self.pools.get(&key)) else {
+        let old = self.pools.get(&key);
+        let Some(entry) = PoolEntry::read(&key, pool, old) else {
             return;
         };
+        let waits_differ = entry.waits_differ(old);
         self.pools.insert(key.clone(), entry);
-        self.mark_waiting(&key);
+        if waits_differ {
+            self.mark_waiting(&key);
+        }
         self.marks.pool(&key);
     }
 
@@ -297,6 +301,11 @@ impl Index {
         self.pods.get(self.pod_of_sandbox.get(sandbox)?)
     }
 
+    /// What the sandbox with this uid is called.
+    pub(crate) fn sandbox_key(&self, uid: &Uid) -> Option<&Key> {
+        self.sandbox_by_uid.get(uid)
+    }
+
     /// The sandbox with this uid.
     pub(crate) fn sandbox_of(&self, uid: &Uid) -> Option<&SandboxEntry> {
         self.sandboxes.get(self.sandbox_by_uid.get(uid)?)
@@ -342,7 +351,8 @@ impl Index {
         }
     }
 
-    fn mark_waiting(&mut self, pool: &Key) {
+    /// Whoever waits for a pod of this pool is looked at again.
+    pub(crate) fn mark_waiting(&mut self, pool: &Key) {
         if let Some(shelf) = self.shelves.get(pool) {
             for sandbox in shelf.claimants() {
                 self.marks.sandbox(sandbox);

@@ -27,12 +27,29 @@ pub(crate) struct PoolEntry {
     pub(crate) failures: Failures,
     /// Failures count for one template only.
     failures_of: Arc<str>,
+    /// How many pods are on their way, and what keeps them from it: what those who wait are told.
+    pub(crate) coming: Coming,
     pub(crate) looked: Option<Timestamp>,
     pub(crate) told: Option<Timestamp>,
     pub(crate) writing: bool,
 }
 
+/// What those who wait for a pod are told of their pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Coming {
+    pub(crate) starting: u32,
+    pub(crate) trouble: Option<String>,
+    /// When they were last told to look.
+    pub(crate) told: Option<Timestamp>,
+}
+
 impl PoolEntry {
+    /// Whether one who waits for this pool would wait for another reason than before.
+    pub(super) fn waits_differ(&self, old: Option<&Self>) -> bool {
+        let essence = |pool: &Self| (pool.uid.clone(), pool.replicas == 0, pool.leaving);
+        old.map(essence) != Some(essence(self))
+    }
+
     /// Reads a pool; nothing if a newer one is known already.
     pub(super) fn read(key: &Key, pool: &WarmPool, old: Option<&Self>) -> Option<Self> {
         let uid: Uid = Arc::from(pool.metadata.uid.as_deref()?);
@@ -67,6 +84,7 @@ impl PoolEntry {
                 .map_or_else(Failures::default, |old| old.failures.clone()),
             failures_of: template_revision.clone(),
             template_revision,
+            coming: old.map_or_else(Coming::default, |old| old.coming.clone()),
             looked: old.and_then(|old| old.looked),
             told: old.and_then(|old| old.told),
             writing: old.is_some_and(|old| old.writing),

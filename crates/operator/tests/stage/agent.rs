@@ -10,8 +10,8 @@ use std::{
 
 use futures::Stream;
 use sandlot_api::agent::{
-    ExecLog, ExecRequest, FileRequest, FileResponse, ResetRequest, ResetResponse, ShellInput,
-    ShellOutput, SignalRequest, SignalResponse,
+    ExecLog, ExecRequest, FileRequest, FileResponse, ResetRequest, ResetResponse, RunsReply,
+    RunsRequest, ShellInput, ShellOutput, SignalRequest, SignalResponse,
     agent_service_server::{AgentService, AgentServiceServer},
 };
 use tokio::sync::watch;
@@ -216,6 +216,14 @@ impl AgentService for Door {
             success: true,
             message: String::new(),
         }))
+    }
+
+    async fn runs(&self, _: Request<RunsRequest>) -> Result<Response<RunsReply>, Status> {
+        let runs = self.0.runs.lock().unwrap();
+        let hangs = |run: &Run| run.command[0] == "hang" && run.end.borrow().is_none();
+        let going = runs.iter().filter(|(_, run)| hangs(run));
+        let keys = going.map(|(key, _)| key.clone()).collect();
+        Ok(Response::new(RunsReply { keys }))
     }
 
     async fn interactive_shell(

@@ -74,6 +74,11 @@ impl Stage {
         stage
     }
 
+    /// What the operator is told; another may be told the same.
+    pub fn settings(&self) -> Settings {
+        self.settings.clone()
+    }
+
     pub fn start_operator(&mut self) {
         let cancel = CancellationToken::new();
         let (client, settings, token) =

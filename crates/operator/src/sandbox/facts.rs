@@ -1,0 +1,120 @@
+//! What is known of a sandbox, as the decision about it wants it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sandlot_api::arl::SandboxPhase;
+use sandlot_decide::{
+    expiry::later,
+    sandbox::{Facts, Limits, PodView, Tasks, Wait},
+};
+
+use crate::{
+    index::{Key, PodEntry, SandboxEntry},
+    world::World,
+};
+
+/// A task shorter than this does not show as Bound: two writes would only slow it down.
+const BOUND_AFTER: Duration = Duration::from_millis(100);
+
+/// The facts, and when a task that has just begun will show.
+pub(super) fn facts(
+    world: &World,
+    key: &Key,
+    entry: &SandboxEntry,
+    pod: Option<&PodEntry>,
+    now: Timestamp,
+) -> (Facts, Option<Timestamp>) {
+    let runs = world
+        .index
+        .queue(key)
+        .filter_map(|task| world.runs.get(task));
+    let since = runs.map(|run| run.since).min();
+    let bound_at = since
+        .map(|since| later(since, BOUND_AFTER))
+        .filter(|at| *at > now);
+    let was_bound = entry.status.phase == Some(SandboxPhase::Bound);
+    let stored = entry.status.allocated_at.as_ref().map(|time| time.0);
+    let settings = &world.settings;
+    let facts = Facts {
+        made: entry.seniority.at,
+        limits: limits(
+            entry,
+            settings.idle_timeout,
+            settings.max_lifetime,
+            settings.grace,
+        ),
+        phase: entry.status.phase,
+        pod: view(world, key, entry, pod),
+        allocated: stored.or_else(|| pod.and_then(|pod| pod.claimed_at)),
+        tasks: Tasks {
+            running: since.is_some() && (bound_at.is_none() || was_bound),
+            waiting: world.index.queue(key).next().is_some(),
+            last_ended: entry.last_ended,
+        },
+    };
+    (facts, bound_at)
+}
+
+fn limits(
+    entry: &SandboxEntry,
+    idle: Option<Duration>,
+    lifetime: Option<Duration>,
+    grace: Duration,
+) -> Limits {
+    let seconds = |value: i64| {
+        u64::try_from(value)
+            .ok()
+            .filter(|seconds| *seconds > 0)
+            .map(Duration::from_secs)
+    };
+    let spec = &entry.spec;
+    let keep_alive = spec.keep_alive.unwrap_or(false);
+    let finished = spec.ttl_seconds_after_finished;
+    Limits {
+        keep_alive: keep_alive && finished != Some(0),
+        idle: match (finished, spec.idle_timeout_seconds) {
+            // Zero seconds after the tasks: not before the first one.
+            (Some(0), _) | (None, None) => idle,
+            (Some(wanted), _) => seconds(wanted),
+            (None, Some(wanted)) => seconds(wanted),
+        },
+        grace: match finished {
+            Some(wanted) => Duration::from_secs(u64::try_from(wanted).unwrap_or(0)),
+            None => grace,
+        },
+        lifetime: spec.max_lifetime_seconds.map_or(lifetime, seconds),
+    }
+}
+
+fn view(world: &World, key: &Key, entry: &SandboxEntry, pod: Option<&PodEntry>) -> PodView {
+    if let Some(pod) = pod {
+        return match (&pod.ended, pod.facts.leaving) {
+            (Some(words), _) => PodView::Lost(format!("pod {} ended: {words}", pod.key.name)),
+            (None, true) => PodView::Lost(format!("pod {} is being deleted", pod.key.name)),
+            (None, false) if pod.is_ready() => PodView::Ready,
+            (None, false) => PodView::Unready,
+        };
+    }
+    if let Some(name) = &entry.status.pod_name {
+        return PodView::Lost(format!("pod {name} is gone"));
+    }
+    PodView::Waiting(wait(world, key, &entry.pool))
+}
+
+fn wait(world: &World, key: &Key, pool_key: &Key) -> Wait {
+    let pool = pool_key.name.to_string();
+    let Some(found) = world.index.pools.get(pool_key).filter(|pool| !pool.leaving) else {
+        return Wait::NoPool { pool };
+    };
+    if found.replicas == 0 {
+        return Wait::PoolStopped { pool };
+    }
+    let shelf = world.index.shelves.get(pool_key);
+    Wait::PoolEmpty {
+        starting: found.coming.starting,
+        ahead: shelf.and_then(|shelf| shelf.ahead_of(key)).unwrap_or(0),
+        trouble: found.coming.trouble.clone(),
+        pool,
+    }
+}

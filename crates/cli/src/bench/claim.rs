@@ -1,46 +1,50 @@
 //! `sandlot bench claim`: taking sandboxes from warm pools.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result};
-use futures::{StreamExt, TryStreamExt, stream};
+use anyhow::Result;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
-    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{DeleteParams, PostParams},
 };
-use sandlot_api::arl::{Sandbox, SandboxPhase, SandboxSpec, WarmPool};
-use serde_json::{Value, json};
+use sandlot_api::arl::{Sandbox, SandboxPhase, WarmPool};
+use serde_json::json;
 
 use super::{
+    operator_alone,
     report::{Bar, Report, Samples},
     sight::Sight,
+    stand_in::{PATIENCE, on_no_node, pool, sandbox, stand_in, until_full},
     subject::Machine,
     writes,
 };
 
-/// How long any one claim may take before the measurement is given up.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// Pods of the pool from which one sandbox at a time is claimed.
-const REAL: usize = 20;
+/// Pods of the pool from which one sandbox at a time is claimed, and how many are.
+const REAL: usize = 10;
+const CLAIMS: usize = 100;
+/// The first claims warm connections and caches up.
+const WARM_UP: usize = 10;
 /// Stand-in pods of the big pool, and claims from it.
 const STAND_INS: usize = 1_000;
 /// Who claims at once from the big pool.
 const CLIENTS: usize = 64;
 
-/// Claims one at a time from real pods, then a thousand at once from stand-ins.
+/// Claims one at a time from real pods, then a thousand at once from stand-ins; then the operator
+/// alone, with many objects.
 pub(super) async fn measure() -> Result<Report> {
     let mut report = Report::new("claims");
     let (machine, _) = Machine::start(&[]).await?;
     one_at_a_time(&machine, &mut report).await?;
     a_thousand(&machine, &mut report).await?;
     report.number(
-        "resident after it all",
+        "API, node and operator, resident after it all",
         machine.resident_mib()?,
         "MiB",
         None,
     );
     machine.stop().await?;
+    operator_alone::measure(&mut report).await?;
     Ok(report)
 }
 
@@ -48,33 +52,28 @@ async fn one_at_a_time(machine: &Machine, report: &mut Report) -> Result<()> {
     let client = machine.client().await?;
     let pools: Api<WarmPool> = Api::namespaced(client.clone(), "default");
     let sandboxes: Api<Sandbox> = Api::namespaced(client.clone(), "default");
-    let warm = Sight::open(Api::namespaced(machine.client().await?, "default"), is_warm).await?;
     pools
         .create(&PostParams::default(), &pool("real", REAL, json!({}))?)
         .await?;
-    warm.of("real", PATIENCE)
-        .await
-        .context("the pool of real pods")?;
     let sight = Sight::open(
         Api::namespaced(machine.client().await?, "default"),
         is_ready,
     )
     .await?;
     let mut samples = Samples::default();
-    for n in 0..120 {
+    for n in 0..WARM_UP + CLAIMS {
+        // A claim is measured on a pool that is at rest, not on how fast pods start and end.
+        until_full(&pools, "real").await?;
         let name = format!("one-{n}");
         let started = Instant::now();
         sandboxes
             .create(&PostParams::default(), &sandbox(&name, "real"))
             .await?;
         let took = sight.of(&name, PATIENCE).await? - started;
-        // The first claims warm connections and caches up.
-        if n >= 20 {
+        if n >= WARM_UP {
             samples.add(took);
         }
         sandboxes.delete(&name, &DeleteParams::default()).await?;
-        // A claim is measured on a pool that has pods, not on how fast pods start.
-        until_warm(&pools, "real", REAL / 2).await?;
     }
     report.latency(
         "claim from real pods, create → Ready seen by another watcher",
@@ -90,42 +89,22 @@ async fn a_thousand(machine: &Machine, report: &mut Report) -> Result<()> {
     let client = machine.client().await?;
     let pools: Api<WarmPool> = Api::namespaced(client.clone(), "default");
     let pods: Api<Pod> = Api::namespaced(client.clone(), "default");
-    let sandboxes: Api<Sandbox> = Api::namespaced(client.clone(), "default");
-    // No node has this name, so nobody but the benchmark says how these pods are.
     pools
         .create(
             &PostParams::default(),
-            &pool("many", STAND_INS, json!({"nodeName": "stand-in"}))?,
+            &pool("many", STAND_INS, on_no_node())?,
         )
         .await?;
-    stand_in(&pods).await?;
-    until_warm(&pools, "many", STAND_INS).await?;
+    stand_in(&pods, "many", STAND_INS).await?;
+    until_full(&pools, "many").await?;
     let sight = Sight::open(
         Api::namespaced(machine.client().await?, "default"),
         is_ready,
     )
     .await?;
+    let clients = clients(machine).await?;
     let before = writes::count(&client).await?;
-    let started = Instant::now();
-    stream::iter(0..STAND_INS)
-        .map(|n| {
-            let sandboxes = sandboxes.clone();
-            async move {
-                sandboxes
-                    .create(
-                        &PostParams::default(),
-                        &sandbox(&format!("many-{n}"), "many"),
-                    )
-                    .await
-            }
-        })
-        .buffer_unordered(CLIENTS)
-        .try_for_each(|_| async { Ok(()) })
-        .await?;
-    let mut last = started;
-    for n in 0..STAND_INS {
-        last = last.max(sight.of(&format!("many-{n}"), PATIENCE).await?);
-    }
+    let (started, samples, last) = claim_all(&clients, &sight).await?;
     let rate = STAND_INS as f64 / (last - started).as_secs_f64();
     report.number(
         format!("{STAND_INS} claims by {CLIENTS} clients"),
@@ -133,13 +112,18 @@ async fn a_thousand(machine: &Machine, report: &mut Report) -> Result<()> {
         "/s",
         Some(Bar::AtLeast(1000.0)),
     );
-    let spent =
-        writes::count(&client)
-            .await?
-            .since(&before, &["sandboxes", "pods"], &["patch", "update"]);
+    report.latency(
+        "one of them, create → Ready seen by another watcher",
+        &samples,
+        None,
+        None,
+    );
+    let after = writes::count(&client).await?;
+    let created = after.since(&before, &["sandboxes"], &["create", "post"]);
+    let changed = after.since(&before, &["sandboxes", "pods"], &["patch", "update", "put"]);
     report.number(
-        "API writes a claim costs after its create",
-        spent / STAND_INS as f64,
+        "API writes a claim takes, its create included",
+        (created + changed) / STAND_INS as f64,
         "",
         Some(Bar::AtMost(3.0)),
     );
@@ -149,108 +133,46 @@ async fn a_thousand(machine: &Machine, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Writes Running and Ready into every pod of the big pool, as a node would.
-async fn stand_in(pods: &Api<Pod>) -> Result<()> {
-    let labels = ListParams::default().labels("arl.infra.io/warmpool=many");
-    let started = Instant::now();
-    loop {
-        let list = pods.list(&labels).await?.items;
-        let fresh: Vec<String> = list
-            .iter()
-            .filter(|pod| !is_running(pod))
-            .filter_map(|p| p.metadata.name.clone())
-            .collect();
-        stream::iter(fresh)
-            .map(|name| async move {
-                let now = jiff::Timestamp::now().to_string();
-                let status = json!({"status": {
-                    "phase": "Running", "podIP": "192.0.2.1", "startTime": now,
-                    "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": now}],
-                    "containerStatuses": [{"name": "executor", "ready": true, "restartCount": 0, "image": "host",
-                        "imageID": "", "started": true, "state": {"running": {"startedAt": now}}}],
-                }});
-                pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await
-            })
-            .buffer_unordered(CLIENTS)
-            .try_for_each(|_| async { Ok(()) })
-            .await?;
-        if list.len() >= STAND_INS && list.iter().all(is_running) {
-            return Ok(());
-        }
-        anyhow::ensure!(
-            started.elapsed() < PATIENCE,
-            "the pool made {} of {STAND_INS} pods",
-            list.len()
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
+/// As many clients, each with a connection of its own that has been used once.
+async fn clients(machine: &Machine) -> Result<Vec<Api<Sandbox>>> {
+    let mut clients = Vec::with_capacity(CLIENTS);
+    for _ in 0..CLIENTS {
+        let client: Api<Sandbox> = Api::namespaced(machine.client().await?, "default");
+        client.get_opt("nobody").await?;
+        clients.push(client);
     }
+    Ok(clients)
 }
 
-fn is_running(pod: &Pod) -> bool {
-    pod.status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref())
-        == Some("Running")
+/// Claims from the big pool, each client one after the other. Says when the first began, how long
+/// each took until it was seen, and when the last one was.
+async fn claim_all(clients: &[Api<Sandbox>], sight: &Sight) -> Result<(Instant, Samples, Instant)> {
+    let started = Instant::now();
+    let claiming = clients
+        .iter()
+        .enumerate()
+        .map(|(client, sandboxes)| async move {
+            let mut claims = Vec::new();
+            for n in (client..STAND_INS).step_by(CLIENTS) {
+                let name = format!("many-{n}");
+                let begun = Instant::now();
+                sandboxes
+                    .create(&PostParams::default(), &sandbox(&name, "many"))
+                    .await?;
+                claims.push((name, begun));
+            }
+            anyhow::Ok(claims)
+        });
+    let claims = futures::future::try_join_all(claiming).await?;
+    let (mut samples, mut last) = (Samples::default(), started);
+    for (name, begun) in claims.into_iter().flatten() {
+        let seen = sight.of(&name, PATIENCE).await?;
+        samples.add(seen - begun);
+        last = last.max(seen);
+    }
+    Ok((started, samples, last))
 }
 
 fn is_ready(sandbox: &Sandbox) -> bool {
     sandbox.status.as_ref().and_then(|status| status.phase) == Some(SandboxPhase::Ready)
-}
-
-fn is_warm(pool: &WarmPool) -> bool {
-    pool.status
-        .as_ref()
-        .is_some_and(|status| status.ready >= pool.spec.replicas)
-}
-
-async fn until_warm(pools: &Api<WarmPool>, name: &str, wanted: usize) -> Result<()> {
-    let started = Instant::now();
-    loop {
-        let ready = pools
-            .get(name)
-            .await?
-            .status
-            .map_or(0, |status| status.ready);
-        if usize::try_from(ready).is_ok_and(|ready| ready >= wanted) {
-            return Ok(());
-        }
-        anyhow::ensure!(
-            started.elapsed() < PATIENCE,
-            "pool {name} has {ready} of {wanted} warm pods"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// A pool on the `host` image.
-pub(super) fn pool(name: &str, replicas: usize, more: Value) -> Result<WarmPool> {
-    let mut spec = json!({
-        "terminationGracePeriodSeconds": 0,
-        "containers": [{"name": "executor", "image": "host", "command": ["sleep", "infinity"],
-            "volumeMounts": [{"name": "workspace", "mountPath": "/workspace"}]}],
-        "volumes": [{"name": "workspace", "emptyDir": {}}],
-    });
-    if let (Value::Object(spec), Value::Object(more)) = (&mut spec, more) {
-        spec.extend(more);
-    }
-    Ok(serde_json::from_value(json!({
-        "apiVersion": "arl.infra.io/v1alpha1", "kind": "WarmPool",
-        "metadata": {"name": name}, "spec": {"replicas": replicas, "template": {"spec": spec}},
-    }))?)
-}
-
-/// A sandbox from a pool, kept until it is deleted.
-pub(super) fn sandbox(name: &str, pool: &str) -> Sandbox {
-    Sandbox {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            ..ObjectMeta::default()
-        },
-        spec: SandboxSpec {
-            pool_ref: pool.to_owned(),
-            keep_alive: Some(true),
-            ..SandboxSpec::default()
-        },
-        status: None,
-    }
 }

@@ -3,8 +3,10 @@
 mod api;
 mod claim;
 mod node;
+mod operator_alone;
 mod report;
 mod sight;
+mod stand_in;
 mod subject;
 mod task;
 mod writes;

@@ -86,14 +86,7 @@ impl Machine {
 
     /// Memory resident in the process now, in MiB.
     pub(super) fn resident_mib(&self) -> Result<f64> {
-        let pid = self.process.id().context("sandlot up has ended")?;
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .context("no VmRSS")?;
-        let kib: f64 = line.trim().trim_end_matches(" kB").trim().parse()?;
-        Ok(kib / 1024.0)
+        resident_mib(self.process.id().context("sandlot up has ended")?)
     }
 
     /// Where it keeps things.
@@ -134,6 +127,17 @@ impl Drop for Machine {
             let _ = fs::remove_dir_all(&self.folder);
         }
     }
+}
+
+/// Memory resident in a process now, in MiB.
+pub(super) fn resident_mib(pid: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("no VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").trim().parse()?;
+    Ok(kib / 1024.0)
 }
 
 /// A number that no other machine of this process has.

@@ -92,7 +92,8 @@ pub(super) async fn obtain(
     {
         return Ok(papers);
     }
-    let papers = make(webhook, now)?;
+    let old = stored.as_ref().and_then(read);
+    let papers = make(webhook, now, old.as_ref())?;
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(SECRET.to_owned()),
@@ -121,7 +122,9 @@ pub(super) async fn obtain(
     }
 }
 
-fn make(webhook: &Webhook, now: Timestamp) -> Result<Papers, KeepError> {
+/// New papers. The authority before them is trusted for as long as theirs are: another operator may
+/// still show what it vouched for.
+fn make(webhook: &Webhook, now: Timestamp, old: Option<&Papers>) -> Result<Papers, KeepError> {
     let time = |at: Timestamp| std::time::SystemTime::from(at).into();
     let ends = now.checked_add(VALID).unwrap_or(Timestamp::MAX);
     let begins = now
@@ -148,12 +151,21 @@ fn make(webhook: &Webhook, now: Timestamp) -> Result<Papers, KeepError> {
     (own.not_before, own.not_after) = (time(begins), time(ends));
     let key = KeyPair::generate()?;
     let certificate = own.signed_by(&key, &issuer)?;
+    let before = old.map_or("", |old| newest(&old.authority));
     Ok(Papers {
-        authority: authority_certificate.pem(),
+        authority: authority_certificate.pem() + before,
         certificate: certificate.pem(),
         key: key.serialize_pem(),
         ends: ends.as_second(),
     })
+}
+
+/// The first of several certificates, which is the newest.
+fn newest(authorities: &str) -> &str {
+    const END: &str = "-----END CERTIFICATE-----";
+    authorities
+        .find(END)
+        .map_or("", |end| &authorities[..end + END.len()])
 }
 
 fn write(papers: &Papers) -> BTreeMap<String, ByteString> {

@@ -6,6 +6,7 @@ mod claim;
 mod copy;
 mod doctor;
 mod folders;
+mod image;
 mod local;
 mod manifest;
 mod pool;
@@ -56,6 +57,7 @@ async fn dispatch(command: &Command) -> Result<i32> {
         Command::Cp(options) => copy::run(options).await?,
         Command::Ps(options) => ps::run(options).await?,
         Command::Pool(command) => pool::run(command).await?,
+        Command::Image(command) => image::run(command).await?,
         Command::Doctor(options) => doctor::run(options)?,
         Command::Bench(options) => bench::run(options).await?,
     }

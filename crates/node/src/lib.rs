@@ -44,5 +44,11 @@ mod schedule;
 mod worker;
 
 pub use images::MissingImages;
+
+/// Asking a running node about its images, as `sandlot image` does.
+pub mod images_door {
+    pub use crate::images::Removed;
+    pub use crate::images::door::{Ask, Client, ImageInfo, Tell};
+}
 pub use keeper::enter_if_called;
 pub use node::{Node, NodeConfig, NodeError, StopMode};

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cgroup::Cgroups;
 use crate::events::Events;
-use crate::images::{Image, ImageError, Images, MissingImages};
+use crate::images::{Image, ImageError, Images, MissingImages, Wanting};
 use crate::log_files::LogFiles;
 use crate::network::{Network, Traffic};
 use crate::pod::Sources;
@@ -40,6 +40,8 @@ pub struct NodeConfig {
     /// Images that come with the program: name → path in the image → content. Executable
     /// if they begin like a program (`#!` or ELF).
     pub builtin_images: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// The folder of docker's `config.json`, whose logins registries are shown.
+    pub docker_config: Option<PathBuf>,
     /// Sandboxes to keep ready, so that pods start at once.
     pub sandboxes_ready: usize,
     /// Variables in every container that name the cluster's services.
@@ -64,6 +66,7 @@ impl NodeConfig {
             egress: true,
             allow_privileged: false,
             builtin_images: BTreeMap::new(),
+            docker_config: crate::images::usual_docker_folder(),
             sandboxes_ready: 4,
             service_env: Vec::new(),
             zygote: None,
@@ -129,7 +132,7 @@ pub(crate) struct Shared {
     pub(crate) workers: Mutex<HashMap<String, Worker>>,
     /// Sandboxes from before, until their pods are seen.
     pub(crate) found: Mutex<HashMap<String, Sandbox>>,
-    images: Images,
+    pub(crate) images: Images,
     pub(crate) data_dir: PathBuf,
     service_env: Vec<(String, String)>,
     stop: CancellationToken,
@@ -162,14 +165,16 @@ impl Node {
                 .await
                 .map_err(NodeError::Network)?,
         );
+        let sandboxes = data_dir.join("sandboxes");
         let images = Images::open(
             &data_dir.join("images"),
+            &sandboxes,
             &config.builtin_images,
             config.missing_images,
+            config.docker_config.clone(),
         );
         let images = images.map_err(NodeError::Images)?;
         let stop = CancellationToken::new();
-        let sandboxes = data_dir.join("sandboxes");
         let pool = Pool::open(&sandboxes, zygote, network.clone(), config.sandboxes_ready)
             .map_err(|error| NodeError::Folder {
                 folder: sandboxes.clone(),
@@ -219,6 +224,7 @@ impl Node {
             tokio::spawn(intake::run(shared.clone())),
             tokio::spawn(changes::run(shared.clone())),
             tokio::spawn(crate::rates::measure(shared.clone())),
+            tokio::spawn(crate::images::door::serve(shared.clone())),
         ];
         Ok(Arc::new(Node {
             shared,
@@ -360,11 +366,11 @@ impl Shared {
     /// An image, pulled when the policy says so.
     pub(crate) async fn image(
         &self,
-        pod: &Pod,
+        wanting: Wanting<'_>,
         name: &str,
         policy: Option<&str>,
     ) -> Result<Image, ImageError> {
-        self.images.get(self, pod, name, policy).await
+        self.images.get(self, wanting, name, policy).await
     }
 
     /// The folder of a claim.

@@ -191,6 +191,7 @@ fn status(shared: &Shared, ready: bool) -> Value {
             {"type": "InternalIP", "address": shared.host_ip},
             {"type": "Hostname", "address": shared.node_name},
         ],
+        "images": shared.images.status(),
         "nodeInfo": {
             "architecture": architecture(), "operatingSystem": "linux", "osImage": os, "kernelVersion": kernel,
             "containerRuntimeVersion": concat!("sandlot://", env!("CARGO_PKG_VERSION")),
@@ -221,6 +222,7 @@ pub(crate) async fn register(shared: &Arc<Shared>) -> kube::Result<()> {
 /// Renews the lease, and now and then the conditions, until the node stops.
 pub(crate) async fn keep_up(shared: Arc<Shared>) {
     let mut beats = 0u32;
+    let mut images = shared.images.changes();
     loop {
         tokio::select! {
             () = shared.stopped().cancelled() => return,
@@ -229,8 +231,10 @@ pub(crate) async fn keep_up(shared: Arc<Shared>) {
         beats = beats.wrapping_add(1);
         let kept = async {
             beat(&shared).await?;
-            if beats.is_multiple_of(BEATS_PER_LOOK) {
+            let images_now = shared.images.changes();
+            if beats.is_multiple_of(BEATS_PER_LOOK) || images_now != images {
                 tell(&shared, true).await?;
+                images = images_now;
             }
             Ok::<_, kube::Error>(())
         };

@@ -56,6 +56,7 @@ fn unpack(folder: &Path, name: &str, files: &BTreeMap<String, Vec<u8>>) -> io::R
             at: "/".to_owned(),
             layers: vec![dir],
         }],
+        ..Image::default()
     })
 }
 

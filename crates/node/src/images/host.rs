@@ -84,6 +84,7 @@ impl HostImage {
             id: "host".to_owned(),
             config,
             trees,
+            ..Image::default()
         };
         Ok(HostImage { image, has_python })
     }

@@ -187,6 +187,9 @@ pub(crate) struct Plan {
     pub argv: Vec<String>,
     pub env: Vec<(String, String)>,
     pub cwd: String,
+    /// Folders of the image that hold data, made where it has none.
+    #[serde(default)]
+    pub folders: Vec<String>,
     /// What the container sees; a command in a container sees the container's.
     pub view: Option<View>,
     pub identity: Identity,

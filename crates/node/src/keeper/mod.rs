@@ -28,6 +28,7 @@ pub(crate) use children::ended_file;
 pub(crate) use container::set_size;
 pub(crate) use log::older as older_log;
 pub(crate) use socket::socket_in;
+pub(crate) use syscalls::{Within, open_within};
 
 /// The name (`argv[0]`) under which the program is started to be the zygote.
 pub(crate) const ZYGOTE: &str = "sandlot-zygote";

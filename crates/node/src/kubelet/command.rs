@@ -99,6 +99,7 @@ fn plan_for(container: &ContainerView, command: Vec<String>, terminal: Option<(u
         stdin: false,
         log: None,
         view: None,
+        folders: Vec::new(),
         ..(*container.plan).clone()
     }
 }

@@ -9,6 +9,7 @@ use super::ending::explain;
 use super::launch::{id_of, parse_id};
 use super::view::ContainerView;
 use super::{Making, Tending, volumes};
+use crate::images;
 use crate::keeper::message::{ContainerState, Tell};
 use crate::pod::containers;
 use crate::sandbox::Sandbox;
@@ -56,15 +57,15 @@ impl Tending {
         let Ok(plan) = crate::sandbox::read_plan(&sandbox.container_dir(&id)) else {
             return;
         };
-        let image = self
-            .container(name)
-            .and_then(|container| container.image)
-            .unwrap_or_default();
+        let image = images::noted(&sandbox.container_dir(&id));
         if let Some(run) = self.facts.runs.get_mut(name) {
             run.attempt = attempt + 1;
             if run.image_id.is_empty() {
-                run.image_id = image;
+                run.image_id = image.iter().map(|image| image.id.clone()).collect();
             }
+        }
+        if let Some(image) = image {
+            self.images.insert(name.to_owned(), image);
         }
         let previous = attempt
             .checked_sub(1)

@@ -14,7 +14,7 @@ use super::view::ContainerView;
 use super::volumes::Volumes;
 use super::{Event, Tending};
 use crate::cgroup::Limits;
-use crate::images::Image;
+use crate::images::{self, Image, Wanting};
 use crate::keeper::message::{Failure, Mount, Plan, Stage};
 use crate::keeper::older_log;
 use crate::node::Shared;
@@ -135,7 +135,13 @@ impl Tending {
                 &format!("Failed to pull image {image:?}: {message}"),
             );
             warn("Failed", &format!("Error: {reason}"));
-            warn("BackOff", &format!("Back-off pulling image {image:?}"));
+            let waits = format!("Back-off pulling image {image:?}");
+            let events = &self.shared.events;
+            events.normal(&self.facts.pod, Some(name), "BackOff", &waits);
+            warn("Failed", "Error: ImagePullBackOff");
+        } else if reason.contains("Image") {
+            // Why in full was told when it was found.
+            warn("Failed", &format!("Error: {reason}"));
         } else {
             warn("Failed", &format!("Error: {message}"));
         }
@@ -172,7 +178,11 @@ impl Launching {
     async fn image(&self) -> Result<Image, NotLaunched> {
         let name = self.container.image.as_deref().unwrap_or_default();
         let policy = self.container.image_pull_policy.as_deref();
-        let image = self.shared.image(&self.pod, name, policy).await;
+        let wanting = Wanting {
+            pod: &self.pod,
+            container: Some(&self.container.name),
+        };
+        let image = self.shared.image(wanting, name, policy).await;
         image.map_err(|error| NotLaunched::held(error.reason, error.message))
     }
 
@@ -205,7 +215,7 @@ impl Launching {
             allow_privileged: shared.allow_privileged,
         })
         .map_err(config)?;
-        self.make_room(&id, &mut plan)
+        self.make_room(&id, &image, &mut plan)
             .map_err(|error| create(format!("cannot make room for the container: {error}")))?;
         self.event("Created", &format!("Created container: {}", container.name));
         let since = Timestamp::now();
@@ -234,7 +244,7 @@ impl Launching {
     }
 
     /// The run's folder and what is kept in it; what the run before the last left goes.
-    fn make_room(&self, id: &str, plan: &mut Plan) -> std::io::Result<()> {
+    fn make_room(&self, id: &str, image: &Image, plan: &mut Plan) -> std::io::Result<()> {
         let (shared, name) = (&self.shared, &self.container.name);
         if let Some(old) = self.attempt.checked_sub(2) {
             let old = id_of(name, old);
@@ -252,6 +262,7 @@ impl Launching {
         for overlay in plan.view.iter().flat_map(|view| &view.overlays) {
             fs::create_dir_all(&overlay.writes)?;
         }
+        images::note(&dir, image)?;
         last_words(&dir, &self.container, plan)?;
         crate::sandbox::write_plan(&dir, plan)
     }

@@ -30,6 +30,7 @@ use crate::pod::{Act, Facts, Stopping, next};
 use crate::sandbox::Sandbox;
 use freshness::Freshness;
 use launch::{Launched, NotLaunched};
+pub(crate) use plan::writes;
 use view::{ContainerView, View};
 pub(crate) use volumes::Needs;
 use volumes::Volumes;

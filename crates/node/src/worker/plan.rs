@@ -72,6 +72,7 @@ pub(super) fn plan(of: Ingredients<'_>) -> Result<Plan, String> {
             .map(|argument| expand(argument, known))
             .collect(),
         cwd: if cwd.is_empty() { "/".to_owned() } else { cwd },
+        folders: config.volumes.clone(),
         view: Some(view),
         identity: identity(&security, &whole, config.user.clone(), privileged)?,
         cgroups: of.cgroups,
@@ -113,13 +114,18 @@ fn argv(container: &Container, image: &Image) -> Vec<String> {
     }
 }
 
+/// Where a run's changes to one of its image's trees go.
+pub(crate) fn writes(dir: &Path, tree: usize) -> std::path::PathBuf {
+    dir.join(format!("writes-{tree}"))
+}
+
 fn overlays(image: &Image, dir: &Path) -> Vec<Overlay> {
     let trees = image.trees.iter().enumerate();
     trees
         .map(|(number, tree)| Overlay {
             at: tree.at.clone(),
             layers: tree.layers.clone(),
-            writes: dir.join(format!("writes-{number}")),
+            writes: writes(dir, number),
         })
         .collect()
 }

@@ -17,6 +17,7 @@ pub(crate) use needs::Needs;
 pub(super) use needs::{fetch, needs, of_volumes};
 pub(super) use token::Tokens;
 
+use crate::images::{self, Wanting};
 use crate::keeper::message::MemoryFolder;
 use crate::node::Shared;
 use crate::pod::{Sources, bytes};
@@ -184,10 +185,16 @@ async fn one(of: &Making<'_>, volume: &Volume, sources: &Sources) -> Result<Read
     }
     if let Some(wanted) = &volume.image {
         let name = wanted.reference.clone().unwrap_or_default();
+        let wanting = Wanting {
+            pod,
+            container: None,
+        };
         let image = shared
-            .image(pod, &name, wanted.pull_policy.as_deref())
+            .image(wanting, &name, wanted.pull_policy.as_deref())
             .await
             .map_err(|error| error.message)?;
+        let noted = of.sandbox.dir.join(format!("image-of-{}", volume.name));
+        images::note(&noted, &image).map_err(|error| error.to_string())?;
         let layers = image
             .trees
             .first()

@@ -38,9 +38,18 @@ pub(super) fn find(identity: &Identity) -> Result<User, Failure> {
     Ok(user)
 }
 
+/// Only a plain file is read: an image may have anything under this name, and a pipe would
+/// keep us waiting for ever.
 fn read(path: &str) -> String {
+    use std::os::unix::fs::OpenOptionsExt as _;
     let mut bytes = Vec::new();
-    if let Ok(file) = File::open(path) {
+    let opened = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path);
+    if let Ok(file) = opened
+        && file.metadata().is_ok_and(|found| found.is_file())
+    {
         let _ = file.take(LONGEST_LIST).read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()

@@ -82,6 +82,10 @@ fn launch(plan: &Plan, place: Place<'_>, report: BorrowedFd<'_>) -> Result<Never
             error,
         )
     })?;
+    for folder in &plan.folders {
+        // On a root that is read-only what is missing stays missing.
+        let _ = program::make_folder(folder, namespaces.root_id);
+    }
     identity::become_user(&plan.identity, &user, namespaces, terminal.as_ref())?;
     nix::unistd::chdir(plan.cwd.as_str()).map_err(|error| Failure {
         stage: Stage::Start,

@@ -85,6 +85,10 @@ pub(super) fn build(view: &View, namespaces: &Namespaces) -> Result<(), Failure>
             )
         })?;
     }
+    for name in ["dev", "proc", "sys"] {
+        own_folder(root, name, namespaces)
+            .map_err(|error| create(&format!("the image's /{name}"), error))?;
+    }
     devices(view, root, namespaces).map_err(|error| create("/dev", error))?;
     kernel(view, root).map_err(|error| create("/proc and /sys", error))?;
     let top = open_folder(root).map_err(|error| create("the root", error))?;
@@ -112,6 +116,23 @@ pub(super) fn build(view: &View, namespaces: &Namespaces) -> Result<(), Failure>
     }
     drop(top);
     enter(root).map_err(|error| create("the new root", error))
+}
+
+/// A folder at the top of the image to mount something on, made if it is missing. An image may
+/// have anything there: a link would lead to the machine's own files.
+fn own_folder(root: &Path, name: &str, namespaces: &Namespaces) -> io::Result<()> {
+    let path = root.join(name);
+    match fs::symlink_metadata(&path) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(io::Error::new(
+            io::ErrorKind::NotADirectory,
+            "it is not a folder; the image is refused",
+        )),
+        Err(_) => {
+            let _root = identity::AsPodRoot::become_it(namespaces.root_id)?;
+            fs::create_dir(&path)
+        }
+    }
 }
 
 fn in_root(path: &Path) -> &Path {
@@ -201,7 +222,6 @@ fn in_user_namespace() -> bool {
 fn devices(view: &View, root: &Path, namespaces: &Namespaces) -> io::Result<()> {
     let dev = root.join("dev");
     let id = namespaces.root_id;
-    fs::create_dir_all(&dev)?;
     if view.privileged {
         mount(
             Some("/dev"),
@@ -274,8 +294,6 @@ fn devices(view: &View, root: &Path, namespaces: &Namespaces) -> io::Result<()> 
 fn kernel(view: &View, root: &Path) -> io::Result<()> {
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let (proc, sys) = (root.join("proc"), root.join("sys"));
-    fs::create_dir_all(&proc)?;
-    fs::create_dir_all(&sys)?;
     mount(Some("proc"), &proc, Some("proc"), quiet, None::<&str>)?;
     let flags = if view.privileged {
         quiet

@@ -107,6 +107,7 @@ async fn start_node(options: &Options, cluster: &Cluster) -> Result<Arc<Node>> {
     let config = NodeConfig {
         missing_images: options.missing_images,
         egress: options.egress,
+        agent_ports: vec![Settings::default().agent.port],
         builtin_images: BTreeMap::from([(AGENT_IMAGE.to_owned(), agent)]),
         ..NodeConfig::new(options.folder.join("node"), node_name(), cluster.client())
     };

@@ -37,6 +37,9 @@ pub struct NodeConfig {
     pub egress: bool,
     /// Whether pods may ask to be privileged.
     pub allow_privileged: bool,
+    /// Ports of every pod that this machine reaches where it has no way into the pods'
+    /// network, that is without root; the ports that containers name are reached besides.
+    pub agent_ports: Vec<u16>,
     /// Images that come with the program: name → path in the image → content. Executable
     /// if they begin like a program (`#!` or ELF).
     pub builtin_images: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
@@ -65,6 +68,7 @@ impl NodeConfig {
             missing_images: MissingImages::Fail,
             egress: true,
             allow_privileged: false,
+            agent_ports: Vec::new(),
             builtin_images: BTreeMap::new(),
             docker_config: crate::images::usual_docker_folder(),
             sandboxes_ready: 4,
@@ -159,9 +163,10 @@ impl Node {
             .zygote
             .clone()
             .unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
-        let zygote = Arc::new(Zygote::start(&program).map_err(NodeError::Zygote)?);
+        let zygote = Zygote::start(&program, &data_dir).await;
+        let zygote = Arc::new(zygote.map_err(NodeError::Zygote)?);
         let network = Arc::new(
-            Network::open(&data_dir, &zygote, config.egress)
+            Network::open(&data_dir, &zygote, config.egress, &config.agent_ports)
                 .await
                 .map_err(NodeError::Network)?,
         );
@@ -320,7 +325,7 @@ fn group_name(data_dir: &std::path::Path) -> String {
 async fn find_sandboxes(shared: &Arc<Shared>, folder: &std::path::Path) {
     for dir in folders(folder) {
         match Record::read(&dir) {
-            Ok(record) if record.owner.is_some() && record.reachable() => {
+            Ok(record) if record.owner.is_some() && shared.network.reaches_earlier() => {
                 shared.pool.adopt(&record);
                 let uid = record
                     .owner
@@ -360,7 +365,7 @@ impl Shared {
         if record.host_network {
             return Some(self.host_ip.clone());
         }
-        Some(self.network.address(record.slot).ip.to_string())
+        Some(self.network.shown(record.slot).to_string())
     }
 
     /// An image, pulled when the policy says so.

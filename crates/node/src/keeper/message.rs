@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum ToZygote {
     /// Fork a keeper for a sandbox.
     Keep(Birth),
+    /// Fork a process that stays in the network the pods live in while this file is there.
+    Hold(PathBuf),
     /// Make a socket in the network the pods live in (without root that is not the host's).
     Socket {
         /// `AF_INET`, `AF_NETLINK` …

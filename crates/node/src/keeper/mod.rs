@@ -13,6 +13,7 @@
 mod answer;
 mod children;
 mod container;
+mod holder;
 mod launch;
 mod log;
 pub(crate) mod message;

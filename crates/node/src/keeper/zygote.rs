@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
+use super::holder;
 use super::message::{Birth, FromZygote, ToZygote};
 use super::packet;
 use super::serve::Keeper;
@@ -54,7 +55,9 @@ fn reap_by_ignoring() {
 }
 
 fn answer_all(socket: &OwnedFd) -> io::Result<()> {
-    enter_own_users()?;
+    // Who holds the network from before, if anybody does.
+    let before = std::env::args().nth(1).and_then(|pid| pid.parse().ok());
+    holder::enter(before)?;
     loop {
         let Some((question, _)) = packet::receive::<ToZygote>(socket.as_fd())? else {
             return Ok(());
@@ -64,6 +67,13 @@ fn answer_all(socket: &OwnedFd) -> io::Result<()> {
                 let answer = match keep(&birth, socket.as_fd()) {
                     Ok(pid) => FromZygote::Kept { pid },
                     Err(error) => FromZygote::Failed(format!("cannot fork a keeper: {error}")),
+                };
+                packet::send(socket.as_fd(), &answer, &[])?;
+            }
+            ToZygote::Hold(file) => {
+                let answer = match holder::fork(&file) {
+                    Ok(pid) => FromZygote::Kept { pid },
+                    Err(error) => FromZygote::Failed(format!("cannot hold the network: {error}")),
                 };
                 packet::send(socket.as_fd(), &answer, &[])?;
             }
@@ -83,21 +93,6 @@ fn answer_all(socket: &OwnedFd) -> io::Result<()> {
             },
         }
     }
-}
-
-/// Without root, becomes root of a user namespace of its own, where everything that
-/// pods need is allowed.
-fn enter_own_users() -> io::Result<()> {
-    use nix::sched::{CloneFlags, unshare};
-    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    if uid.is_root() {
-        return Ok(());
-    }
-    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)?;
-    std::fs::write("/proc/self/setgroups", "deny")?;
-    std::fs::write("/proc/self/uid_map", format!("0 {uid} 1\n"))?;
-    std::fs::write("/proc/self/gid_map", format!("0 {gid} 1\n"))?;
-    Ok(())
 }
 
 fn make_socket(family: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {

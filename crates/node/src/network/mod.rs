@@ -9,6 +9,7 @@
 //! sends another passes the same [`rules`] as everything else.
 
 mod carrier;
+mod doors;
 mod firewall;
 mod forwarding;
 mod links;
@@ -20,12 +21,14 @@ mod standing;
 mod subnet;
 mod traffic;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use doors::Doors;
 use firewall::Firewall;
 use links::{Guard, Links};
 pub(crate) use names::DOMAIN;
@@ -50,6 +53,9 @@ pub(crate) struct Network {
     prefix: String,
     subnet: Subnet,
     zygote: Option<Arc<Zygote>>,
+    /// Ways from the machine to pods, where it has none of its own.
+    doors: Option<Doors>,
+    agent_ports: BTreeSet<u16>,
     firewall: Option<Firewall>,
     place: Place,
     names: Arc<Names>,
@@ -90,12 +96,24 @@ async fn socket(
     Ok(unsafe { OwnedFd::from_raw_fd(made) })
 }
 
+/// Connects in the network where the pods' bridge is.
+async fn dial(
+    zygote: Option<&Zygote>,
+    ip: Ipv4Addr,
+    port: u16,
+) -> io::Result<tokio::net::TcpStream> {
+    let made = socket(zygote, libc::AF_INET, libc::SOCK_STREAM, 0).await?;
+    let socket = tokio::net::TcpSocket::from_std_stream(std::net::TcpStream::from(made));
+    socket.connect((ip, port).into()).await
+}
+
 impl Network {
     /// Makes the bridge, or finds the one from before.
     pub(crate) async fn open(
         data_dir: &Path,
         zygote: &Arc<Zygote>,
         egress: bool,
+        agent_ports: &[u16],
     ) -> io::Result<Network> {
         let rootless = !nix::unistd::geteuid().is_root();
         let inside = rootless.then(|| zygote.clone());
@@ -106,10 +124,12 @@ impl Network {
         let prefix = format!("sl{:02x}{:02x}", digest[0], digest[1]);
         let name = format!("{prefix}-br");
         let guard = Guard::of_machine();
+        let reserved = inside.as_ref().and_then(|_| doors::reserve(digest[2]));
+        let seed = reserved.as_ref().map_or(digest[2], |(seed, _)| *seed);
         let known = links.find(&name).await?;
         let (bridge, subnet) = match known {
             Some(bridge) => (bridge, links.subnet_of(bridge).await?),
-            None => links.bridge(&name, digest[2], guard).await?,
+            None => links.bridge(&name, seed, guard).await?,
         };
         if rootless && let Some(lo) = links.find("lo").await? {
             links.set_up(lo).await?;
@@ -139,6 +159,8 @@ impl Network {
             bridge,
             prefix,
             subnet,
+            doors: inside.clone().map(|zygote| Doors::new(zygote, reserved)),
+            agent_ports: agent_ports.iter().copied().collect(),
             zygote: inside,
             firewall: None,
             names: names.clone(),
@@ -191,6 +213,20 @@ impl Network {
         self.subnet.address(slot, self.routed)
     }
 
+    /// The address by which this machine knows a sandbox's pod.
+    pub(crate) fn shown(&self, slot: u16) -> Ipv4Addr {
+        let inside = self.address(slot).ip;
+        match &self.doors {
+            Some(_) => doors::shown(inside),
+            None => inside,
+        }
+    }
+
+    /// Whether sandboxes of a node before this one are on this network.
+    pub(crate) fn reaches_earlier(&self) -> bool {
+        self.zygote.is_none() || self.found
+    }
+
     /// The machine's own address on the bridge.
     pub(crate) fn gateway(&self) -> Ipv4Addr {
         self.subnet.gateway()
@@ -227,9 +263,11 @@ impl Network {
 
     /// Connects to a port of a pod.
     pub(crate) async fn dial(&self, ip: Ipv4Addr, port: u16) -> io::Result<tokio::net::TcpStream> {
-        let made = socket(self.zygote.as_deref(), libc::AF_INET, libc::SOCK_STREAM, 0).await?;
-        let socket = tokio::net::TcpSocket::from_std_stream(std::net::TcpStream::from(made));
-        socket.connect((ip, port).into()).await
+        let ip = match &self.doors {
+            Some(_) => doors::inside(ip),
+            None => ip,
+        };
+        dial(self.zygote.as_deref(), ip, port).await
     }
 
     fn tasks(&self) -> std::sync::MutexGuard<'_, Vec<tokio::task::JoinHandle<()>>> {
@@ -246,8 +284,9 @@ impl Network {
         {
             tracing::warn!(%error, table = self.place.table, "the pods' rules are left behind");
         }
-        if self.zygote.is_none() {
-            forwarding::close();
+        match &self.zygote {
+            None => forwarding::close(),
+            Some(zygote) => zygote.release_network(),
         }
     }
 

@@ -100,17 +100,21 @@ impl Traffic {
         let address = pod
             .status
             .as_ref()
-            .and_then(|status| status.pod_ip.as_ref()?.parse().ok());
-        if let Some(ip) = address.filter(|ip| self.network.place.pods.holds(*ip))
-            && self.settle(pod, ip)
-            && !self.policies.is_empty()
-        {
+            .and_then(|status| status.pod_ip.as_ref()?.parse().ok())
+            .map(super::doors::inside);
+        let on_network = address.filter(|ip| self.network.place.pods.holds(*ip));
+        let Some(ip) = on_network.filter(|_| !is_over(pod)) else {
+            return;
+        };
+        self.open_doors(pod, ip);
+        if self.settle(pod, ip) && !self.policies.is_empty() {
             self.want_change();
         }
     }
 
     /// A pod moves in: when this returns, its policies hold for it.
     pub(crate) async fn admit(&self, pod: &Pod, ip: Ipv4Addr) -> Result<(), String> {
+        self.open_doors(pod, ip);
         if self.network.firewall.is_none() {
             return Ok(());
         }
@@ -145,6 +149,9 @@ impl Traffic {
 
     /// Nobody is behind this address any more.
     pub(crate) fn leave(&self, ip: Ipv4Addr) {
+        if let Some(doors) = &self.network.doors {
+            doors.close_for(ip);
+        }
         if self.residents().remove(&ip).is_some() && !self.policies.is_empty() {
             self.want_change();
         }
@@ -177,6 +184,23 @@ impl Traffic {
             residents.insert(ip, resident(pod, ip));
         }
         !known
+    }
+
+    /// Lets this machine reach the pod's ports, where it needs help for that.
+    fn open_doors(&self, pod: &Pod, ip: Ipv4Addr) {
+        let Some(doors) = &self.network.doors else {
+            return;
+        };
+        let mut ports = tcp_ports(pod);
+        ports.extend(&self.network.agent_ports);
+        for (port, error) in doors.open_for(ip, &ports) {
+            tracing::warn!(
+                pod = pod.metadata.name.as_deref().unwrap_or_default(),
+                port,
+                %error,
+                "this machine cannot reach a port of the pod; `kubectl port-forward` can"
+            );
+        }
     }
 
     fn want_change(&self) -> u64 {
@@ -314,6 +338,25 @@ impl Traffic {
         self.held()
             .is_some_and(|table| table.walk(EGRESS, &packet).is_none())
     }
+}
+
+/// Whether a pod's containers have all ended for good.
+fn is_over(pod: &Pod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// The ports that containers say they serve.
+fn tcp_ports(pod: &Pod) -> std::collections::BTreeSet<u16> {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    containers
+        .flat_map(|container| container.ports.iter().flatten())
+        .filter(|port| Protocol::parse(port.protocol.as_deref()) == Some(Protocol::Tcp))
+        .filter_map(|port| u16::try_from(port.container_port).ok())
+        .collect()
 }
 
 fn resident(pod: &Pod, ip: Ipv4Addr) -> Resident {

@@ -5,6 +5,7 @@
 //! and survives the node.
 
 mod channel;
+mod holder;
 pub(crate) mod pool;
 mod record;
 mod zygote;

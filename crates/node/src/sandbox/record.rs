@@ -48,12 +48,6 @@ impl Record {
         born(self.keeper) == Some(self.keeper_born)
     }
 
-    /// Whether a new node can take the sandbox over. Without root the pods' network is the
-    /// zygote's, and has gone with it.
-    pub(crate) fn reachable(&self) -> bool {
-        nix::unistd::geteuid().is_root()
-    }
-
     /// Ends a keeper that does not answer; its containers end with it.
     pub(crate) fn kill_keeper(&self) {
         if self.keeper_lives() {

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use tokio::sync::Mutex;
 
 use super::channel::Channel;
+use super::holder::Holder;
 use crate::keeper::ZYGOTE;
 use crate::keeper::message::{Birth, FromZygote, ToZygote};
 
@@ -22,11 +23,45 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Zygote {
     channel: Arc<Mutex<Channel>>,
     child: std::sync::Mutex<Child>,
+    /// Who keeps the pods' network when this ends, and where that is written down.
+    holder: Option<(Holder, PathBuf)>,
 }
 
 impl Zygote {
-    /// Starts `program` as the zygote.
-    pub(crate) fn start(program: &Path) -> io::Result<Zygote> {
+    /// Starts `program` as the zygote; without root in the network of the node before this
+    /// one, if that is still there.
+    pub(crate) async fn start(program: &Path, data_dir: &Path) -> io::Result<Zygote> {
+        if nix::unistd::geteuid().is_root() {
+            return Zygote::spawn(program, None);
+        }
+        if let Some(holder) = Holder::find(data_dir) {
+            let mut zygote = Zygote::spawn(program, Some(holder))?;
+            let answers = zygote.socket(libc::AF_INET, libc::SOCK_DGRAM, 0).await;
+            match answers {
+                Ok(_) => {
+                    zygote.holder = Some((holder, data_dir.to_owned()));
+                    return Ok(zygote);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the pods' network cannot be entered again; a new one is made");
+                    holder.end(data_dir);
+                }
+            }
+        }
+        let mut zygote = Zygote::spawn(program, None)?;
+        let pid = zygote.hold(Holder::file(data_dir)).await?;
+        zygote.holder = Some((Holder::note(pid, data_dir)?, data_dir.to_owned()));
+        Ok(zygote)
+    }
+
+    /// Lets the pods' network go with the zygote.
+    pub(crate) fn release_network(&self) {
+        if let Some((holder, data_dir)) = &self.holder {
+            holder.end(data_dir);
+        }
+    }
+
+    fn spawn(program: &Path, holder: Option<Holder>) -> io::Result<Zygote> {
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
@@ -35,6 +70,7 @@ impl Zygote {
         )?;
         let child = Command::new(program)
             .arg0(ZYGOTE)
+            .args(holder.map(|holder| holder.pid.to_string()))
             // Keepers live for days and need nothing of the environment, which may hold secrets.
             .env_clear()
             .stdin(Stdio::from(theirs))
@@ -48,6 +84,7 @@ impl Zygote {
         Ok(Zygote {
             channel: Arc::new(Mutex::new(Channel::new(ours)?)),
             child: std::sync::Mutex::new(child),
+            holder: None,
         })
     }
 
@@ -73,6 +110,13 @@ impl Zygote {
     /// Forks a keeper, which listens when this returns.
     pub(crate) async fn keep(&self, birth: Birth) -> io::Result<i32> {
         match self.ask(ToZygote::Keep(birth)).await? {
+            (FromZygote::Kept { pid }, _) => Ok(pid),
+            (other, _) => Err(io::Error::other(format!("unexpected answer: {other:?}"))),
+        }
+    }
+
+    async fn hold(&self, file: PathBuf) -> io::Result<i32> {
+        match self.ask(ToZygote::Hold(file)).await? {
             (FromZygote::Kept { pid }, _) => Ok(pid),
             (other, _) => Err(io::Error::other(format!("unexpected answer: {other:?}"))),
         }

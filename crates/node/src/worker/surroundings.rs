@@ -272,9 +272,11 @@ fn write_names(
     hostname: &str,
 ) -> std::io::Result<()> {
     let etc = sandbox.dir.join("etc");
-    let ip = shared
-        .pod_ip(&sandbox.record)
-        .unwrap_or_else(|| "127.0.1.1".to_owned());
+    // In the pod's own network, where it may not be the one that the API knows.
+    let ip = match sandbox.record.host_network {
+        true => shared.host_ip.clone(),
+        false => shared.network.address(sandbox.record.slot).ip.to_string(),
+    };
     let machine = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     let resolver = shared.network.gateway();
     fs::write(etc.join("hosts"), names::hosts(pod, &ip, hostname))?;

@@ -1,0 +1,180 @@
+//! Without root the machine has no way into the pods' network. So each pod has an address
+//! of the machine's own 127.0.0.0/8 besides, on whose ports the node waits and carries on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::subnet::Subnet;
+use crate::sandbox::Zygote;
+
+/// Connections to one port at one time.
+const MOST_CONNECTIONS: usize = 128;
+/// The buffer of each direction of a connection.
+const BUFFER: usize = 16 << 10;
+/// A pod that does not answer for so long does not at all.
+const LONGEST_DIAL: Duration = Duration::from_secs(10);
+
+/// The address by which the machine knows a pod that has `inside` in its network.
+pub(super) fn shown(inside: Ipv4Addr) -> Ipv4Addr {
+    let [_, b, c, d] = inside.octets();
+    Ipv4Addr::new(127, b, c, d)
+}
+
+/// The pod's address in its network; one that is none of ours stays what it is.
+pub(super) fn inside(shown: Ipv4Addr) -> Ipv4Addr {
+    let [a, b, c, d] = shown.octets();
+    match (a, b) {
+        (127, 64..=95) => Ipv4Addr::new(10, b, c, d),
+        _ => shown,
+    }
+}
+
+/// Takes a part of 127.0.0.0/8 that no other node of this machine has, starting the search
+/// at `seed`: the seed that leads to it, and what keeps others away while it is kept.
+pub(super) fn reserve(seed: u8) -> Option<(u8, std::net::TcpListener)> {
+    const SIGN: u16 = 50_998;
+    (0..=u8::MAX).find_map(|step| {
+        let seed = seed.wrapping_add(step);
+        let gateway = Subnet::choose(seed, &[])?.gateway();
+        let sign = std::net::TcpListener::bind((shown(gateway), SIGN)).ok()?;
+        Some((seed, sign))
+    })
+}
+
+/// The open ports of all pods; closed when this is dropped.
+pub(super) struct Doors {
+    zygote: Arc<Zygote>,
+    open: Mutex<BTreeMap<Ipv4Addr, Vec<AbortHandle>>>,
+    /// Keeps other nodes from the same addresses.
+    _sign: Option<std::net::TcpListener>,
+}
+
+impl Doors {
+    pub(super) fn new(zygote: Arc<Zygote>, reserved: Option<(u8, std::net::TcpListener)>) -> Doors {
+        Doors {
+            zygote,
+            open: Mutex::default(),
+            _sign: reserved.map(|(_, sign)| sign),
+        }
+    }
+
+    fn open(&self) -> std::sync::MutexGuard<'_, BTreeMap<Ipv4Addr, Vec<AbortHandle>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits on these ports of a pod; the ports for which that cannot be, and why.
+    pub(super) fn open_for(&self, pod: Ipv4Addr, ports: &BTreeSet<u16>) -> Vec<(u16, io::Error)> {
+        let mut open = self.open();
+        if open.contains_key(&pod) {
+            return Vec::new();
+        }
+        let (mut waiting, mut closed) = (Vec::new(), Vec::new());
+        for port in ports {
+            match listen(shown(pod), *port) {
+                Ok(listener) => {
+                    let carried = carry(listener, self.zygote.clone(), pod, *port);
+                    waiting.push(tokio::spawn(carried).abort_handle());
+                }
+                Err(error) => closed.push((*port, error)),
+            }
+        }
+        open.insert(pod, waiting);
+        closed
+    }
+
+    /// Nobody is behind this address any more.
+    pub(super) fn close_for(&self, pod: Ipv4Addr) {
+        for task in self.open().remove(&pod).into_iter().flatten() {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Doors {
+    fn drop(&mut self) {
+        for task in self.open().values().flatten() {
+            task.abort();
+        }
+    }
+}
+
+fn listen(address: Ipv4Addr, port: u16) -> io::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind((address, port))?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+async fn carry(listener: TcpListener, zygote: Arc<Zygote>, pod: Ipv4Addr, port: u16) {
+    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut working = JoinSet::new();
+    loop {
+        while working.try_join_next().is_some() {}
+        let Ok(permit) = room.clone().acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((outside, _)) => {
+                let zygote = zygote.clone();
+                working.spawn(async move {
+                    if let Err(error) = one(outside, &zygote, pod, port).await {
+                        tracing::debug!(%pod, port, %error, "a connection to a pod was not made");
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::debug!(%pod, port, %error, "cannot take a connection to a pod");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn one(mut outside: TcpStream, zygote: &Zygote, pod: Ipv4Addr, port: u16) -> io::Result<()> {
+    let dialled = tokio::time::timeout(LONGEST_DIAL, super::dial(Some(zygote), pod, port)).await;
+    let mut within = match dialled {
+        Ok(Ok(within)) => within,
+        failed => {
+            // The caller sees what it would see if nobody listened.
+            outside.set_zero_linger()?;
+            return failed
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                .map(|_| ());
+        }
+    };
+    outside.set_nodelay(true)?;
+    within.set_nodelay(true)?;
+    tokio::io::copy_bidirectional_with_sizes(&mut outside, &mut within, BUFFER, BUFFER)
+        .await
+        .map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn two_nodes_never_show_their_pods_by_the_same_addresses() {
+        let (first, _kept) = reserve(7).unwrap();
+        let (second, _kept_too) = reserve(7).unwrap();
+        let part = |seed| Subnet::choose(seed, &[]).unwrap();
+        assert_ne!(part(first), part(second));
+    }
+
+    #[test]
+    fn every_pod_s_address_has_one_on_this_machine_and_back() {
+        for pod in [Ipv4Addr::new(10, 64, 0, 2), Ipv4Addr::new(10, 95, 255, 254)] {
+            assert!(shown(pod).is_loopback());
+            assert_eq!(inside(shown(pod)), pod);
+        }
+        assert_eq!(inside(Ipv4Addr::LOCALHOST), Ipv4Addr::LOCALHOST);
+        assert_eq!(inside(Ipv4Addr::new(1, 2, 3, 4)), Ipv4Addr::new(1, 2, 3, 4));
+    }
+}

@@ -36,6 +36,12 @@ pub(crate) struct Shortcoming {
     pub(crate) message: String,
 }
 
+/// The machine as it was found at the first look; none of this changes while a node runs.
+pub(crate) fn machine() -> &'static Machine {
+    static MACHINE: std::sync::OnceLock<Machine> = std::sync::OnceLock::new();
+    MACHINE.get_or_init(probe)
+}
+
 /// Looks at the machine.
 pub fn probe() -> Machine {
     let layout = Layout::detect("sandlot-doctor");
@@ -62,6 +68,21 @@ pub fn probe() -> Machine {
             "NetworkNamespaces",
             exists("/proc/self/ns/net"),
             "pods share the machine's network",
+        ),
+        offer(
+            "Nftables",
+            nftables(),
+            "services have no addresses, network policies are not enforced, and pods reach this machine",
+        ),
+        offer(
+            "AddressTranslation",
+            root && nftables(),
+            "the node carries pods' TCP connections to the world; other protocols do not pass",
+        ),
+        offer(
+            "PodAddresses",
+            root,
+            "this machine reaches pods at 127.64.0.0/11, on the ports they name",
         ),
         offer(
             "Overlay",
@@ -108,6 +129,14 @@ pub fn probe() -> Machine {
     };
     crate::cgroup::Cgroups::open("sandlot-doctor").close();
     machine
+}
+
+/// Whether the kernel has rules for packets: it makes sockets to speak of them.
+fn nftables() -> bool {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+    let filter = SockProtocol::NetlinkNetFilter;
+    let flags = SockFlag::SOCK_CLOEXEC;
+    socket(AddressFamily::Netlink, SockType::Raw, flags, filter).is_ok()
 }
 
 /// The kernel tells its Landlock version to anybody who asks.

@@ -101,7 +101,10 @@ async fn take_on(shared: &Arc<Shared>, mut pod: Pod, waiting: &mut schedule::Wai
     if !ours || pod.metadata.deletion_timestamp.is_some() {
         return;
     }
-    match schedule::judge(&pod, &shared.capacity, &schedule::used(shared)) {
+    let seat = lock(&shared.seat).clone();
+    let here = || schedule::neighbours(shared);
+    let used = schedule::used(shared);
+    match schedule::judge(&pod, &shared.capacity, &used, &seat, here) {
         Verdict::Fits => match bind(shared, &pod).await {
             Ok(()) => {
                 waiting.forget(pod.metadata.uid.as_deref().unwrap_or_default());

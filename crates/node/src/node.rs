@@ -18,6 +18,7 @@ use crate::pod::Sources;
 use crate::rates::Rates;
 use crate::sandbox::pool::Pool;
 use crate::sandbox::{Record, Sandbox, Zygote};
+use crate::schedule::{self, Seat};
 use crate::worker::view::View;
 use crate::worker::{self, Event, Worker};
 use crate::{changes, intake, registration};
@@ -133,6 +134,8 @@ pub(crate) struct Shared {
     pub(crate) logs: LogFiles,
     pub(crate) rates: Mutex<Rates>,
     pub(crate) capacity: registration::Capacity,
+    /// Who may come, as the node's object says.
+    pub(crate) seat: Mutex<Seat>,
     pub(crate) workers: Mutex<HashMap<String, Worker>>,
     /// Sandboxes from before, until their pods are seen.
     pub(crate) found: Mutex<HashMap<String, Sandbox>>,
@@ -194,7 +197,6 @@ impl Node {
         let logs = LogFiles::open(data_dir.join("logs")).map_err(in_folder)?;
         let (traffic, traffic_keeper) =
             Traffic::start(network.clone(), &config.client, stop.clone());
-        let labels = registration::labels(&config.node_name);
         let shared = Arc::new(Shared {
             client: config.client,
             node_name: config.node_name,
@@ -207,10 +209,8 @@ impl Node {
             events,
             logs,
             rates: Mutex::default(),
-            capacity: registration::Capacity {
-                labels,
-                ..registration::Capacity::of_machine()
-            },
+            capacity: registration::Capacity::of_machine(),
+            seat: Mutex::default(),
             workers: Mutex::default(),
             found: Mutex::default(),
             images,
@@ -226,6 +226,7 @@ impl Node {
             events_writer,
             traffic_keeper,
             tokio::spawn(registration::keep_up(shared.clone())),
+            tokio::spawn(schedule::follow(shared.clone())),
             tokio::spawn(intake::run(shared.clone())),
             tokio::spawn(changes::run(shared.clone())),
             tokio::spawn(crate::rates::measure(shared.clone())),

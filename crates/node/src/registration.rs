@@ -13,7 +13,8 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::doctor;
-use crate::node::Shared;
+use crate::node::{Shared, lock};
+use crate::schedule::Seat;
 
 /// As Kubernetes renews leases; watchers call a node dead after four of them.
 const BETWEEN_BEATS: Duration = Duration::from_secs(10);
@@ -27,8 +28,6 @@ pub(crate) struct Capacity {
     pub(crate) cpu_milli: u64,
     pub(crate) memory_bytes: u64,
     pub(crate) pods: usize,
-    /// The node's labels, for selectors.
-    pub(crate) labels: BTreeMap<String, String>,
 }
 
 impl Capacity {
@@ -39,7 +38,6 @@ impl Capacity {
             cpu_milli: cores as u64 * 1000,
             memory_bytes: machine_memory(),
             pods: MOST_PODS,
-            labels: BTreeMap::new(),
         }
     }
 }
@@ -92,7 +90,7 @@ fn bytes_free(dir: &Path) -> (u64, u64) {
 
 fn conditions(shared: &Shared, ready: bool) -> Vec<Value> {
     let now = Timestamp::now();
-    let machine = doctor::probe();
+    let machine = doctor::machine();
     let (total, free) = bytes_free(&shared.data_dir);
     let full = total > 0 && free < total / 20;
     let one = |kind: &str, holds: bool, reason: &str, message: String| {
@@ -206,13 +204,15 @@ pub(crate) async fn register(shared: &Arc<Shared>) -> kube::Result<()> {
     let api: Api<Node> = Api::all(shared.client.clone());
     let name = shared.node_name.as_str();
     let wanted = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels(name)}});
-    if api.get_opt(name).await?.is_none() {
+    let node = if api.get_opt(name).await?.is_none() {
         let node: Node = serde_json::from_value(wanted.clone()).map_err(kube::Error::SerdeError)?;
-        api.create(&PostParams::default(), &node).await?;
+        api.create(&PostParams::default(), &node).await?
     } else {
         api.patch(name, &PatchParams::default(), &Patch::Merge(&wanted))
-            .await?;
-    }
+            .await?
+    };
+    // Known before the first pod is judged.
+    *lock(&shared.seat) = Seat::of(&node);
     let patch = json!({"status": status(shared, true)});
     api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
         .await?;

@@ -12,6 +12,8 @@ const WANTED: [&str; 4] = ["cpu", "cpuacct", "memory", "pids"];
 pub(crate) struct Layout {
     unified: Option<PathBuf>,
     roots: BTreeMap<String, PathBuf>,
+    /// Controllers have trees of their own, and there is a tree of v2 without any beside.
+    hybrid: bool,
 }
 
 impl Layout {
@@ -49,6 +51,7 @@ impl Layout {
     pub(crate) fn words(&self) -> &'static str {
         match (self.unified.is_some(), self.roots.is_empty()) {
             (true, _) => "cgroup v2",
+            (false, false) if self.hybrid => "cgroup v1 beside v2 (hybrid)",
             (false, false) => "cgroup v1",
             (false, true) => "none that this user may use",
         }
@@ -100,6 +103,7 @@ fn split_trees(mounts: &str, own: &str, name: &str) -> Layout {
     Layout {
         unified: None,
         roots,
+        hybrid: mounts_of(mounts).any(|(_, kind, _)| kind == "cgroup2"),
     }
 }
 
@@ -123,6 +127,7 @@ fn one_tree(mounts: &str, own: &str, name: &str) -> Option<Layout> {
     Some(Layout {
         unified: Some(root),
         roots,
+        hybrid: false,
     })
 }
 

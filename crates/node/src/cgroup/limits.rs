@@ -14,6 +14,13 @@ pub(crate) struct Limits {
 const PERIOD_MICROSECONDS: u64 = 100_000;
 
 impl Limits {
+    /// The controllers without which a limit that somebody asked for means nothing.
+    pub(super) fn asked(&self) -> Vec<&'static str> {
+        let cpu = self.cpu_most.map(|_| "cpu");
+        let memory = self.memory_bytes.map(|_| "memory");
+        cpu.into_iter().chain(memory).collect()
+    }
+
     /// Controller, file and value of everything to write.
     pub(super) fn writes(&self, unified: bool) -> Vec<(&'static str, &'static str, String)> {
         let mut writes = Vec::new();
@@ -72,6 +79,16 @@ mod tests {
                 .writes(true)
                 .contains(&("cpu", "cpu.max", "50000 100000".into()))
         );
+    }
+
+    #[test]
+    fn only_limits_that_were_asked_for_can_be_missed() {
+        assert_eq!(Limits::default().asked(), [""; 0]);
+        let limits = Limits {
+            memory_bytes: Some(1),
+            ..Limits::default()
+        };
+        assert_eq!(limits.asked(), ["memory"]);
     }
 
     #[test]

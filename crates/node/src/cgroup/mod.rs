@@ -47,6 +47,15 @@ impl Cgroups {
         }
     }
 
+    /// What of these limits the machine does not let us enforce.
+    pub(crate) fn unenforced(&self, limits: &Limits) -> Vec<&'static str> {
+        limits
+            .asked()
+            .into_iter()
+            .filter(|controller| !self.layout.has(controller))
+            .collect()
+    }
+
     /// The group of a sandbox.
     pub(crate) fn sandbox(&self, id: &str) -> Group {
         Group {

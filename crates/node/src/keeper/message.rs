@@ -112,6 +112,8 @@ pub(crate) struct Address {
     pub ip: Ipv4Addr,
     pub prefix: u8,
     pub gateway: Ipv4Addr,
+    /// The address by which the machine and other pods know it, when that is another one.
+    pub shown: Option<Ipv4Addr>,
 }
 
 /// A tmpfs the containers share, mounted in the keeper and gone with it.

@@ -67,6 +67,9 @@ impl Namespaces {
         }
         if let Some(address) = wanted.address {
             give_address("eth0", address)?;
+            if let Some(shown) = address.shown {
+                show_as(shown)?;
+            }
         }
         for (name, value) in &wanted.sysctls {
             let path = Path::new("/proc/sys").join(name.replace('.', "/"));
@@ -268,6 +271,25 @@ fn give_address(name: &str, address: Address) -> io::Result<()> {
     }
     let everywhere = Ipv4Addr::UNSPECIFIED;
     add_route(name, everywhere, everywhere, Some(address.gateway))
+}
+
+/// Lets the pod be reached under an address of 127.0.0.0/8, and reach others under theirs:
+/// only the lower part of these stays the pod's own.
+fn show_as(shown: Ipv4Addr) -> io::Result<()> {
+    const LOWER_PART: Ipv4Addr = Ipv4Addr::new(255, 192, 0, 0);
+    let set = |name: &str, ip: Option<Ipv4Addr>, mask: Ipv4Addr| {
+        let mut wanted = request(name);
+        if let Some(ip) = ip {
+            wanted.ifr_ifru.ifru_addr = internet(ip);
+            ioctl(libc::SIOCSIFADDR, &wanted)?;
+        }
+        wanted.ifr_ifru.ifru_netmask = internet(mask);
+        ioctl(libc::SIOCSIFNETMASK, &wanted)
+    };
+    set("lo", None, LOWER_PART)?;
+    set("lo:pod", Some(shown), Ipv4Addr::BROADCAST)?;
+    // Answers come from such addresses, which is odd for a link that leads outside.
+    fs::write("/proc/sys/net/ipv4/conf/eth0/route_localnet", "1")
 }
 
 fn add_route(link: &str, to: Ipv4Addr, mask: Ipv4Addr, by: Option<Ipv4Addr>) -> io::Result<()> {

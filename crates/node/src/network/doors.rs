@@ -11,8 +11,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::firewall::Net;
 use super::subnet::Subnet;
 use crate::sandbox::Zygote;
+
+/// Every address by which a machine knows pods.
+pub(super) const ALL_SHOWN: Net = Net::new(Ipv4Addr::new(127, 64, 0, 0), 11);
 
 /// Connections to one port at one time.
 const MOST_CONNECTIONS: usize = 128;
@@ -29,10 +33,10 @@ pub(super) fn shown(inside: Ipv4Addr) -> Ipv4Addr {
 
 /// The pod's address in its network; one that is none of ours stays what it is.
 pub(super) fn inside(shown: Ipv4Addr) -> Ipv4Addr {
-    let [a, b, c, d] = shown.octets();
-    match (a, b) {
-        (127, 64..=95) => Ipv4Addr::new(10, b, c, d),
-        _ => shown,
+    let [_, b, c, d] = shown.octets();
+    match ALL_SHOWN.holds(shown) {
+        true => Ipv4Addr::new(10, b, c, d),
+        false => shown,
     }
 }
 

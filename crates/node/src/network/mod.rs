@@ -153,6 +153,7 @@ impl Network {
                 pods: subnet.all(),
                 gateway: subnet.gateway(),
                 egress: way,
+                shown: rootless,
                 resolver,
             },
             links,
@@ -210,16 +211,17 @@ impl Network {
 
     /// The address of a sandbox.
     pub(crate) fn address(&self, slot: u16) -> Address {
-        self.subnet.address(slot, self.routed)
+        let address = self.subnet.address(slot, self.routed);
+        Address {
+            shown: self.doors.as_ref().map(|_| doors::shown(address.ip)),
+            ..address
+        }
     }
 
     /// The address by which this machine knows a sandbox's pod.
     pub(crate) fn shown(&self, slot: u16) -> Ipv4Addr {
-        let inside = self.address(slot).ip;
-        match &self.doors {
-            Some(_) => doors::shown(inside),
-            None => inside,
-        }
+        let address = self.address(slot);
+        address.shown.unwrap_or(address.ip)
     }
 
     /// Whether sandboxes of a node before this one are on this network.

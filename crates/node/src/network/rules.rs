@@ -41,6 +41,8 @@ pub(crate) struct Place {
     pub(crate) pods: Net,
     pub(crate) gateway: Ipv4Addr,
     pub(crate) egress: Egress,
+    /// The machine knows pods by addresses of its own.
+    pub(crate) shown: bool,
     /// Where the resolver listens, on the gateway's address.
     pub(crate) resolver: u16,
 }
@@ -91,6 +93,12 @@ fn arriving(place: &Place, forwards: &[Forward]) -> (Chain, Vec<Chain>) {
                 called.push(choice);
             }
         }
+    }
+    if place.shown {
+        let mut tests = from_pod();
+        tests.push(Test::Destination(super::doors::ALL_SHOWN));
+        let inside = Net::new(Ipv4Addr::new(10, 0, 0, 0), 8);
+        chain.rule(tests, Verdict::MoveTo(inside));
     }
     if let Egress::Carried(port) = place.egress {
         let mut tests = from_pod();
@@ -239,6 +247,7 @@ mod tests {
             pods: Net::new(Ipv4Addr::new(10, 64, 0, 0), 18),
             gateway: Ipv4Addr::new(10, 64, 0, 1),
             egress,
+            shown: false,
             resolver: 5353,
         }
     }

@@ -49,6 +49,7 @@ impl Subnet {
             ip: Ipv4Addr::from(self.base + 1 + u32::from(slot)),
             prefix: if alone { 32 } else { Self::PREFIX },
             gateway: self.gateway(),
+            shown: None,
         }
     }
 

@@ -202,6 +202,16 @@ impl Launching {
         group
             .create(&limits)
             .map_err(|error| create(error.to_string()))?;
+        for what in shared.cgroups.unenforced(&limits) {
+            let message = format!(
+                "the {what} limit of container {} is not enforced: this user has no control \
+                 group for it (`sandlot doctor` says more)",
+                container.name
+            );
+            shared
+                .events
+                .warning(pod, Some(&container.name), "LimitNotEnforced", &message);
+        }
         let mut plan = plan(Ingredients {
             pod,
             container,

@@ -146,6 +146,7 @@ pub(crate) fn start(
     let view = Arc::new(Mutex::new(View {
         namespace: pod.metadata.namespace.clone().unwrap_or_default(),
         name: pod.metadata.name.clone().unwrap_or_default(),
+        labels: pod.metadata.labels.clone().unwrap_or_default(),
         asked: crate::schedule::asked(&pod),
         shows: volumes::of_volumes(&pod),
         ..View::default()

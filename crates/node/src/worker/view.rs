@@ -15,6 +15,8 @@ use crate::worker::Needs;
 pub(crate) struct View {
     pub(crate) namespace: String,
     pub(crate) name: String,
+    /// What other pods may want to be near or apart from.
+    pub(crate) labels: BTreeMap<String, String>,
     pub(crate) ip: Option<String>,
     /// What it asks for, whether it runs yet or not.
     pub(crate) asked: Used,

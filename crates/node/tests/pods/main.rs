@@ -6,6 +6,7 @@ mod harness;
 mod leaks;
 mod lifecycle;
 mod network;
+mod scheduling;
 mod trouble;
 
 use harness::Cluster;

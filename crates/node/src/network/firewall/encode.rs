@@ -260,12 +260,17 @@ impl Attributes<'_> {
     }
 
     fn keep_bits(&mut self, mask: &[u8; 4]) {
+        self.change_bits(mask, &[0; 4]);
+    }
+
+    /// Keeps the bits of the mask and turns over the others' as given.
+    fn change_bits(&mut self, mask: &[u8; 4], turned: &[u8; 4]) {
         self.step("bitwise", |bits| {
             bits.number(1, FIRST);
             bits.number(2, FIRST);
             bits.number(3, 4);
             bits.nested(4, |data| data.bytes(1, mask));
-            bits.nested(5, |data| data.bytes(1, &[0; 4]));
+            bits.nested(5, |data| data.bytes(1, turned));
         });
     }
 
@@ -291,8 +296,6 @@ impl Attributes<'_> {
     }
 
     fn test(&mut self, test: &Test) {
-        const SOURCE: u32 = 12;
-        const DESTINATION: u32 = 16;
         match test {
             Test::From(link) => self.link(6, EQUAL, link),
             Test::To(link) => self.link(7, EQUAL, link),
@@ -395,6 +398,15 @@ impl Attributes<'_> {
                     nat.number(5, SECOND);
                 });
             }
+            Verdict::MoveTo(net) => {
+                self.payload(NETWORK, DESTINATION, 4);
+                self.change_bits(&(!net.mask()).to_be_bytes(), &net.start());
+                self.step("nat", |nat| {
+                    nat.number(1, 1);
+                    nat.number(2, IPV4);
+                    nat.number(3, FIRST);
+                });
+            }
             Verdict::Redirect(port) => {
                 self.put(FIRST, &port.to_be_bytes());
                 self.step("redir", |redirect| redirect.number(1, FIRST));
@@ -408,6 +420,9 @@ const NOT_EQUAL: u32 = 1;
 const AT_MOST: u32 = 3;
 const AT_LEAST: u32 = 5;
 const NETWORK: u32 = 1;
+/// Where a packet has its addresses.
+const SOURCE: u32 = 12;
+const DESTINATION: u32 = 16;
 const TRANSPORT: u32 = 2;
 
 #[cfg(test)]

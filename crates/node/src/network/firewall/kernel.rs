@@ -147,6 +147,7 @@ mod tests {
             Test::DestinationPort(1..=2),
         ];
         arriving.rule(named.clone(), Verdict::SendTo(SocketAddrV4::new(ip, 80)));
+        arriving.rule(named.clone(), Verdict::MoveTo(Net::new(ip, 8)));
         arriving.rule(named, Verdict::Redirect(80));
         let mut passing = Chain::at("passing", Hook::PassingOn);
         for test in [

@@ -128,6 +128,8 @@ pub(crate) enum Verdict {
     Masquerade,
     /// It goes to this address instead.
     SendTo(SocketAddrV4),
+    /// It goes to the address of this network that ends like the one it was sent to.
+    MoveTo(Net),
     /// It goes to this port of the machine itself.
     Redirect(u16),
 }

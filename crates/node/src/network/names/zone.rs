@@ -121,7 +121,8 @@ impl Zone {
         if let Some(meaning) = self.names.get(&name) {
             return Known::Meaning(meaning);
         }
-        if let Some(ip) = pod_address(&name).filter(|ip| pods(*ip)) {
+        let address = pod_address(&name).map(crate::network::doors::inside);
+        if let Some(ip) = address.filter(|ip| pods(*ip)) {
             return Known::Address(ip);
         }
         let parts: Vec<&str> = name.split('.').collect();

@@ -1,6 +1,9 @@
 //! Whether a pod fits on this node, the only one there is.
 
-use std::collections::BTreeMap;
+mod affinity;
+mod seat;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -8,8 +11,11 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::node::{Shared, lock};
-use crate::pod::requested;
+use crate::pod::{containers, requested};
 use crate::registration::Capacity;
+
+pub(crate) use affinity::Neighbour;
+pub(crate) use seat::{Seat, follow};
 
 /// More pods than this are never remembered as waiting; the next list brings the rest.
 const MOST_WAITING: usize = 10_000;
@@ -79,8 +85,29 @@ pub(crate) fn asked(pod: &Pod) -> Used {
     }
 }
 
-/// Judges by room, selector and tolerance.
-pub(crate) fn judge(pod: &Pod, capacity: &Capacity, used: &Used) -> Verdict {
+/// Who is here already.
+pub(crate) fn neighbours(shared: &Shared) -> Vec<Neighbour> {
+    let workers = lock(&shared.workers);
+    let running = workers.values().filter(|worker| !worker.task.is_finished());
+    running
+        .map(|worker| {
+            let view = lock(&worker.view);
+            Neighbour {
+                namespace: view.namespace.clone(),
+                labels: view.labels.clone(),
+            }
+        })
+        .collect()
+}
+
+/// Judges by room, taints, wishes and neighbours.
+pub(crate) fn judge(
+    pod: &Pod,
+    capacity: &Capacity,
+    used: &Used,
+    seat: &Seat,
+    here: impl FnOnce() -> Vec<Neighbour>,
+) -> Verdict {
     let wants = asked(pod);
     let mut why = Vec::new();
     if used.pods >= capacity.pods {
@@ -92,21 +119,46 @@ pub(crate) fn judge(pod: &Pod, capacity: &Capacity, used: &Used) -> Verdict {
     if used.memory + wants.memory > i128::from(capacity.memory_bytes) * 1000 && wants.memory > 0 {
         why.push("Insufficient memory".to_owned());
     }
-    let selector = pod
-        .spec
-        .iter()
-        .flat_map(|spec| spec.node_selector.iter().flatten());
-    if selector
-        .into_iter()
-        .any(|(key, value)| capacity.labels.get(key) != Some(value))
-    {
+    why.extend(
+        strange_resources(pod)
+            .into_iter()
+            .map(|name| format!("Insufficient {name}")),
+    );
+    why.extend(seat.refuses(pod));
+    if !affinity::wants(pod, seat) {
         why.push("node(s) didn't match Pod's node affinity/selector".to_owned());
+    }
+    // Nearly no pod asks, and then nobody has to be looked at.
+    let asks = pod
+        .spec
+        .as_ref()
+        .is_some_and(|spec| spec.affinity.is_some());
+    if asks {
+        why.extend(affinity::keeps_away(pod, &here(), seat).map(str::to_owned));
     }
     if why.is_empty() {
         Verdict::Fits
     } else {
         Verdict::DoesNotFit(format!("0/1 nodes are available: 1 {}.", why.join(", 1 ")))
     }
+}
+
+/// Resources that a pod asks for and this node has nothing of.
+fn strange_resources(pod: &Pod) -> BTreeSet<String> {
+    const OURS: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+    let asked = pod.spec.iter().flat_map(containers);
+    let resources = asked.filter_map(|(_, container)| container.resources.clone());
+    let names = resources.flat_map(|resources| {
+        let (requests, limits) = (resources.requests, resources.limits);
+        let all = requests
+            .into_iter()
+            .flatten()
+            .chain(limits.into_iter().flatten());
+        all.map(|(name, _)| name)
+    });
+    names
+        .filter(|name| !OURS.contains(&name.as_str()) && requested(pod, name) > 0)
+        .collect()
 }
 
 /// Says in the pod's status and as an event why it waits.
@@ -143,7 +195,6 @@ mod tests {
             cpu_milli: 2000,
             memory_bytes: 1 << 30,
             pods: 10,
-            labels: BTreeMap::new(),
         };
         let wants = pod(
             json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "1500m"}}}]}),
@@ -153,15 +204,20 @@ mod tests {
             cpu: 1000,
             memory: 0,
         };
-        assert_eq!(judge(&wants, &capacity, &Used::default()), Verdict::Fits);
+        let seat = Seat::default();
+        let judge = |pod: &Pod, used: &Used| super::judge(pod, &capacity, used, &seat, Vec::new);
+        assert_eq!(judge(&wants, &Used::default()), Verdict::Fits);
         assert_eq!(
-            judge(&wants, &capacity, &busy),
+            judge(&wants, &busy),
             Verdict::DoesNotFit("0/1 nodes are available: 1 Insufficient cpu.".into())
         );
         let elsewhere = pod(json!({"nodeSelector": {"gpu": "yes"}, "containers": [{"name": "c"}]}));
-        assert!(matches!(
-            judge(&elsewhere, &capacity, &busy),
-            Verdict::DoesNotFit(_)
-        ));
+        assert!(matches!(judge(&elsewhere, &busy), Verdict::DoesNotFit(_)));
+        let graphics = pod(json!({"containers": [
+            {"name": "c", "resources": {"limits": {"example.com/gpu": "1"}}}]}));
+        assert_eq!(
+            judge(&graphics, &busy),
+            Verdict::DoesNotFit("0/1 nodes are available: 1 Insufficient example.com/gpu.".into())
+        );
     }
 }

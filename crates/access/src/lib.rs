@@ -24,9 +24,13 @@
 //! What it does not withstand: who may read the operator's private key, or who has
 //! CAP_SYS_PTRACE or more in the pod's own namespaces and wants to pass for its agent.
 
+#[cfg(feature = "dial")]
+mod dial;
 mod keys;
 mod tls;
 
+#[cfg(feature = "dial")]
+pub use dial::dial;
 pub use keys::{BadKey, PrivateKey, PublicKey};
 pub use tls::{AccessError, client, server};
 
@@ -35,5 +39,7 @@ pub use tls::{AccessError, client, server};
 pub const OPERATOR_KEYS: &str = "SANDLOT_OPERATOR_KEYS";
 /// The variable that gives an agent its own private key.
 pub const AGENT_KEY: &str = "SANDLOT_AGENT_KEY";
+/// The annotation on a pod that names the operator's public key that its agent was told.
+pub const OPERATOR_KEY_ANNOTATION: &str = "sandlot.dev/operator-key";
 /// The annotation on a pod that names its agent's public key.
 pub const AGENT_KEY_ANNOTATION: &str = "sandlot.dev/agent-key";

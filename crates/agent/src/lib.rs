@@ -27,6 +27,7 @@ use std::{
 
 pub use install::install;
 pub use options::{Callers, Options, OptionsError, Task, parse};
+pub use tasks::Site;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -127,7 +128,7 @@ pub async fn serve(
         Err(error) => eprintln!("sandlot-agent: no health door: {error}"),
     }
     if let Some(listener) = executor {
-        let tasks = Tasks::open(agent.clone(), &state)
+        let tasks = Tasks::open(agent.clone(), options.site, &state)
             .await
             .map_err(AgentError::NoState)?;
         tokio::spawn(serve_routes(

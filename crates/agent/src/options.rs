@@ -9,6 +9,8 @@ use std::{
 use lexopt::{Arg, Parser, ValueExt};
 use sandlot_access::{AGENT_KEY, OPERATOR_KEYS, PrivateKey, PublicKey};
 
+use crate::tasks::Site;
+
 /// What `--help` says.
 const HELP: &str = "\
 sandlot-agent: runs commands in a sandbox, once, whole and bounded
@@ -26,8 +28,12 @@ Options, and the variables that say the same:
   --plain              serve gRPC to anybody, without TLS   SANDLOT_PLAIN=true
   --help, --version
 
-Called task-executor, it takes that program's options and variables: -listen-addr (LISTEN_ADDR,
-0.0.0.0:5758) and -data-dir (DATA_DIR, /var/lib/sandbox/tasks), and serves nothing else.
+Called task-executor, it takes that program's options and variables, and serves nothing else:
+  -listen-addr ADDR          LISTEN_ADDR           [0.0.0.0:5758]
+  -data-dir FOLDER           DATA_DIR              [/var/lib/sandbox/tasks]
+  -enable-sidecar-mode       ENABLE_SIDECAR_MODE   run tasks in the container beside this one
+                                                   [where the pod shares its processes]
+  -main-container-name NAME  MAIN_CONTAINER_NAME   which one that is [main]
 
 Who may call is told by variables: SANDLOT_OPERATOR_KEYS, the callers' public keys, and
 SANDLOT_AGENT_KEY, the agent's own private key.
@@ -57,6 +63,8 @@ pub struct Options {
     pub http_port: Option<u16>,
     /// Where the task executor's HTTP is served, if anywhere.
     pub tasks: Option<SocketAddr>,
+    /// Where its tasks run.
+    pub site: Site,
     /// Who may call.
     pub callers: Callers,
     /// The container's own command; `None` for a sidecar.
@@ -172,8 +180,23 @@ fn task_executor(
     let mut state = variable("DATA_DIR")
         .unwrap_or_else(|| "/var/lib/sandbox/tasks".to_owned())
         .into();
+    let mut beside = switch("ENABLE_SIDECAR_MODE", variable("ENABLE_SIDECAR_MODE"))?;
+    let mut main = variable("MAIN_CONTAINER_NAME").unwrap_or_else(|| "main".to_owned());
     while let Some(word) = parser.next()? {
         match word {
+            Arg::Long("enable-sidecar-mode") => {
+                let value = parser.optional_value().map(ValueExt::string).transpose()?;
+                let value = value.unwrap_or_else(|| "true".to_owned());
+                beside = switch("-enable-sidecar-mode", Some(value))?;
+            }
+            Arg::Long("main-container-name") => main = parser.value()?.string()?,
+            // Nothing here speaks to a container runtime, and the log goes where a container's
+            // log goes.
+            Arg::Long(
+                "cri-socket" | "log-dir" | "log-max-size" | "log-max-backups" | "log-max-age",
+            ) => {
+                parser.value()?;
+            }
             Arg::Long("listen-addr") => tasks = address("-listen-addr", parser.value()?.string()?)?,
             Arg::Long("data-dir") => state = PathBuf::from(parser.value()?),
             other => return Err(other.unexpected().into()),
@@ -192,9 +215,28 @@ fn task_executor(
         grpc_ports: Vec::new(),
         http_port: None,
         tasks,
+        site: match beside {
+            None => Site::Either(main),
+            Some(true) => Site::Beside(main),
+            Some(false) => Site::Own,
+        },
         callers,
         command: None,
     })
+}
+
+/// A switch as Go programs read it.
+fn switch(name: &'static str, value: Option<String>) -> Result<Option<bool>, OptionsError> {
+    match value.as_deref().map(str::trim) {
+        None | Some("") => Ok(None),
+        Some("true" | "TRUE" | "True" | "t" | "1") => Ok(Some(true)),
+        Some("false" | "FALSE" | "False" | "f" | "0") => Ok(Some(false)),
+        Some(other) => Err(OptionsError::Variable {
+            name,
+            value: other.to_owned(),
+            wanted: "true or false",
+        }),
+    }
 }
 
 /// An address, where Go programs may leave out the host.
@@ -273,6 +315,7 @@ impl Given {
             grpc_ports,
             http_port,
             tasks: self.tasks,
+            site: Site::Own,
             callers,
             command,
         })
@@ -379,6 +422,27 @@ mod tests {
             ("0.0.0.0:7000".parse().ok(), Some("/d".into()))
         );
         assert!(options.grpc_ports.is_empty() && matches!(options.callers, Callers::Anybody));
+        assert_eq!(options.site, Site::Either("main".to_owned()));
+    }
+
+    #[test]
+    fn the_task_executor_is_told_which_container_its_tasks_are_for() {
+        let site = |words: &[&str], variables: &[(&str, &str)]| {
+            let line = ["task-executor"].iter().chain(words).map(OsString::from);
+            let variable = |name: &str| {
+                let found = variables.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            match parse(line, variable) {
+                Ok(Task::Serve(options)) => options.site,
+                other => panic!("{other:?}"),
+            }
+        };
+        let named = ["-enable-sidecar-mode=true", "-main-container-name=sandbox"];
+        assert_eq!(site(&named, &[]), Site::Beside("sandbox".to_owned()));
+        let told = [("ENABLE_SIDECAR_MODE", "true")];
+        assert_eq!(site(&[], &told), Site::Beside("main".to_owned()));
+        assert_eq!(site(&["-enable-sidecar-mode=false"], &told), Site::Own);
     }
 
     #[test]

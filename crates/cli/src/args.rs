@@ -35,6 +35,8 @@ pub(crate) enum Command {
     /// List, pull, import, push and remove the images on this machine.
     #[command(subcommand)]
     Image(Image),
+    /// Run the controllers on a cluster; agents come into its pods from an image.
+    Operator(Operator),
     /// Say what this machine offers for isolation, and what is missing.
     Doctor(Doctor),
     /// Measure what the specification promises.
@@ -62,7 +64,55 @@ pub(crate) struct Up {
     /// Close every way from the pods to other machines.
     #[arg(long)]
     pub(crate) no_egress: bool,
+    /// Leave the controllers out: a plain cluster, for `sandlot operator` to work on.
+    #[arg(long)]
+    pub(crate) no_controllers: bool,
 }
+
+/// Options of `operator`.
+#[derive(Debug, Args)]
+#[command(after_long_help = OPERATOR_VARIABLES)]
+pub(crate) struct Operator {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Install the custom resource definitions, or bring them up to date, before starting.
+    #[arg(long, env = "SANDLOT_INSTALL_CRDS")]
+    pub(crate) install_crds: bool,
+    /// Of several operators only one works, the others stand by.
+    #[arg(long)]
+    pub(crate) leader_elect: bool,
+    /// Serve the admission webhook, and register it.
+    #[arg(long)]
+    pub(crate) webhooks: bool,
+}
+
+/// What else the operator can be told.
+const OPERATOR_VARIABLES: &str = "\
+Environment:
+  SIDECAR_IMAGE                  the image with the agent in it        [sandlot-agent:latest]
+  SIDECAR_GRPC_PORT              where agents listen                   [50051]
+  WORKSPACE_DIR                  where commands work                   [/workspace]
+  SANDLOT_OPERATOR_KEY           the key that agents know the operator by
+                                 [made, and kept in Secret arl-operator-key]
+  SANDLOT_PLAIN_AGENTS           true: agents serve anybody, without TLS [false]
+  WATCH_NAMESPACE                work in this namespace only           [all]
+  POD_NAMESPACE, POD_NAME        where and who this operator is        [arl-system, the host's name]
+  ENABLE_LEADER_ELECTION         the same as --leader-elect            [false]
+  ENABLE_WEBHOOKS                the same as --webhooks                [false]
+  WEBHOOK_ADDR, WEBHOOK_SERVICE, WEBHOOK_SERVICE_PORT
+                                 where the webhook listens, and its Service
+                                 [:9443, arl-operator-webhook, 443]
+  METRICS_ADDR, PROBE_ADDR       where /metrics, /healthz and /readyz are served; 0 for nowhere
+                                 [:8080, :8081]
+  SANDBOX_IDLE_TIMEOUT_SECONDS   for sandboxes that do not say; 0 for never [3600]
+  SANDBOX_MAX_LIFETIME_SECONDS   for sandboxes that do not say; 0 for never [0]
+  SANDBOX_GRACE_SECONDS          how long a sandbox outlives its last task  [30]
+  TASK_OUTPUT_LIMIT_BYTES        output kept per stream in a task's status  [262144]
+  HTTP_CLIENT_TIMEOUT            for calls to agents that are not steps     [30s]
+  POOL_MAX_STARTING              pods of one pool starting at once          [100]
+  ENABLE_AUTO_CLEANUP            remove what has outlived its time          [true]
+  RUST_LOG                       what is logged                             [info]
+";
 
 /// What to do about an image that cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -160,6 +210,9 @@ pub(crate) enum Pool {
         /// How many idle pods to keep.
         #[arg(long, default_value_t = 1)]
         replicas: u16,
+        /// How to print what was made.
+        #[arg(short, long, default_value = "text")]
+        output: Output,
     },
     /// List pools.
     List(List),
@@ -171,6 +224,9 @@ pub(crate) enum Pool {
         name: String,
         /// How many idle pods to keep.
         replicas: u16,
+        /// How to print what it is now.
+        #[arg(short, long, default_value = "text")]
+        output: Output,
     },
     /// Delete a pool.
     Delete {
@@ -294,4 +350,6 @@ pub(crate) enum Subject {
     Claim,
     /// A trivial task.
     Task,
+    /// A trivial command through an agent, and a flood of output.
+    Exec,
 }

@@ -11,6 +11,8 @@ use kube::{
 };
 use sandlot_api::arl::{Sandbox, SandboxPhase, SandboxSpec};
 
+use crate::progress::Progress;
+
 /// How long a claim may wait for a warm pod before it is given up.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -95,8 +97,10 @@ pub(crate) async fn pod_of(client: &Client, namespace: &str, sandbox: &str) -> R
 async fn ready(api: &Api<Sandbox>, name: &str) -> Result<String> {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut states = std::pin::pin!(watcher(api.clone(), config).applied_objects());
+    let mut progress = Progress::new();
     while let Some(sandbox) = states.try_next().await? {
         let why = why(&sandbox).unwrap_or_default();
+        progress.say(&why);
         let status = sandbox.status.unwrap_or_default();
         match (status.phase, status.pod_name) {
             (Some(SandboxPhase::Ready | SandboxPhase::Bound), Some(pod)) => return Ok(pod),

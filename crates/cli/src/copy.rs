@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     args::Copy,
     claim,
-    process::{EXECUTOR, exit_code},
+    process::{executor, exit_code},
     target,
 };
 
@@ -89,7 +89,7 @@ async fn send(pods: &Api<Pod>, pod: &str, from: &Path, to: &str) -> Result<()> {
                   t=$(mktemp -d \"$d/.copy.XXXXXX\") && tar -xf - -C \"$t\" && mv \"$t/$2\" \"$1\" && rmdir \"$t\"";
     let command = ["sh", "-c", unpack, "sh", to, name];
     let parameters = AttachParams::default()
-        .container(EXECUTOR)
+        .container(executor(pods, pod).await?)
         .stdin(true)
         .stdout(false)
         .stderr(true);
@@ -113,7 +113,7 @@ async fn fetch(pods: &Api<Pod>, pod: &str, from: &str, to: &Path) -> Result<()> 
     let folder = folder.to_str().unwrap_or(".");
     let command = ["tar", "-cf", "-", "-C", folder, "--", name];
     let parameters = AttachParams::default()
-        .container(EXECUTOR)
+        .container(executor(pods, pod).await?)
         .stdin(false)
         .stdout(true)
         .stderr(true);

@@ -16,7 +16,7 @@ use sandlot_cluster::{
     server::{Limits, Listen, Listening},
 };
 use sandlot_node::{MissingImages, Node, NodeConfig, StopMode};
-use sandlot_operator::{Agent, Delivery, Settings};
+use sandlot_operator::{Agent, Delivery, Proof, Settings};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +40,9 @@ pub(crate) struct Options {
     pub(crate) missing_images: MissingImages,
     /// Whether pods may reach beyond the machine.
     pub(crate) egress: bool,
+    /// Whether the controllers and their admission rules are part of it; without them it is a
+    /// cluster on which somebody may run `sandlot operator`.
+    pub(crate) controllers: bool,
 }
 
 /// The running whole.
@@ -47,7 +50,7 @@ pub(crate) struct Local {
     cluster: Cluster,
     listening: Listening,
     node: Arc<Node>,
-    operator: Operator,
+    operator: Option<Operator>,
 }
 
 impl Local {
@@ -58,11 +61,18 @@ impl Local {
         let config = Config {
             database: (!options.in_memory).then(|| options.folder.join("cluster.db")),
             keys: Some(keys.clone()),
-            admission: Chain::new().with(Rules),
+            admission: if options.controllers {
+                Chain::new().with(Rules)
+            } else {
+                Chain::new()
+            },
         };
         let cluster = Cluster::start(config).await?;
         let node = start_node(options, &cluster).await?;
-        let operator = Operator::start(&cluster, &options.folder).await?;
+        let operator = match options.controllers {
+            true => Some(Operator::start(&cluster, &options.folder).await?),
+            false => None,
+        };
         let listen = Listen {
             address: options.listen,
             keys,
@@ -92,7 +102,9 @@ impl Local {
     /// Lets nobody in any more and stops everything, the API last.
     pub(crate) async fn stop(self) {
         self.listening.stop().await;
-        self.operator.stop().await;
+        if let Some(operator) = self.operator {
+            operator.stop().await;
+        }
         self.node.stop(StopMode::StopPods).await;
         self.cluster.stop().await;
     }
@@ -153,7 +165,7 @@ impl Operator {
                 delivery: Delivery::ImageVolume {
                     image: AGENT_IMAGE.to_owned(),
                 },
-                key: Some(key),
+                proof: Proof::Key(key),
                 ..Settings::default().agent
             },
             ..Settings::default()

@@ -7,10 +7,13 @@ mod copy;
 mod doctor;
 mod folders;
 mod image;
+mod interrupts;
 mod local;
 mod manifest;
+mod operator;
 mod pool;
 mod process;
+mod progress;
 mod ps;
 mod quickstart;
 mod rules;
@@ -30,7 +33,7 @@ fn main() -> ExitCode {
     // The node starts this very program again as the parent of its containers.
     sandlot_node::enter_if_called();
     let cli = Cli::parse();
-    logging();
+    logging(&cli.command);
     let ended = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -58,16 +61,22 @@ async fn dispatch(command: &Command) -> Result<i32> {
         Command::Ps(options) => ps::run(options).await?,
         Command::Pool(command) => pool::run(command).await?,
         Command::Image(command) => image::run(command).await?,
+        Command::Operator(options) => operator::run(options).await?,
         Command::Doctor(options) => doctor::run(options)?,
         Command::Bench(options) => bench::run(options).await?,
     }
     Ok(0)
 }
 
-/// Warnings by default; `RUST_LOG` says otherwise.
-fn logging() {
+/// Warnings by default, and more from an operator, whose log nobody watches as it runs;
+/// `RUST_LOG` says otherwise.
+fn logging(command: &Command) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let usual = match command {
+        Command::Operator(_) => "info",
+        _ => "warn",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -13,8 +13,9 @@ use sandlot_api::arl::{PodTemplate, WarmPool, WarmPoolSpec};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    args::{self, List},
+    args::{self, List, Output},
     process::EXECUTOR,
+    progress::Progress,
     table, target,
 };
 
@@ -29,6 +30,7 @@ pub(crate) async fn run(command: &args::Pool) -> Result<()> {
             name,
             image,
             replicas,
+            output,
         } => {
             let (client, namespace) = target::connect(target).await?;
             let pools: Api<WarmPool> = Api::namespaced(client, &namespace);
@@ -36,20 +38,26 @@ pub(crate) async fn run(command: &args::Pool) -> Result<()> {
                 .create(&PostParams::default(), &warm_pool(name, image, *replicas))
                 .await;
             made.with_context(|| format!("cannot make pool {name}"))?;
-            warm(&pools, name).await?;
-            println!("pool {name} keeps {replicas} warm");
+            let pool = warm(&pools, name).await?;
+            say(
+                *output,
+                &pool,
+                &format!("pool {name} keeps {replicas} warm"),
+            )?;
         }
         args::Pool::List(options) => list(options).await?,
         args::Pool::Scale {
             target,
             name,
             replicas,
+            output,
         } => {
             let (client, namespace) = target::connect(target).await?;
             let pools: Api<WarmPool> = Api::namespaced(client, &namespace);
             let change = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
-            pools.patch(name, &PatchParams::default(), &change).await?;
-            println!("pool {name} keeps {replicas} warm from now on");
+            let pool = pools.patch(name, &PatchParams::default(), &change).await?;
+            let words = format!("pool {name} keeps {replicas} warm from now on");
+            say(*output, &pool, &words)?;
         }
         args::Pool::Delete { target, name } => {
             let (client, namespace) = target::connect(target).await?;
@@ -57,6 +65,15 @@ pub(crate) async fn run(command: &args::Pool) -> Result<()> {
             pools.delete(name, &DeleteParams::default()).await?;
             println!("pool {name} is being deleted");
         }
+    }
+    Ok(())
+}
+
+/// Words for people, the object for scripts.
+fn say(output: Output, pool: &WarmPool, words: &str) -> Result<()> {
+    match output {
+        Output::Text => println!("{words}"),
+        Output::Json => println!("{}", serde_json::to_string_pretty(pool)?),
     }
     Ok(())
 }
@@ -155,17 +172,24 @@ fn warm_pool(name: &str, image: &str, replicas: u16) -> WarmPool {
     }
 }
 
-async fn warm(pools: &Api<WarmPool>, name: &str) -> Result<()> {
+async fn warm(pools: &Api<WarmPool>, name: &str) -> Result<WarmPool> {
+    let mut progress = Progress::new();
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let waiting = async {
         let mut states = std::pin::pin!(watcher(pools.clone(), config).applied_objects());
         while let Some(pool) = states.try_next().await? {
-            if pool
-                .status
-                .is_some_and(|status| status.ready >= pool.spec.replicas)
-            {
-                return Ok(());
+            let status = pool.status.clone().unwrap_or_default();
+            if pool.status.is_some() && status.ready >= pool.spec.replicas {
+                return Ok(pool);
             }
+            let trouble = status.conditions.iter().flatten();
+            let trouble = trouble
+                .filter(|condition| condition.status == "False")
+                .find(|condition| !condition.message.is_empty());
+            progress.say(&match trouble {
+                Some(condition) => condition.message.clone(),
+                None => format!("{} of {} pods are warm", status.ready, pool.spec.replicas),
+            });
         }
         bail!("the watch on pool {name} ended")
     };

@@ -13,8 +13,21 @@ use tokio::io::{AsyncWriteExt, copy, stdin, stdout};
 
 use crate::terminal::RawTerminal;
 
-/// The container that user commands run in.
+/// The container that user commands run in, by the name that the documents give it.
 pub(crate) const EXECUTOR: &str = "executor";
+
+/// The container of a pod that user commands run in: where the agent is.
+pub(crate) async fn executor(pods: &Api<Pod>, pod: &str) -> Result<String> {
+    let found = pods
+        .get(pod)
+        .await
+        .with_context(|| format!("cannot read pod {pod}"))?;
+    let containers = found.spec.map(|spec| spec.containers).unwrap_or_default();
+    let names: Vec<String> = containers.into_iter().map(|one| one.name).collect();
+    let named = names.iter().find(|name| *name == EXECUTOR);
+    let first = named.or_else(|| names.first()).cloned();
+    first.with_context(|| format!("pod {pod} has no containers"))
+}
 
 /// Runs a command with our own input and output, to its exit code.
 pub(crate) async fn run(
@@ -27,7 +40,7 @@ pub(crate) async fn run(
     // A terminal's input would be read away from whoever comes after us.
     let forward = !std::io::stdin().is_terminal();
     let parameters = AttachParams::default()
-        .container(EXECUTOR)
+        .container(executor(&pods, pod).await?)
         .stdin(forward)
         .stdout(true)
         .stderr(true);
@@ -76,7 +89,7 @@ pub(crate) async fn shell(client: &Client, namespace: &str, pod: &str) -> Result
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let choose = "if command -v bash >/dev/null 2>&1; then exec bash; else exec sh; fi";
     let parameters = AttachParams::default()
-        .container(EXECUTOR)
+        .container(executor(&pods, pod).await?)
         .stdin(true)
         .stdout(true)
         .stderr(false)

@@ -9,6 +9,7 @@ use sandlot_node::MissingImages;
 use crate::{
     args::{self, Up},
     folders::{self, Temporary},
+    interrupts::Interrupts,
     local::{Local, Options},
 };
 
@@ -35,6 +36,7 @@ pub(crate) async fn run(up: &Up) -> Result<()> {
             args::MissingImages::Host => MissingImages::Host,
         },
         egress: !up.no_egress,
+        controllers: !up.no_controllers,
     };
     let mut interrupts = Interrupts::listen()?;
     let local = Local::start(&options).await?;
@@ -69,27 +71,4 @@ fn introduce(local: &Local, options: &Options, started: Instant) {
 
 fn absolute(path: &PathBuf) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("{} is no usable path", path.display()))
-}
-
-/// Ctrl-C and the signal that service managers send.
-struct Interrupts {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Interrupts {
-    fn listen() -> Result<Interrupts> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Interrupts {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn first(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error, Settings, admission::webhook, agents::Agents, dispatch::Dispatcher, events::Events,
-    http, leader::Election, metrics::Metrics, world::World,
+    http, key, leader::Election, metrics::Metrics, world::World,
 };
 
 /// Runs the operator until it is cancelled. The custom resources must be installed.
@@ -92,8 +92,12 @@ async fn work(
     ready: Arc<AtomicBool>,
     stop: CancellationToken,
 ) {
+    let Some(key) = key::of(&client, &settings, &stop).await else {
+        return;
+    };
     let settings = Arc::new(settings);
-    let agents = Arc::new(Agents::new(&settings.agent, settings.call_timeout));
+    let agents = Agents::new(settings.agent.port, key.clone(), settings.call_timeout);
+    let agents = Arc::new(agents);
     // Events are told until the last write has been sent.
     let telling = CancellationToken::new();
     let (events, tell) = Events::start(
@@ -101,7 +105,7 @@ async fn work(
         settings.identity.name.clone(),
         telling.clone(),
     );
-    let world = World::new(settings, agents, events, metrics);
+    let world = World::new(settings, key, agents, events, metrics);
     let tell_ready = || {
         ready.store(true, Ordering::Release);
         tracing::info!("the operator has read everything and works");

@@ -49,8 +49,19 @@ pub struct Agent {
     pub work_dir: String,
     /// The port of its gRPC door.
     pub port: u16,
-    /// What this operator proves itself with to the agents; without it, they serve anybody.
-    pub key: Option<PrivateKey>,
+    /// What this operator proves itself with to the agents.
+    pub proof: Proof,
+}
+
+/// What the operator proves itself with to the agents, who let nobody else in.
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// This key.
+    Key(PrivateKey),
+    /// The key in a Secret of the operator's namespace, made by whoever comes first.
+    Secret,
+    /// Nothing: agents serve whoever reaches them. Only for those who ask for it.
+    Nothing,
 }
 
 /// How the agent's binary gets into a pod.
@@ -96,7 +107,7 @@ impl Default for Settings {
                 },
                 work_dir: "/workspace".to_owned(),
                 port: 50051,
-                key: None,
+                proof: Proof::Secret,
             },
             idle_timeout: Some(Duration::from_secs(3600)),
             // The documents promise that a sandbox kept alive stays; a lifetime must be asked for.
@@ -175,7 +186,7 @@ impl Settings {
                 delivery,
                 work_dir: text("WORKSPACE_DIR").unwrap_or(defaults.agent.work_dir),
                 port: read(set("SIDECAR_GRPC_PORT"), "a port")?.unwrap_or(defaults.agent.port),
-                key: key(set("SANDLOT_OPERATOR_KEY"))?,
+                proof: proof(set("SANDLOT_OPERATOR_KEY"), set("SANDLOT_PLAIN_AGENTS"))?,
             },
             idle_timeout: seconds(set("SANDBOX_IDLE_TIMEOUT_SECONDS"), defaults.idle_timeout)?,
             max_lifetime: seconds(set("SANDBOX_MAX_LIFETIME_SECONDS"), defaults.max_lifetime)?,
@@ -211,13 +222,25 @@ fn read<T: FromStr>(found: Found, expected: &str) -> Result<Option<T>, BadSettin
     }
 }
 
-/// A secret: what was given is not repeated in the complaint.
-fn key(found: Found) -> Result<Option<PrivateKey>, BadSetting> {
-    let hidden = found.as_ref().map(|(name, _)| (*name, "…".to_owned()));
-    match found.map(|(_, value)| value.parse()) {
-        Some(Err(_)) => read(hidden, "the base64 of a private key"),
-        Some(Ok(key)) => Ok(Some(key)),
-        None => Ok(None),
+/// Agents are closed unless somebody says in so many words that they are not.
+fn proof(key: Found, plain: Found) -> Result<Proof, BadSetting> {
+    let open = flag(plain.clone())?.unwrap_or(false);
+    match (key, plain) {
+        (Some(_), Some((name, value))) if open => Err(BadSetting {
+            name,
+            value,
+            why: "leave it out, or leave out SANDLOT_OPERATOR_KEY: agents either know a key or \
+                  serve anybody"
+                .to_owned(),
+        }),
+        (Some((name, value)), _) => value.parse().map(Proof::Key).map_err(|_| BadSetting {
+            name,
+            // A secret: what was given is not repeated in the complaint.
+            value: "…".to_owned(),
+            why: "write the base64 of a private key".to_owned(),
+        }),
+        (None, _) if open => Ok(Proof::Nothing),
+        (None, _) => Ok(Proof::Secret),
     }
 }
 
@@ -278,6 +301,21 @@ mod tests {
         assert_eq!(settings.metrics, None);
         let image = "registry/agent:2".to_owned();
         assert_eq!(settings.agent.delivery, Delivery::InitContainer { image });
+    }
+
+    #[test]
+    fn agents_are_closed_unless_asked_otherwise() {
+        let proof = |variables: &[(&str, &str)]| with(variables).map(|s| s.agent.proof);
+        assert!(matches!(proof(&[]), Ok(Proof::Secret)));
+        let plain = ("SANDLOT_PLAIN_AGENTS", "true");
+        assert!(matches!(proof(&[plain]), Ok(Proof::Nothing)));
+        let key = PrivateKey::generate().unwrap().reveal();
+        let key = ("SANDLOT_OPERATOR_KEY", key.as_str());
+        assert!(matches!(proof(&[key]), Ok(Proof::Key(_))));
+        let both = proof(&[key, plain]).unwrap_err().to_string();
+        assert!(both.contains("SANDLOT_OPERATOR_KEY"), "{both}");
+        let torn = proof(&[("SANDLOT_OPERATOR_KEY", "torn")]).unwrap_err();
+        assert!(!torn.to_string().contains("torn"), "{torn}");
     }
 
     #[test]

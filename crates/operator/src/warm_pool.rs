@@ -122,7 +122,9 @@ fn facts(world: &World, key: &Key, entry: &PoolEntry) -> Vec<pool::Pod> {
     let pods = world.index.pods_of(key);
     pods.map(|pod| {
         let mut facts = pod.facts.clone();
-        facts.current = pod.template_revision == entry.template_revision;
+        // A pod whose agent does not know this operator is of as little use as an outdated one.
+        facts.current = pod.template_revision == entry.template_revision
+            && pod.operator_key == world.public_key;
         if pod.busy {
             facts.leaving = facts.used == Use::Idle;
         }
@@ -170,7 +172,7 @@ fn carry_out(world: &mut World, key: &Key, plan: &Plan, now: Timestamp) {
         keys: None,
     };
     for _ in 0..plan.create {
-        if let Some(own) = &world.settings.agent.key {
+        if let Some(own) = &world.key {
             match pods::Keys::new(own) {
                 Ok(keys) => owner.keys = Some(keys),
                 Err(error) => {

@@ -8,6 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
 };
 use kube::Resource;
+use sandlot_access::{PrivateKey, PublicKey};
 use sandlot_decide::{backoff::Backoff, expiry::later};
 
 use crate::{
@@ -29,6 +30,10 @@ const RETRY: Backoff = Backoff {
 pub(crate) struct World {
     pub(crate) index: Index,
     pub(crate) settings: Arc<Settings>,
+    /// What the agents of new pods will know this operator by; without it, they serve anybody.
+    pub(crate) key: Option<PrivateKey>,
+    /// The public part of it.
+    pub(crate) public_key: Option<PublicKey>,
     pub(crate) agents: Arc<Agents>,
     pub(crate) events: Events,
     pub(crate) metrics: Arc<Metrics>,
@@ -64,6 +69,7 @@ pub(crate) struct Run {
 impl World {
     pub(crate) fn new(
         settings: Arc<Settings>,
+        key: Option<PrivateKey>,
         agents: Arc<Agents>,
         events: Events,
         metrics: Arc<Metrics>,
@@ -71,6 +77,8 @@ impl World {
         Self {
             index: Index::default(),
             settings,
+            public_key: key.as_ref().and_then(|key| key.public().ok()),
+            key,
             agents,
             events,
             metrics,

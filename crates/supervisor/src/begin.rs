@@ -3,11 +3,12 @@
 //! Everything here may wait for the disk, so it runs where waiting is allowed.
 
 use std::{
+    ffi::CString,
     fs::{File, OpenOptions},
     io::{self, Write},
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
-        unix::fs::OpenOptionsExt,
+        unix::{ffi::OsStringExt, fs::OpenOptionsExt},
     },
     path::Path,
 };
@@ -26,6 +27,7 @@ use nix::{
 use crate::{
     keeper::{self, Descriptors, Held},
     launch::{Input, Launch, Size},
+    ledger::Place,
     program::Program,
     record::{Folder, Record},
 };
@@ -49,12 +51,13 @@ pub(crate) enum Outputs {
     Gone,
 }
 
-/// Records the run and forks its keeper.
+/// Records the run, puts it down in the ledger and forks its keeper.
 pub(crate) fn begin(
     folder: &Folder,
     record: &Record,
     launch: &Launch,
     program: &mut Program,
+    put_down: impl FnOnce() -> io::Result<Option<Place>>,
 ) -> io::Result<Ends> {
     folder.create(record)?;
     let note = held_by_all_copies(folder.lock_note()?);
@@ -91,7 +94,15 @@ pub(crate) fn begin(
             )
         }
     };
-    let keeper = keeper::fork(program, &descriptors)?;
+    let place = put_down()?;
+    let keeper = match (keeper::fork(program, &descriptors), place) {
+        (Err(error), Some(place)) => {
+            // Or else the next supervisor takes it for one that was lost.
+            place.strike()?;
+            return Err(error);
+        }
+        (forked, _) => forked?,
+    };
     Ok(Ends {
         keeper: Some(keeper),
         bell,
@@ -136,15 +147,9 @@ fn pipe(folder: &Folder, name: &str) -> io::Result<(OwnedFd, OwnedFd, Held)> {
     mkfifo(&path, Mode::from_bits_truncate(0o600))?;
     let reading = open_reading(&path)?;
     let writing = open_writing(&path, false)?;
-    let rest = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(rest(folder, name))?;
     let held = Held {
         pipe: reading.as_raw_fd(),
-        rest: rest.into(),
+        rest: CString::new(rest(folder, name).into_os_string().into_vec())?,
     };
     Ok((reading, writing, held))
 }

@@ -11,15 +11,17 @@
 //! is shared with the supervisor until written to, so a keeper costs a few pages.
 
 use std::{
+    ffi::CString,
     os::fd::{AsRawFd, OwnedFd, RawFd},
     ptr,
     time::Duration,
 };
 
-use libc::{c_char, c_int};
+use libc::c_int;
 
 use crate::{
-    note::{Note, Stage, Step},
+    child::spawn,
+    note::{Note, Stage},
     outcome::Usage,
     program::Program,
 };
@@ -43,8 +45,9 @@ pub(crate) struct Descriptors {
 pub(crate) struct Held {
     /// The reading end; never read while a supervisor does.
     pub(crate) pipe: RawFd,
-    /// Where the pipe's rest goes when the command ends while no supervisor is there.
-    pub(crate) rest: OwnedFd,
+    /// Where the pipe's rest goes when the command ends while no supervisor is there. Few runs
+    /// ever need it, so the keeper makes the file itself.
+    pub(crate) rest: CString,
 }
 
 /// Forks a keeper that runs `program`, and returns its process id.
@@ -92,7 +95,11 @@ fn keep(program: &mut Program, descriptors: &Descriptors) -> ! {
         libc::prctl(libc::PR_SET_NAME, c"sandlot-keeper".as_ptr(), 0, 0, 0);
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
     }
-    close_all_but(descriptors);
+    let inside = program
+        .inside
+        .as_ref()
+        .map(|inside| inside.root.as_raw_fd());
+    close_all_but(descriptors, inside);
     occupy_standard_places();
     let mut note = Note {
         stage: Stage::Begun,
@@ -110,7 +117,7 @@ fn keep(program: &mut Program, descriptors: &Descriptors) -> ! {
         Ok(()) => {
             note.stage = Stage::Running;
             publish(descriptors, &note);
-            close_command_ends(descriptors);
+            close_command_ends(descriptors, inside);
             reap_all(descriptors, &mut note);
         }
         Err((step, error)) => {
@@ -124,139 +131,6 @@ fn keep(program: &mut Program, descriptors: &Descriptors) -> ! {
     }
     publish(descriptors, &note);
     leave(descriptors)
-}
-
-/// Starts the command; an error says what failed and its number. The child goes on only once
-/// its process id is noted, so no user code ever runs that a supervisor could not find.
-fn spawn(
-    program: &mut Program,
-    descriptors: &Descriptors,
-    note: &mut Note,
-) -> Result<(), (Step, i32)> {
-    let (mut failure, mut gate): ([c_int; 2], [c_int; 2]) = ([-1; 2], [-1; 2]);
-    // SAFETY: each array has room for two descriptors; after fork the child runs only
-    // `become_command`, which is as careful as this function and never returns.
-    let pid = unsafe {
-        if libc::pipe2(failure.as_mut_ptr(), libc::O_CLOEXEC) != 0
-            || libc::pipe2(gate.as_mut_ptr(), libc::O_CLOEXEC) != 0
-        {
-            return Err((Step::Fork, errno()));
-        }
-        libc::fork()
-    };
-    if pid < 0 {
-        return Err((Step::Fork, errno()));
-    }
-    let mut message = [0i64; 2];
-    // SAFETY: open descriptors, and buffers on this stack.
-    unsafe {
-        if pid == 0 {
-            libc::close(gate[1]);
-            if retry(|| libc::read(gate[0], message.as_mut_ptr().cast(), 1)) == 1 {
-                let (step, error) = become_command(program, descriptors);
-                message = [step.number(), error.into()];
-                libc::write(failure[1], message.as_ptr().cast(), size_of_val(&message));
-            }
-            libc::_exit(127);
-        }
-        note.main = pid;
-        write_note(descriptors, note);
-        libc::write(gate[1], c"!".as_ptr().cast(), 1);
-        for end in [failure[1], gate[0], gate[1]] {
-            libc::close(end);
-        }
-        // Exec closes the pipe, so reading ends with success or with the reason for failure.
-        let got = retry(|| {
-            libc::read(
-                failure[0],
-                message.as_mut_ptr().cast(),
-                size_of_val(&message),
-            )
-        });
-        libc::close(failure[0]);
-        if got == 0 {
-            return Ok(());
-        }
-        libc::waitpid(pid, ptr::null_mut(), 0);
-    }
-    note.main = 0;
-    let error = i32::try_from(message[1]).unwrap_or(libc::EIO);
-    Err((Step::of(message[0]).unwrap_or(Step::Exec), error))
-}
-
-/// Turns this process into the command. Returns only on failure.
-fn become_command(program: &mut Program, descriptors: &Descriptors) -> (Step, i32) {
-    let [output, errors] = &descriptors.outputs;
-    // SAFETY: plain system calls on open descriptors and on strings made before the fork.
-    unsafe {
-        libc::setsid();
-        if descriptors.held.is_none() && libc::ioctl(output.as_raw_fd(), libc::TIOCSCTTY, 0) != 0 {
-            return (Step::Terminal, errno());
-        }
-        libc::dup2(descriptors.input.as_raw_fd(), 0);
-        libc::dup2(output.as_raw_fd(), 1);
-        libc::dup2(errors.as_raw_fd(), 2);
-        if let Some(user) = &program.user {
-            let groups = user.groups.as_ptr();
-            if libc::setgroups(user.groups.len(), groups) != 0
-                || libc::setgid(user.gid) != 0
-                || libc::setuid(user.uid) != 0
-            {
-                return (Step::User, errno());
-            }
-        }
-        if let Some(directory) = &program.directory
-            && libc::chdir(directory.as_ptr()) != 0
-        {
-            return (Step::Directory, errno());
-        }
-        libc::umask(0o022);
-        reset_signals();
-    }
-    (Step::Exec, exec(program))
-}
-
-/// Tries each place the program may be in. Returns the most telling error.
-fn exec(program: &mut Program) -> i32 {
-    let mut found = libc::ENOENT;
-    for index in 0..program.candidates.len() {
-        let path: *const c_char = program.candidates[index].as_ptr();
-        // SAFETY: path, arguments and environment are NUL-terminated and outlive the call.
-        unsafe { libc::execve(path, program.argv.as_ptr(), program.env.as_ptr()) };
-        match errno() {
-            libc::ENOENT | libc::ENOTDIR => {}
-            libc::EACCES => found = libc::EACCES,
-            // A script without a first line that names its interpreter: what a shell does.
-            libc::ENOEXEC => {
-                program.shell_argv.set(1, path);
-                // SAFETY: as above.
-                unsafe {
-                    libc::execve(
-                        c"/bin/sh".as_ptr(),
-                        program.shell_argv.as_ptr(),
-                        program.env.as_ptr(),
-                    )
-                };
-                return libc::ENOEXEC;
-            }
-            other => return other,
-        }
-    }
-    found
-}
-
-/// Gives the command the signals every program starts with.
-fn reset_signals() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: setting a disposition to its default; those that cannot be set refuse.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
-    // SAFETY: an empty set is filled before it is used.
-    unsafe {
-        let mut none = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
-    }
 }
 
 /// Waits for the main process and then for all it left behind.
@@ -308,12 +182,15 @@ fn leave(descriptors: &Descriptors) -> ! {
 }
 
 fn save_rest(held: &Held) {
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: a path that was laid out before the fork.
+    let rest = unsafe { libc::open(held.rest.as_ptr(), flags, 0o600) };
     // SAFETY: open descriptors; the flags keep the call from waiting.
     let step = || unsafe {
         libc::splice(
             held.pipe,
             ptr::null_mut(),
-            held.rest.as_raw_fd(),
+            rest,
             ptr::null_mut(),
             1 << 20,
             libc::SPLICE_F_NONBLOCK,
@@ -351,7 +228,7 @@ fn publish(descriptors: &Descriptors, note: &Note) {
     unsafe { libc::write(descriptors.bell.as_raw_fd(), c"!".as_ptr().cast(), 1) };
 }
 
-fn write_note(descriptors: &Descriptors, note: &Note) {
+pub(crate) fn write_note(descriptors: &Descriptors, note: &Note) {
     let bytes = note.bytes();
     // SAFETY: the bytes live on this stack.
     retry(|| unsafe {
@@ -365,8 +242,8 @@ fn write_note(descriptors: &Descriptors, note: &Note) {
 }
 
 /// Closes what the supervisor had open: its sockets must not live on here.
-fn close_all_but(descriptors: &Descriptors) {
-    let mut kept: [RawFd; 9] = [-1; 9];
+fn close_all_but(descriptors: &Descriptors, inside: Option<RawFd>) {
+    let mut kept: [RawFd; 8] = [-1; 8];
     let [output, errors] = &descriptors.outputs;
     kept[0] = descriptors.note.as_raw_fd();
     kept[1] = descriptors.bell.as_raw_fd();
@@ -374,13 +251,9 @@ fn close_all_but(descriptors: &Descriptors) {
     kept[3] = output.as_raw_fd();
     kept[4] = errors.as_raw_fd();
     if let Some([first, second]) = &descriptors.held {
-        kept[5..9].copy_from_slice(&[
-            first.pipe,
-            first.rest.as_raw_fd(),
-            second.pipe,
-            second.rest.as_raw_fd(),
-        ]);
+        kept[5..7].copy_from_slice(&[first.pipe, second.pipe]);
     }
+    kept[7] = inside.unwrap_or(-1);
     kept.sort_unstable();
     let mut from = 0;
     for fd in kept.into_iter().filter(|fd| *fd >= 0) {
@@ -416,13 +289,14 @@ fn close_between(first: RawFd, last: RawFd) {
 }
 
 /// After the start, only the command holds the writing ends, so their end can be seen.
-fn close_command_ends(descriptors: &Descriptors) {
+fn close_command_ends(descriptors: &Descriptors, inside: Option<RawFd>) {
     let [output, errors] = &descriptors.outputs;
-    for fd in [
+    let own = [
         descriptors.input.as_raw_fd(),
         output.as_raw_fd(),
         errors.as_raw_fd(),
-    ] {
+    ];
+    for fd in own.into_iter().chain(inside) {
         // SAFETY: this process never returns into code that owns these.
         unsafe { libc::close(fd) };
     }
@@ -454,12 +328,12 @@ fn now() -> i64 {
         .saturating_add(time.tv_nsec)
 }
 
-fn errno() -> i32 {
+pub(crate) fn errno() -> i32 {
     // SAFETY: the calling thread's own error number.
     unsafe { *libc::__errno_location() }
 }
 
-fn retry(mut call: impl FnMut() -> isize) -> isize {
+pub(crate) fn retry(mut call: impl FnMut() -> isize) -> isize {
     loop {
         let result = call();
         if result >= 0 || errno() != libc::EINTR {

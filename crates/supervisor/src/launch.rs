@@ -1,6 +1,6 @@
 //! What to run, and under which limits.
 
-use std::{ffi::OsString, fmt, path::PathBuf, time::Duration};
+use std::{ffi::OsString, fmt, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,8 @@ pub struct Launch {
     pub cwd: Option<PathBuf>,
     /// Who runs it, or the supervisor's own user.
     pub user: Option<User>,
+    /// The container whose files it finds, or the supervisor's own.
+    pub inside: Option<Inside>,
     /// What it reads.
     pub input: Input,
     /// A terminal of this size instead of three pipes.
@@ -86,6 +88,7 @@ impl Launch {
             env: Vec::new(),
             cwd: None,
             user: None,
+            inside: None,
             input: Input::Nothing,
             terminal: None,
             timeout: None,
@@ -114,6 +117,15 @@ pub struct User {
     pub gid: u32,
     /// The other groups.
     pub groups: Vec<u32>,
+}
+
+/// Another container, as far as a command that runs there needs it.
+#[derive(Clone, Debug)]
+pub struct Inside {
+    /// Its root folder, as `/proc/PID/root` of one of its processes leads to it.
+    pub root: Arc<OwnedFd>,
+    /// What its processes may ever be allowed, a bit for each capability: the command gets no more.
+    pub capabilities: u64,
 }
 
 /// What a command reads from its standard input.

@@ -24,9 +24,11 @@
 //! ```
 
 mod begin;
+mod child;
 mod descriptor;
 mod keeper;
 mod launch;
+mod ledger;
 mod life;
 mod log;
 mod note;
@@ -41,7 +43,7 @@ mod terminal;
 pub mod tree;
 mod why;
 
-pub use launch::{BadKey, Input, Keep, Key, Launch, Memory, Size, User};
+pub use launch::{BadKey, Input, Inside, Keep, Key, Launch, Memory, Size, User};
 pub use log::{Chunk, Reader};
 pub use outcome::{End, Outcome, Usage, signal_name};
 pub use program::{DEFAULT_PATH, Unrunnable};

@@ -86,13 +86,22 @@ impl Log {
     pub(crate) fn open(directory: &Path, name: &'static str, keep: Keep) -> io::Result<Arc<Self>> {
         let mut segments = find_segments(directory, name)?;
         segments.sort_by_key(|segment| segment.start);
+        Ok(Self::with(directory, name, keep, segments))
+    }
+
+    /// The log of a run that has just been made, for which nothing is there yet.
+    pub(crate) fn fresh(directory: &Path, name: &'static str, keep: Keep) -> Arc<Self> {
+        Self::with(directory, name, keep, Vec::new())
+    }
+
+    fn with(directory: &Path, name: &'static str, keep: Keep, segments: Vec<Segment>) -> Arc<Self> {
         let written = segments.last().map_or(0, Segment::end);
         let state = State {
             segments: segments.into(),
             written,
             ..State::default()
         };
-        Ok(Arc::new(Self {
+        Arc::new(Self {
             directory: directory.to_owned(),
             name,
             keep,
@@ -102,7 +111,7 @@ impl Log {
                 over: false,
             }),
             room: Notify::new(),
-        }))
+        })
     }
 
     /// Where the segments are, for people who look for the whole output.

@@ -39,6 +39,8 @@ pub(crate) enum Step {
     Terminal,
     /// Replacing itself by the program.
     Exec,
+    /// Entering the other container.
+    Enter,
 }
 
 /// What the keeper knows.
@@ -60,12 +62,13 @@ pub(crate) struct Note {
     pub(crate) usage: Usage,
 }
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     Step::Fork,
     Step::Directory,
     Step::User,
     Step::Terminal,
     Step::Exec,
+    Step::Enter,
 ];
 
 impl Step {
@@ -77,6 +80,7 @@ impl Step {
             Self::User => 2,
             Self::Terminal => 3,
             Self::Exec => 4,
+            Self::Enter => 5,
         }
     }
 

@@ -1,16 +1,19 @@
 //! A command made ready for `execve`: every string and pointer laid out before the fork.
 
 use std::{
-    ffi::{CString, OsStr, OsString, c_char},
+    ffi::{CString, OsStr, OsString, c_char, c_void},
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::Path,
     ptr,
 };
 
-use crate::launch::{Launch, User};
+use crate::launch::{Inside, Launch, User};
 
 /// Where programs are looked for when the environment does not say.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// More than the few small frames between `clone` and `exec` need.
+const STACK_BYTES: usize = 64 << 10;
 
 /// A row of NUL-terminated strings with the pointers `execve` wants.
 pub(crate) struct Row {
@@ -53,6 +56,25 @@ pub(crate) struct Program {
     pub(crate) candidates: Vec<CString>,
     pub(crate) directory: Option<CString>,
     pub(crate) user: Option<User>,
+    pub(crate) inside: Option<Inside>,
+    /// What the command's process stands on until it execs.
+    pub(crate) stack: Stack,
+}
+
+/// Memory for one small stack. Pages that are never touched cost nothing.
+pub(crate) struct Stack(Vec<u128>);
+
+impl Stack {
+    fn new() -> Self {
+        Self(Vec::with_capacity(STACK_BYTES / size_of::<u128>()))
+    }
+
+    /// Its upper end, where it begins; aligned as every processor wants it.
+    pub(crate) fn top(&mut self) -> *mut c_void {
+        let room = self.0.capacity();
+        // SAFETY: one past the end of the allocation.
+        unsafe { self.0.as_mut_ptr().add(room) }.cast()
+    }
 }
 
 /// A launch that no system could run.
@@ -104,6 +126,8 @@ impl Program {
                 .map(|d| string(d.as_os_str(), "the working directory"))
                 .transpose()?,
             user: launch.user.clone(),
+            inside: launch.inside.clone(),
+            stack: Stack::new(),
         })
     }
 }

@@ -84,6 +84,27 @@ impl Source {
         }
     }
 
+    /// Moves what is there into the log; nothing at the end of the stream.
+    fn take(&self, log: &Log) -> io::Result<usize> {
+        let waits_for_first = matches!(self.kind, Kind::Pipe { .. }) && self.unread() == 0;
+        if !waits_for_first {
+            return log.append(|file, at, room| self.move_into(file, at, room));
+        }
+        // Most commands write to one stream only, so a file is made with the first byte.
+        let mut first = [0];
+        if self.read(&mut first)? == 0 {
+            return Ok(0);
+        }
+        let stored = log.append(|file, at, _| {
+            file.write_all_at(&first, at)?;
+            Ok(1)
+        });
+        if stored.is_err() {
+            log.skip(1);
+        }
+        Ok(1)
+    }
+
     /// Bytes written by the command and not yet taken.
     pub(crate) fn unread(&self) -> usize {
         let mut bytes: libc::c_int = 0;
@@ -100,9 +121,7 @@ impl Source {
     async fn turn(&self, log: &Log) -> io::Result<usize> {
         loop {
             let mut ready = self.from.readable().await?;
-            let moved =
-                ready.try_io(|_| log.append(|file, at, room| self.move_into(file, at, room)));
-            match moved {
+            match ready.try_io(|_| self.take(log)) {
                 Ok(Err(error)) if is_disk_trouble(&error) => {
                     let mut scratch = vec![0; 64 << 10];
                     if let Ok(thrown_away) = ready.try_io(|_| self.read(&mut scratch)) {
@@ -128,7 +147,7 @@ fn is_disk_trouble(error: &io::Error) -> bool {
 /// Moves everything until the last writer is gone.
 pub(crate) async fn pump(source: Arc<Source>, log: Arc<Log>) {
     // A pipe opened after its last writer went is at its end without ever becoming readable.
-    let mut moved = log.append(|file, at, room| source.move_into(file, at, room));
+    let mut moved = source.take(&log);
     while !matches!(moved, Ok(0)) {
         log.has_room().await;
         moved = source.turn(&log).await;

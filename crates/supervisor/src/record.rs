@@ -1,15 +1,17 @@
 //! What is on disk about a run: a folder named after the key's hash.
 //!
 //! ```text
-//! record.json     what was asked for; on the disk before user code can run
+//! record.json     what was asked for
 //! note            what the keeper knows; locked while the keeper lives
 //! bell            a pipe the keeper rings
 //! stdout, stderr  the output pipes
 //! stdout.0 …      the output, in segments
 //! outcome.json    how it ended
+//! lost            instead of all these: it began, and a power cut took what was known of it
 //! ```
 
 use std::{
+    fmt,
     fs::{DirBuilder, File, OpenOptions, Permissions},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
@@ -73,6 +75,12 @@ impl Record {
                 .map(|timeout| since_boot().saturating_add(timeout)),
         })
     }
+
+    /// What is left to say of a run that is lost: its key.
+    pub(crate) fn lost(key: Key) -> io::Result<Self> {
+        let nothing: [&str; 0] = [];
+        Self::new(key, &Launch::new(nothing))
+    }
 }
 
 /// What became of a run that a supervisor finds on disk.
@@ -89,6 +97,25 @@ pub(crate) enum Standing {
     Lost,
 }
 
+/// What a run's folder is called: the beginning of its key's hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Name(pub(crate) [u8; 16]);
+
+impl Name {
+    pub(crate) fn of(key: &Key) -> Self {
+        let hash = Sha256::digest(key.as_str().as_bytes());
+        let mut name = [0; 16];
+        name.copy_from_slice(&hash[..16]);
+        Self(name)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// A run's folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Folder(PathBuf);
@@ -96,13 +123,12 @@ pub(crate) struct Folder(PathBuf);
 impl Folder {
     /// The folder for `key` below `runs`.
     pub(crate) fn of(runs: &Path, key: &Key) -> Self {
-        let hash = Sha256::digest(key.as_str().as_bytes());
-        let name: String = hash
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        Self(runs.join(name))
+        Self::named(runs, Name::of(key))
+    }
+
+    /// The folder of this name below `runs`.
+    pub(crate) fn named(runs: &Path, name: Name) -> Self {
+        Self(runs.join(name.to_string()))
     }
 
     pub(crate) fn at(path: PathBuf) -> Self {
@@ -117,16 +143,11 @@ impl Folder {
         self.0.join(name)
     }
 
-    /// Makes the folder with its record. With durable memory everything is on the disk after.
+    /// Makes the folder with its record. That it is there after a power cut is not certain:
+    /// the ledger sees to that.
     pub(crate) fn create(&self, record: &Record) -> io::Result<()> {
         DirBuilder::new().mode(0o700).create(&self.0)?;
-        self.write("record.json", record, record.memory)?;
-        if record.memory == Memory::Durable
-            && let Some(runs) = self.0.parent()
-        {
-            File::open(runs)?.sync_all()?;
-        }
-        Ok(())
+        self.write("record.json", record)
     }
 
     /// The record, if there is a whole one.
@@ -135,8 +156,26 @@ impl Folder {
     }
 
     /// Writes down how the run ended.
-    pub(crate) fn finish(&self, outcome: &Outcome, memory: Memory) -> io::Result<()> {
-        self.write("outcome.json", outcome, memory)
+    pub(crate) fn finish(&self, outcome: &Outcome) -> io::Result<()> {
+        self.write("outcome.json", outcome)
+    }
+
+    /// Brings what was written down to the disk.
+    pub(crate) fn settle(&self) -> io::Result<()> {
+        File::open(self.join("outcome.json"))?.sync_all()?;
+        File::open(&self.0)?.sync_all()
+    }
+
+    /// Notes that a run of this name has begun once and that nothing else is known of it.
+    pub(crate) fn mark_lost(&self) -> io::Result<()> {
+        self.remove()?;
+        DirBuilder::new().mode(0o700).create(&self.0)?;
+        File::create(self.join("lost")).map(drop)
+    }
+
+    /// Whether that was noted.
+    pub(crate) fn is_lost(&self) -> bool {
+        open_plain(&self.join("lost")).is_ok()
     }
 
     pub(crate) fn outcome(&self) -> Option<Outcome> {
@@ -197,7 +236,8 @@ impl Folder {
         }
     }
 
-    fn write(&self, name: &str, value: &impl Serialize, memory: Memory) -> io::Result<()> {
+    /// Writes a file that is whole or not there.
+    fn write(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
         let unfinished = self.join(&format!("{name}.new"));
         let mut file = OpenOptions::new()
             .write(true)
@@ -206,14 +246,7 @@ impl Folder {
             .mode(0o600)
             .open(&unfinished)?;
         file.write_all(&serde_json::to_vec(value)?)?;
-        if memory == Memory::Durable {
-            file.sync_data()?;
-        }
-        std::fs::rename(&unfinished, self.join(name))?;
-        if memory == Memory::Durable {
-            File::open(&self.0)?.sync_all()?;
-        }
-        Ok(())
+        std::fs::rename(&unfinished, self.join(name))
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {

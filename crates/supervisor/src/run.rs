@@ -45,9 +45,16 @@ pub(crate) struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if self.passing && self.view.borrow().swept {
-            // Left behind at worst: the next supervisor clears it away.
-            let _ = self.folder.remove();
+        if !self.passing || !self.view.borrow().swept {
+            return;
+        }
+        let folder = self.folder.clone();
+        // Left behind at worst: the next supervisor clears it away.
+        let clear = move || drop(folder.remove());
+        match tokio::runtime::Handle::try_current() {
+            // Whoever waits for the run's last word need not wait for this.
+            Ok(runtime) => drop(runtime.spawn_blocking(clear)),
+            Err(_) => clear(),
         }
     }
 }
@@ -172,8 +179,11 @@ impl Run {
         });
     }
 
-    /// Sends a signal to every process of its tree, once. Says how many there were.
+    /// Sends a signal to every process of its tree, once, as soon as there is one. Says how many
+    /// there were.
     pub async fn signal(&self, signal: Signal) -> usize {
+        // A command may have said something before its keeper says that it runs.
+        self.started().await;
         let Some(process) = self.0.view.borrow().process else {
             return 0;
         };

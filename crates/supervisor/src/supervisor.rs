@@ -17,10 +17,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     begin::{STREAMS, begin, resume},
     launch::{Key, Launch, Memory},
+    ledger::Ledger,
     log::Log,
     outcome::{End, Outcome},
     program::{Program, Unrunnable},
-    record::{Folder, Record, Standing, private_folder},
+    record::{Folder, Name, Record, Standing, private_folder},
     run::{Asked, Run, Shared, View},
     tend::Tender,
     terminal::Terminal,
@@ -83,6 +84,7 @@ pub struct Supervisor(Arc<Inner>);
 
 struct Inner {
     runs: PathBuf,
+    ledger: Ledger,
     limits: Limits,
     known: Mutex<Known>,
     tenders: TaskTracker,
@@ -107,8 +109,10 @@ impl Supervisor {
         let lock = take_over(folder).await?;
         let runs = folder.join("runs");
         private_folder(&runs)?;
+        let (ledger, begun) = Ledger::open(folder, &runs)?;
         let inner = Inner {
             runs,
+            ledger,
             limits,
             known: Mutex::default(),
             tenders: TaskTracker::new(),
@@ -116,14 +120,21 @@ impl Supervisor {
             _lock: lock,
         };
         let supervisor = Self(Arc::new(inner));
-        supervisor.take_up_runs()?;
+        supervisor.take_up_runs(&begun)?;
         Ok(supervisor)
     }
 
-    fn take_up_runs(&self) -> io::Result<()> {
+    fn take_up_runs(&self, begun: &[Name]) -> io::Result<()> {
+        for name in begun {
+            let folder = Folder::named(&self.0.runs, *name);
+            if folder.record().is_none() && !folder.is_lost() {
+                folder.mark_lost()?;
+            }
+        }
         for entry in std::fs::read_dir(&self.0.runs)? {
             let folder = Folder::at(entry?.path());
             match folder.record() {
+                None if folder.is_lost() => self.known().folders += 1,
                 // Torn while it was being made: nothing ran.
                 None => folder.remove()?,
                 Some(record) => self.take_up(folder, record)?,
@@ -177,7 +188,8 @@ impl Supervisor {
             }
         });
         let run = starting.await.map_err(|_| StartError::Closed)??;
-        if run.argv() == argv {
+        // Of a run that is lost not even the command may be known.
+        if run.argv() == argv || run.argv().is_empty() {
             Ok(run)
         } else {
             Err(StartError::KeyTaken {
@@ -263,15 +275,21 @@ impl Supervisor {
         let folder = Folder::of(&self.0.runs, &key);
         // What was recorded and never begun, or the rest of a failed start.
         folder.remove()?;
+        let name = Name::of(&key);
         let record = Record::new(key, launch)?;
-        let begun = begin(&folder, &record, launch, &mut program).and_then(|ends| {
+        let put_down = || match record.memory {
+            Memory::Durable => self.0.ledger.put(name).map(Some),
+            Memory::Passing => Ok(None),
+        };
+        let begun = begin(&folder, &record, launch, &mut program, put_down).and_then(|ends| {
             let terminal = match &ends.outputs {
                 crate::begin::Outputs::Terminal(master) => {
                     Some(Terminal::new(master.try_clone()?)?)
                 }
                 _ => None,
             };
-            let shared = shared(record, folder.clone(), terminal, View::default())?;
+            let logs = STREAMS.map(|name| Log::fresh(folder.path(), name, record.keep));
+            let shared = shared(record, folder.clone(), logs, terminal, View::default());
             Ok((shared.clone(), Tender::new(shared, ends)?))
         });
         match begun {
@@ -294,14 +312,15 @@ impl Supervisor {
             Standing::Over(outcome) => outcome,
             Standing::Alive | Standing::Left => {
                 let ends = resume(&folder, &record)?;
-                let shared = shared(record, folder, None, View::default())?;
+                let logs = logs(&record, &folder)?;
+                let shared = shared(record, folder, logs, None, View::default());
                 let tender = Tender::new(shared.clone(), ends)?;
                 self.tend(shared.clone(), tender, Place::more(self));
                 return Ok(Some(Run(shared)));
             }
             Standing::Lost => {
                 let outcome = why::outcome(&record, End::Lost, folder.note(), Timestamp::now());
-                folder.finish(&outcome, record.memory)?;
+                folder.finish(&outcome)?;
                 outcome
             }
         };
@@ -328,6 +347,11 @@ impl Supervisor {
         let folder = Folder::of(&self.0.runs, key);
         match folder.record() {
             Some(record) if record.key == *key => self.revive(folder, record),
+            None if folder.is_lost() => {
+                let record = Record::lost(key.clone())?;
+                let outcome = why::outcome(&record, End::Lost, None, Timestamp::now());
+                over(record, folder, outcome).map(Some)
+            }
             _ => Ok(None),
         }
     }
@@ -443,22 +467,28 @@ async fn take_over(folder: &Path) -> io::Result<Flock<File>> {
     }
 }
 
+/// The logs that an earlier supervisor left of a run.
+fn logs(record: &Record, folder: &Folder) -> io::Result<[Arc<Log>; 2]> {
+    let [out, err] = STREAMS.map(|name| Log::open(folder.path(), name, record.keep));
+    Ok([out?, err?])
+}
+
 fn shared(
     record: Record,
     folder: Folder,
+    logs: [Arc<Log>; 2],
     terminal: Option<Terminal>,
     view: View,
-) -> io::Result<Arc<Shared>> {
-    let [out, err] = STREAMS.map(|name| Log::open(folder.path(), name, record.keep));
-    Ok(Arc::new(Shared {
+) -> Arc<Shared> {
+    Arc::new(Shared {
         passing: record.memory == Memory::Passing,
-        logs: [out?, err?],
+        logs,
         view: watch::Sender::new(view),
         asked: watch::Sender::new(Asked::Nothing),
         terminal,
         record,
         folder,
-    }))
+    })
 }
 
 fn over(record: Record, folder: Folder, outcome: Outcome) -> io::Result<Run> {
@@ -467,7 +497,8 @@ fn over(record: Record, folder: Folder, outcome: Outcome) -> io::Result<Run> {
         outcome: Some(Arc::new(outcome)),
         swept: true,
     };
-    let shared = shared(record, folder, None, view)?;
+    let logs = logs(&record, &folder)?;
+    let shared = shared(record, folder, logs, None, view);
     shared.logs.iter().for_each(|log| log.end());
     Ok(Run(shared))
 }

@@ -27,7 +27,7 @@ use crate::{
     descriptor::watched,
     life::{Action, Cause, Event, Life, Moment},
     note::{Note, Stage},
-    outcome::End,
+    outcome::{End, Outcome},
     pump::{Source, pump},
     record::since_boot,
     run::{Asked, Process, Shared},
@@ -213,18 +213,34 @@ impl Tender {
             self.signal(true).await;
         }
         let outcome = why::outcome(&self.shared.record, end, self.note, Timestamp::now());
-        let shared = self.shared.clone();
-        let written = outcome.clone();
-        let writing = tokio::task::spawn_blocking(move || {
-            shared.folder.finish(&written, shared.record.memory)
-        });
-        if let Ok(Err(error)) = writing.await {
-            tracing::warn!(key = %self.shared.record.key, %error, "the outcome could not be written down");
+        // Nobody can ask for a passing run again, so nobody reads how it ended.
+        if !self.shared.passing {
+            self.write_down(outcome.clone()).await;
         }
         self.shared.logs.iter().for_each(|log| log.end());
         self.shared
             .view
             .send_modify(|view| view.outcome = Some(Arc::new(outcome)));
+    }
+
+    /// Writes the outcome where the next supervisor finds it. That it survives a power cut too
+    /// is seen to while those who wait are told: without it, the run would count as lost.
+    async fn write_down(&self, outcome: Outcome) {
+        let shared = self.shared.clone();
+        let writing = tokio::task::spawn_blocking(move || {
+            shared.folder.finish(&outcome)?;
+            Ok::<_, io::Error>(shared)
+        });
+        match writing.await {
+            Ok(Ok(shared)) => {
+                drop(tokio::task::spawn_blocking(move || shared.folder.settle()));
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(key = %self.shared.record.key, %error, "the outcome could not be written down");
+            }
+            // A panic there is a bug; the keeper's note still tells how the command ended.
+            Err(_) => {}
+        }
     }
 
     /// Takes the keeper's exit status, if this process is its parent. It is closing down, so

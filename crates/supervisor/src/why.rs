@@ -56,6 +56,12 @@ pub(crate) fn not_started(record: &Record, step: Step, error: i32) -> (End, Stri
                 format!("the working directory {directory} could not be entered: {says}"),
             )
         }
+        (Step::Enter, _) => (
+            End::NotStartable,
+            format!(
+                "the other container could not be entered: {says}; this needs CAP_SYS_CHROOT and CAP_SETPCAP"
+            ),
+        ),
         (Step::User, _) => (
             End::NotStartable,
             format!("the user could not be changed: {says}"),

@@ -1,6 +1,7 @@
 //! The task executor: keeps a pod's tasks as a controller wants them, over HTTP.
 
 mod door;
+mod neighbour;
 mod plan;
 mod wire;
 
@@ -12,12 +13,13 @@ use std::{
 
 pub(crate) use door::router;
 use jiff::Timestamp;
+pub use neighbour::Site;
 use plan::{Present, plan};
 use sandlot_supervisor::{Key, Launch, Run};
 use serde::{Deserialize, Serialize};
-use wire::{Process, Status, Task};
+use wire::{Status, Task};
 
-use crate::agent::Agent;
+use crate::{agent::Agent, environment::Environment};
 
 /// How long the status of something that just began may take.
 const GLANCE: Duration = Duration::from_secs(2);
@@ -33,6 +35,8 @@ struct Entry {
 /// Keeps the tasks.
 pub(crate) struct Tasks {
     agent: Arc<Agent>,
+    /// Where they run.
+    site: Site,
     /// Where the list of tasks is kept.
     path: PathBuf,
     entries: Mutex<Vec<Entry>>,
@@ -43,7 +47,11 @@ pub(crate) struct Tasks {
 impl Tasks {
     /// The tasks noted in `state`. Those that were being stopped go on being stopped, and one
     /// that was noted but not begun begins.
-    pub(crate) async fn open(agent: Arc<Agent>, state: &Path) -> std::io::Result<Arc<Self>> {
+    pub(crate) async fn open(
+        agent: Arc<Agent>,
+        site: Site,
+        state: &Path,
+    ) -> std::io::Result<Arc<Self>> {
         let path = state.join("tasks.json");
         let entries: Vec<Entry> = match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)?,
@@ -52,6 +60,7 @@ impl Tasks {
         };
         let tasks = Arc::new(Self {
             agent,
+            site,
             path,
             entries: Mutex::new(entries.clone()),
             changing: tokio::sync::Mutex::default(),
@@ -196,7 +205,7 @@ impl Tasks {
             ..task
         };
         let entry = Entry { task, key };
-        launch(&self.agent, &entry.task).map_err(|error| told(&error))?;
+        self.launch(&entry.task).map_err(|error| told(&error))?;
         // Noted first: who comes back after a crash begins it, and the key keeps it to once.
         self.change(|entries| entries.push(entry.clone()))
             .map_err(|error| told(&error))?;
@@ -209,7 +218,7 @@ impl Tasks {
     }
 
     async fn begin(&self, entry: &Entry) -> Result<(), String> {
-        let launch = launch(&self.agent, &entry.task)?;
+        let launch = self.launch(&entry.task)?;
         let started = self.agent.supervisor.start(entry.key.clone(), launch).await;
         started.map(drop).map_err(|error| error.to_string())
     }
@@ -272,30 +281,36 @@ impl Tasks {
     }
 }
 
-fn launch(agent: &Agent, task: &Task) -> Result<Launch, String> {
-    let Some(Process {
-        command,
-        args,
-        env,
-        working_dir,
-        timeout_seconds,
-    }) = task.process.clone()
-    else {
-        return Err("only tasks with a process can be run here".to_owned());
-    };
-    if command.is_empty() {
-        return Err("the command is empty: give at least a program".to_owned());
+impl Tasks {
+    /// The command of a task, in the container it is meant for.
+    fn launch(&self, task: &Task) -> Result<Launch, String> {
+        let Some(process) = task.process.clone() else {
+            return Err("only tasks with a process can be run here".to_owned());
+        };
+        if process.command.is_empty() {
+            return Err("the command is empty: give at least a program".to_owned());
+        }
+        let neighbour = self.site.neighbour()?;
+        let mut launch = Launch::new(process.command.into_iter().chain(process.args));
+        let wanted = process.env.into_iter();
+        let wanted = wanted.map(|variable| (variable.name, variable.value));
+        match neighbour {
+            None => {
+                launch.env = self.agent.environment.with(wanted.collect());
+                launch.cwd = Some(self.agent.directory(&process.working_dir));
+            }
+            Some(neighbour) => {
+                launch.env = Environment::new(neighbour.env).with(wanted.collect());
+                launch.cwd = Some(neighbour.directory.join(process.working_dir));
+                launch.user = Some(neighbour.user);
+                launch.inside = Some(neighbour.inside);
+            }
+        }
+        let seconds = process
+            .timeout_seconds
+            .and_then(|seconds| u64::try_from(seconds).ok())
+            .filter(|seconds| *seconds > 0);
+        launch.timeout = seconds.map(Duration::from_secs);
+        Ok(launch)
     }
-    let mut launch = Launch::new(command.into_iter().chain(args));
-    launch.env = agent.environment.with(
-        env.into_iter()
-            .map(|variable| (variable.name, variable.value))
-            .collect(),
-    );
-    launch.cwd = Some(agent.directory(&working_dir));
-    let seconds = timeout_seconds
-        .and_then(|seconds| u64::try_from(seconds).ok())
-        .filter(|seconds| *seconds > 0);
-    launch.timeout = seconds.map(Duration::from_secs);
-    Ok(launch)
 }

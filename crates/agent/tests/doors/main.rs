@@ -5,6 +5,7 @@ mod commands;
 mod container;
 mod files;
 mod log;
+mod neighbour;
 mod shell;
 mod tasks;
 

@@ -2,6 +2,7 @@
 
 mod api;
 mod claim;
+mod exec;
 mod node;
 mod operator_alone;
 mod report;
@@ -22,6 +23,7 @@ pub(crate) async fn run(options: &Bench) -> Result<()> {
         Subject::Node => node::measure().await?,
         Subject::Claim => claim::measure().await?,
         Subject::Task => task::measure().await?,
+        Subject::Exec => exec::measure().await?,
     };
     report.print(options.json)?;
     Ok(())

@@ -5,7 +5,6 @@ mod output;
 mod report;
 mod room;
 mod run;
-mod secured;
 mod step;
 
 use std::{
@@ -30,10 +29,7 @@ pub(crate) use run::{Job, Stop, run};
 
 use sandlot_access::{PrivateKey, PublicKey};
 
-use crate::{
-    index::{PodEntry, Uid},
-    settings,
-};
+use crate::index::{PodEntry, Uid};
 
 /// What an agent says may be no longer than this in one message.
 const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
@@ -84,10 +80,10 @@ impl Door {
 }
 
 impl Agents {
-    pub(crate) fn new(agent: &settings::Agent, call_timeout: Duration) -> Self {
+    pub(crate) fn new(port: u16, key: Option<PrivateKey>, call_timeout: Duration) -> Self {
         Self {
-            port: agent.port,
-            key: agent.key.clone(),
+            port,
+            key,
             call_timeout,
             channels: Mutex::default(),
         }
@@ -136,7 +132,8 @@ impl Agents {
             .keep_alive_while_idle(true);
         match (&self.key, door.key) {
             (None, _) => Ok(endpoint.connect_lazy()),
-            (Some(own), Some(agent)) => secured::connect(endpoint, own, agent),
+            (Some(own), Some(agent)) => sandlot_access::dial(endpoint, own, agent)
+                .map_err(|error| tonic::Status::internal(error.to_string())),
             (Some(_), None) => Err(tonic::Status::unauthenticated(
                 "the pod does not say what its agent proves itself with: delete it, its pool makes another",
             )),

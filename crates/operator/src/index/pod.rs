@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
+use sandlot_access::{AGENT_KEY_ANNOTATION, OPERATOR_KEY_ANNOTATION, PublicKey};
 use sandlot_api::arl::names;
 use sandlot_decide::{
     Seniority,
@@ -29,7 +30,9 @@ pub(crate) struct PodEntry {
     pub(crate) claimed_at: Option<Timestamp>,
     pub(crate) ip: Option<Arc<str>>,
     /// What its agent proves itself with.
-    pub(crate) agent_key: Option<sandlot_access::PublicKey>,
+    pub(crate) agent_key: Option<PublicKey>,
+    /// Whose calls its agent takes; without it, anybody's.
+    pub(crate) operator_key: Option<PublicKey>,
     pub(crate) facts: pool::Pod,
     /// The pod has ended for good, with these last words.
     pub(crate) ended: Option<String>,
@@ -81,7 +84,8 @@ impl PodEntry {
                 .as_ref()
                 .and_then(|status| status.pod_ip.as_deref())
                 .map(Arc::from),
-            agent_key: note(sandlot_access::AGENT_KEY_ANNOTATION).and_then(|key| key.parse().ok()),
+            agent_key: note(AGENT_KEY_ANNOTATION).and_then(|key| key.parse().ok()),
+            operator_key: note(OPERATOR_KEY_ANNOTATION).and_then(|key| key.parse().ok()),
             ended: health::last_words(pod),
             facts: pool::Pod {
                 name: key.name.clone(),

@@ -5,7 +5,9 @@
 //! tasks run in the user's container, in the user's image.
 
 use kube::api::{ApiResource, DynamicObject};
-use sandlot_access::{AGENT_KEY, AGENT_KEY_ANNOTATION, OPERATOR_KEYS, PrivateKey, PublicKey};
+use sandlot_access::{
+    AGENT_KEY, AGENT_KEY_ANNOTATION, OPERATOR_KEY_ANNOTATION, OPERATOR_KEYS, PrivateKey, PublicKey,
+};
 use sandlot_api::arl::{PodTemplate, names};
 use serde_json::{Map, Value, json};
 
@@ -15,6 +17,12 @@ use crate::settings::{Agent, Delivery};
 const AGENT_DIR: &str = "/.sandlot";
 const AGENT_VOLUME: &str = "sandlot-agent";
 const INSTALL: &str = "sandlot-install";
+/// Where the agent remembers what it has run. A volume outlives a restart of the container, so
+/// that a step which was running then is known to be lost instead of being run again.
+const STATE_MOUNT: &str = "/.sandlot-state";
+/// A folder of the agent's own in it: a volume's root belongs to whoever the kubelet says.
+const STATE_DIR: &str = "/.sandlot-state/agent";
+const STATE_VOLUME: &str = "sandlot-state";
 
 /// Whose pod it will be.
 pub(crate) struct Owner<'a> {
@@ -108,10 +116,16 @@ pub(crate) fn build(
         (names::STATUS.to_owned(), "idle".to_owned()),
     ]);
     if let Some(keys) = &owner.keys {
-        let key = keys.agent_public.to_string();
-        meta.annotations
-            .get_or_insert_default()
-            .insert(AGENT_KEY_ANNOTATION.to_owned(), key);
+        meta.annotations.get_or_insert_default().extend([
+            (
+                AGENT_KEY_ANNOTATION.to_owned(),
+                keys.agent_public.to_string(),
+            ),
+            (
+                OPERATOR_KEY_ANNOTATION.to_owned(),
+                keys.operator.to_string(),
+            ),
+        ]);
     }
     meta.annotations.get_or_insert_default().insert(
         names::TEMPLATE.to_owned(),
@@ -139,8 +153,9 @@ fn drop_sidecar(spec: &mut Map<String, Value>, executor: &str) {
     });
 }
 
-/// Brings the agent's binary into the pod.
+/// Brings the agent's binary into the pod, and a place for its records.
 fn deliver(spec: &mut Map<String, Value>, agent: &Agent) {
+    list(spec, "volumes").push(json!({ "name": STATE_VOLUME, "emptyDir": {} }));
     match &agent.delivery {
         Delivery::ImageVolume { image } => {
             list(spec, "volumes").push(json!({
@@ -175,10 +190,16 @@ fn wrap(container: &mut Map<String, Value>, agent: &Agent, keys: Option<&Keys>) 
     command.extend((!own.is_empty()).then(|| json!("run")));
     let port = agent.port.to_string();
     command.extend(["--workspace", &agent.work_dir, "--grpc-port", &port].map(Value::from));
+    let mut variables = vec![("SANDLOT_STATE_DIR", STATE_DIR.to_owned())];
     match keys {
-        Some(keys) => tell_keys(container, keys),
+        // Who may call the agent, and what its callers know it by.
+        Some(keys) => variables.extend([
+            (OPERATOR_KEYS, keys.operator.to_string()),
+            (AGENT_KEY, keys.agent.reveal()),
+        ]),
         None => command.push(json!("--plain")),
     }
+    tell(container, variables);
     // Without a command of its own a container would run its image's, which is not known here:
     // then the agent alone keeps it alive.
     if own.is_empty() {
@@ -188,20 +209,18 @@ fn wrap(container: &mut Map<String, Value>, agent: &Agent, keys: Option<&Keys>) 
         command.append(&mut own);
     }
     container.insert("command".to_owned(), Value::Array(command));
-    list(container, "volumeMounts").push(json!({
-        "name": AGENT_VOLUME, "mountPath": AGENT_DIR, "readOnly": true,
-    }));
+    list(container, "volumeMounts").extend([
+        json!({ "name": AGENT_VOLUME, "mountPath": AGENT_DIR, "readOnly": true }),
+        json!({ "name": STATE_VOLUME, "mountPath": STATE_MOUNT }),
+    ]);
 }
 
-/// Tells the agent who may call it, and gives it the key that its callers know it by.
-fn tell_keys(container: &mut Map<String, Value>, keys: &Keys) {
-    let variables = [
-        (OPERATOR_KEYS, keys.operator.to_string()),
-        (AGENT_KEY, keys.agent.reveal()),
-    ];
+/// Sets the agent's own variables, whatever a template says about them.
+fn tell(container: &mut Map<String, Value>, variables: Vec<(&str, String)>) {
     let env = list(container, "env");
     env.retain(|written| variables.iter().all(|(name, _)| written["name"] != *name));
-    env.extend(variables.map(|(name, value)| json!({ "name": name, "value": value })));
+    let told = variables.into_iter();
+    env.extend(told.map(|(name, value)| json!({ "name": name, "value": value })));
 }
 
 /// The value as an object; whatever else stood there gives way, and the API will say so.
@@ -235,7 +254,7 @@ mod tests {
             delivery,
             work_dir: "/workspace".into(),
             port: 50051,
-            key: None,
+            proof: crate::Proof::Nothing,
         }
     }
 
@@ -309,9 +328,23 @@ mod tests {
         assert_eq!(command[command.len() - 3..], ["--", "sleep", "infinity"]);
         assert_eq!(executor["volumeMounts"][1]["mountPath"], json!("/.sandlot"));
         assert_eq!(
-            pod["spec"]["volumes"][1]["image"]["reference"],
+            pod["spec"]["volumes"][2]["image"]["reference"],
             json!("sandlot/agent")
         );
+    }
+
+    #[test]
+    fn what_the_agent_has_run_outlives_a_restart_of_its_container() {
+        let pod = pod_of(documents_template(), by_volume());
+        let executor = &pod["spec"]["containers"][0];
+        assert_eq!(
+            pod["spec"]["volumes"][1],
+            json!({ "name": "sandlot-state", "emptyDir": {} })
+        );
+        let mount = json!({ "name": "sandlot-state", "mountPath": "/.sandlot-state" });
+        assert_eq!(executor["volumeMounts"][2], mount);
+        let state = json!({ "name": "SANDLOT_STATE_DIR", "value": "/.sandlot-state/agent" });
+        assert_eq!(executor["env"], json!([state]));
     }
 
     #[test]
@@ -336,6 +369,10 @@ mod tests {
                 .to_owned()
         };
         assert_ne!(public(&pods[0]), public(&pods[1]));
+        assert_eq!(
+            pods[0]["metadata"]["annotations"][OPERATOR_KEY_ANNOTATION],
+            json!(operator.public().unwrap().to_string())
+        );
         let executor = &pods[0]["spec"]["containers"][0];
         let env = executor["env"].as_array().unwrap();
         let variable = |name: &str| {
@@ -368,7 +405,7 @@ mod tests {
         );
         assert_eq!(pod["spec"]["initContainers"][0]["image"], json!("agent:1"));
         assert_eq!(
-            pod["spec"]["volumes"][1],
+            pod["spec"]["volumes"][2],
             json!({ "name": "sandlot-agent", "emptyDir": {} })
         );
     }

@@ -8,7 +8,10 @@ mod node;
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::Pod};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{Namespace, Pod},
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
@@ -16,7 +19,7 @@ use kube::{
 };
 use sandlot_api::arl::{Sandbox, Task, TaskState, WarmPool};
 use sandlot_cluster::{Cluster, Config};
-use sandlot_operator::{Agent, Delivery, Settings, install_crds};
+use sandlot_operator::{Agent, Delivery, Proof, Settings, install_crds};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -55,7 +58,8 @@ impl Stage {
                 },
                 work_dir: "/workspace".into(),
                 port,
-                key: None,
+                // The pretended agents speak in the open.
+                proof: Proof::Nothing,
             },
             ..Settings::default()
         };
@@ -105,6 +109,19 @@ impl Stage {
             cancel.cancel();
             work.await.unwrap();
         }
+    }
+
+    /// What the next operator proves itself with.
+    pub fn set_proof(&mut self, proof: Proof) {
+        self.settings.agent.proof = proof;
+    }
+
+    /// Makes a namespace.
+    pub async fn namespace(&self, name: &str) {
+        let all: Api<Namespace> = Api::all(self.client.clone());
+        let object = json!({ "metadata": { "name": name } });
+        let object = serde_json::from_value(object).unwrap();
+        all.create(&PostParams::default(), &object).await.unwrap();
     }
 
     pub fn api<K>(&self) -> Api<K>

@@ -97,6 +97,34 @@ async fn a_run_that_ends_while_nobody_is_there_is_told_in_full_later() {
 }
 
 #[tokio::test]
+async fn a_run_of_which_a_power_cut_left_nothing_but_its_name_is_not_started_again() {
+    let f = fixture().await;
+    let (state, count) = (f.dir.path().join("state"), f.dir.path().join("count"));
+    let mut launch = script(&format!("echo once >> {}", count.display()));
+    launch.memory = Memory::Durable;
+    let run = f.supervisor.start(key("a"), launch.clone()).await.unwrap();
+    assert_eq!(ended(&run).await.end, End::Exited(0));
+    run.swept().await;
+    drop(run);
+    f.supervisor.close().await;
+    drop(f.supervisor);
+    // Folders and files that nobody waited for need not have reached the disk.
+    std::fs::remove_dir_all(state.join("runs")).unwrap();
+
+    for _ in 0..2 {
+        let next = Supervisor::open(&state, Limits::default()).await.unwrap();
+        let found = next.find(&key("a")).await.unwrap().expect("it is known");
+        assert_eq!(ended(&found).await.end, End::Lost);
+        let run = next.start(key("a"), launch.clone()).await.unwrap();
+        assert_eq!(ended(&run).await.end, End::Lost);
+        let other = next.start(key("b"), script("true")).await.unwrap();
+        assert_eq!(ended(&other).await.end, End::Exited(0));
+        next.close().await;
+    }
+    assert_eq!(std::fs::read_to_string(count).unwrap(), "once\n");
+}
+
+#[tokio::test]
 async fn a_run_that_nobody_can_ask_for_ends_with_the_next_supervisor() {
     let f = fixture().await;
     let state = f.dir.path().join("state");

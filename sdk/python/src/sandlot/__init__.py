@@ -1,13 +1,17 @@
 """Warm, isolated sandboxes for AI agents."""
 
-from .arl import SandboxSession, WarmPoolManager
-from .blocking import Files, Sandbox
+from .arl import AsyncSandboxSession, AsyncWarmPoolManager
+from .arl_blocking import SandboxSession, WarmPoolManager
+from .blocking import Files, Sandbox, Shell
 from .connection import Connection
 from .errors import ApiError, CommandFailed, SandboxFailed, SandlotError, TimedOut
+from .files import AsyncFiles
 from .results import Chunk, Result
-from .sandbox import AsyncFiles, AsyncSandbox
+from .sandbox import AsyncSandbox
+from .shell import AsyncShell
 
 __all__ = [
-    "ApiError", "AsyncFiles", "AsyncSandbox", "Chunk", "CommandFailed", "Connection", "Files", "Result", "Sandbox",
-    "SandboxFailed", "SandboxSession", "SandlotError", "TimedOut", "WarmPoolManager",
+    "ApiError", "AsyncFiles", "AsyncSandbox", "AsyncSandboxSession", "AsyncShell", "AsyncWarmPoolManager", "Chunk",
+    "CommandFailed", "Connection", "Files", "Result", "Sandbox", "SandboxFailed", "SandboxSession", "SandlotError",
+    "Shell", "TimedOut", "WarmPoolManager",
 ]

@@ -1,87 +1,29 @@
-"""The calls of the ARL client: SandboxSession and WarmPoolManager, waiting on watches."""
+"""The calls of the ARL client, for asynchronous code; `arl_blocking` has them for everybody else."""
 
 from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Union
 
-from .blocking import shared_loop
 from .connection import Connection
 from .errors import ApiError, SandlotError
 from .kube import Kube
 from .sandbox import API_VERSION, AsyncSandbox
 
 Callback = Callable[[Dict[str, Any]], None]
+Step = Dict[str, Any]
+Timeout = Union[float, str]
+
 EVENTS = ("on_task_complete", "on_task_success", "on_task_failure")
 _log = logging.getLogger("sandlot")
 
 
-class SandboxSession:
-    """A sandbox for the length of a block, with tasks as dictionaries."""
+class Callbacks:
+    """Who wants to hear of tasks that have ended."""
 
-    def __init__(
-        self, pool_ref: str, namespace: str = "default", keep_alive: bool = False, timeout: float = 300,
-        idle_timeout_seconds: Optional[int] = None, connection: Optional[Connection] = None,
-    ):
-        self.pool_ref = pool_ref
-        self.namespace = namespace
-        self.keep_alive = keep_alive
-        self.timeout = timeout
-        self.idle_timeout_seconds = idle_timeout_seconds
-        self.sandbox_name: Optional[str] = None
-        self._loop = shared_loop()
-        self._connection = connection
-        self._sandbox: Optional[AsyncSandbox] = None
+    def __init__(self) -> None:
         self._callbacks: Dict[str, List[Callback]] = {event: [] for event in EVENTS}
-
-    def __enter__(self) -> "SandboxSession":
-        self.create_sandbox()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if not self.keep_alive:
-            self.delete_sandbox()
-
-    def create_sandbox(self) -> Dict[str, Any]:
-        """Takes a pod; returns the Sandbox object once it is ready."""
-        work = AsyncSandbox.create(
-            self.pool_ref, namespace=self.namespace, name=f"session-{time.time_ns()}", keep_alive=True,
-            idle_timeout=self.idle_timeout_seconds, timeout=self.timeout, connection=self._connection,
-        )
-        self._sandbox = self._loop.run(work)
-        self.sandbox_name = self._sandbox.name
-        return self._loop.run(self._sandbox._kube.get("sandboxes", self.namespace, self.sandbox_name))
-
-    def delete_sandbox(self) -> None:
-        """Gives the pod back; that it is gone already is fine."""
-        if self._sandbox is not None:
-            self._loop.run(self._sandbox.close())
-            self._sandbox = None
-
-    def execute(
-        self, steps: List[Dict[str, Any]], trace_id: Optional[str] = None, timeout: float = 30
-    ) -> Dict[str, Any]:
-        """Runs the steps as one Task and returns it when it has ended."""
-        if self._sandbox is None:
-            raise SandlotError("there is no sandbox; call create_sandbox() or use `with`")
-        name = f"{self._sandbox.name}-task-{time.time_ns() // 1_000_000}"
-        work = self._sandbox.run_steps(steps, timeout=timeout, trace_id=trace_id, name=name, patience=self.timeout)
-        task = self._loop.run(work)
-        succeeded = task["status"]["state"] == "Succeeded"
-        self._tell("on_task_success" if succeeded else "on_task_failure", task)
-        self._tell("on_task_complete", task)
-        return task
-
-    def execute_with_callback(
-        self, steps: List[Dict[str, Any]], callback_script: Optional[str] = None, trace_id: Optional[str] = None
-    ) -> Dict[str, Any]:
-        """As execute; on success a script runs as a second Task, whose result is attached."""
-        task = self.execute(steps, trace_id)
-        if callback_script and task["status"]["state"] == "Succeeded":
-            step = {"name": "callback", "type": "Command", "command": ["/bin/bash", callback_script]}
-            task["callback_result"] = self.execute([step], trace_id)
-        return task
 
     def register_callback(self, event: str, callback: Callback) -> None:
         """Calls `callback` with the Task at one of EVENTS."""
@@ -94,29 +36,97 @@ class SandboxSession:
         kept = [c for c in self._callbacks.get(event, []) if callback is not None and c is not callback]
         self._callbacks[event] = kept
 
-    def _tell(self, event: str, task: Dict[str, Any]) -> None:
-        for callback in self._callbacks[event]:
-            try:
-                callback(task)
-            except Exception:
-                # A task that has run stays a success whatever the listener does with it.
-                _log.exception("a callback for %s failed", event)
+    def tell(self, task: Dict[str, Any]) -> None:
+        """Calls whoever asked to hear of such an end."""
+        succeeded = task["status"]["state"] == "Succeeded"
+        for event in ("on_task_success" if succeeded else "on_task_failure", "on_task_complete"):
+            for callback in self._callbacks[event]:
+                try:
+                    callback(task)
+                except Exception:
+                    # A task that has run stays a success whatever the listener does with it.
+                    _log.exception("a callback for %s failed", event)
 
 
-class WarmPoolManager:
+class AsyncSandboxSession(Callbacks):
+    """A sandbox for the length of a block, with tasks as dictionaries."""
+
+    def __init__(
+        self, pool_ref: str, namespace: str = "default", keep_alive: bool = False, timeout: float = 300,
+        idle_timeout_seconds: Optional[int] = None, connection: Optional[Connection] = None,
+    ):
+        super().__init__()
+        self.pool_ref = pool_ref
+        self.namespace = namespace
+        self.keep_alive = keep_alive
+        self.timeout = timeout
+        self.idle_timeout_seconds = idle_timeout_seconds
+        self.sandbox_name: Optional[str] = None
+        self._connection = connection
+        self._sandbox: Optional[AsyncSandbox] = None
+
+    async def __aenter__(self) -> "AsyncSandboxSession":
+        await self.create_sandbox()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if not self.keep_alive:
+            await self.delete_sandbox()
+
+    async def create_sandbox(self) -> Dict[str, Any]:
+        """Takes a pod; returns the Sandbox object once it is ready."""
+        # It is kept alive between tasks: the session says when it ends.
+        self._sandbox = await AsyncSandbox.create(
+            self.pool_ref, namespace=self.namespace, name=f"session-{time.time_ns()}", keep_alive=True,
+            idle_timeout=self.idle_timeout_seconds, timeout=self.timeout, connection=self._connection,
+        )
+        self.sandbox_name = self._sandbox.name
+        return await self._sandbox.describe()
+
+    async def delete_sandbox(self) -> None:
+        """Gives the pod back; that it is gone already is fine."""
+        if self._sandbox is not None:
+            await self._sandbox.close()
+            self._sandbox = None
+
+    async def execute(
+        self, steps: List[Step], trace_id: Optional[str] = None, timeout: Timeout = 30
+    ) -> Dict[str, Any]:
+        """Runs the steps as one Task and returns it when it has ended."""
+        if self._sandbox is None:
+            raise SandlotError("there is no sandbox; call create_sandbox() or use `with`")
+        name = f"{self._sandbox.name}-task-{time.time_ns() // 1_000_000}"
+        task = await self._sandbox.run_steps(
+            steps, timeout=timeout, trace_id=trace_id, name=name, patience=self.timeout
+        )
+        self.tell(task)
+        return task
+
+    async def execute_with_callback(
+        self, steps: List[Step], callback_script: Optional[str] = None, trace_id: Optional[str] = None
+    ) -> Dict[str, Any]:
+        """As execute; on success a script runs as a second Task, whose result is attached."""
+        task = await self.execute(steps, trace_id)
+        if callback_script and task["status"]["state"] == "Succeeded":
+            step = {"name": "callback", "type": "Command", "command": ["/bin/bash", callback_script]}
+            task["callback_result"] = await self.execute([step], trace_id)
+        return task
+
+
+class AsyncWarmPoolManager:
     """Pools of warm pods."""
 
     def __init__(self, namespace: str = "default", timeout: float = 300, connection: Optional[Connection] = None):
         self.namespace = namespace
         self.timeout = timeout
-        self._loop = shared_loop()
         self._kube = Kube(connection or Connection.find())
 
-    def create_warmpool(
+    async def create_warmpool(
         self, name: str, image: str, sidecar_image: Optional[str] = None, replicas: int = 2,
         command: Optional[List[str]] = None, workspace_path: str = "/workspace", testbed_path: Optional[str] = None,
     ) -> Dict[str, Any]:
         """Creates a pool. The agent is put in by the operator; `sidecar_image` is not needed."""
+        del sidecar_image
         mounts = [{"name": "workspace", "mountPath": path} for path in (workspace_path, testbed_path) if path]
         executor = {
             "name": "executor", "image": image, "command": command or ["sh", "-c", "sleep infinity"],
@@ -127,26 +137,25 @@ class WarmPoolManager:
             "apiVersion": API_VERSION, "kind": "WarmPool", "metadata": {"name": name},
             "spec": {"replicas": replicas, "template": template},
         }
-        return self._loop.run(self._kube.create("warmpools", self.namespace, body))
+        return await self._kube.create("warmpools", self.namespace, body)
 
-    def get_warmpool(self, name: str) -> Dict[str, Any]:
+    async def get_warmpool(self, name: str) -> Dict[str, Any]:
         """The whole object."""
-        return self._loop.run(self._kube.get("warmpools", self.namespace, name))
+        return await self._kube.get("warmpools", self.namespace, name)
 
-    def delete_warmpool(self, name: str) -> None:
+    async def delete_warmpool(self, name: str) -> None:
         """Deletes a pool; that it is gone already is fine."""
-        self._loop.run(self._kube.delete("warmpools", self.namespace, name))
+        await self._kube.delete("warmpools", self.namespace, name)
 
-    def wait_for_warmpool_ready(self, name: str, poll_interval: Optional[float] = None) -> Dict[str, Any]:
+    async def wait_for_warmpool_ready(self, name: str, poll_interval: Optional[float] = None) -> Dict[str, Any]:
         """Returns the pool once all its pods are ready. `poll_interval` is accepted and not needed."""
         del poll_interval
-        work = self._kube.wait("warmpools", self.namespace, name, _all_ready, self.timeout)
-        return self._loop.run(work)
+        return await self._kube.wait("warmpools", self.namespace, name, _all_ready, self.timeout)
 
-    def get_pool_status(self, name: str) -> Dict[str, int]:
+    async def get_pool_status(self, name: str) -> Dict[str, int]:
         """Counts of the pool's pods."""
         try:
-            status = self.get_warmpool(name).get("status") or {}
+            status = (await self.get_warmpool(name)).get("status") or {}
         except ApiError as error:
             if error.not_found:
                 raise SandlotError(f"there is no pool {name!r} in namespace {self.namespace!r}") from error
@@ -157,7 +166,12 @@ class WarmPoolManager:
             "available": ready,
         }
 
+    async def close(self) -> None:
+        """Gives the connections back."""
+        await self._kube.close()
+
 
 def _all_ready(pool: Dict[str, Any]) -> bool:
-    wanted = pool["spec"].get("replicas", 0)
-    return wanted > 0 and (pool.get("status") or {}).get("readyReplicas", 0) >= wanted
+    wanted = int(pool["spec"].get("replicas", 0))
+    ready = int((pool.get("status") or {}).get("readyReplicas", 0))
+    return ready >= wanted > 0

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any, AsyncIterator, Coroutine, Dict, Iterator, List, Mapping, Optional, TypeVar
+from contextlib import contextmanager
+from typing import Any, AsyncContextManager, AsyncIterator, Coroutine, Dict, Iterator, List, Mapping, Optional, TypeVar, Union
 
 from .connection import Connection
+from .files import AsyncFiles
 from .results import Chunk, Result
-from .sandbox import AsyncFiles, AsyncSandbox
+from .sandbox import AsyncSandbox
+from .shell import AsyncShell
 
 T = TypeVar("T")
 
@@ -104,7 +107,7 @@ class Sandbox:
         return self._loop.run(self._inner.run(*command, env=env, work_dir=work_dir, timeout=timeout))
 
     def run_steps(
-        self, steps: List[Dict[str, Any]], *, timeout: float = 30, trace_id: Optional[str] = None
+        self, steps: List[Dict[str, Any]], *, timeout: Union[float, str] = 30, trace_id: Optional[str] = None
     ) -> Dict[str, Any]:
         """Runs steps as one Task and returns the whole Task when it has ended."""
         return self._loop.run(self._inner.run_steps(steps, timeout=timeout, trace_id=trace_id))
@@ -112,6 +115,49 @@ class Sandbox:
     def stream(self, *command: str, stdin: Optional[bytes] = None) -> Iterator[Chunk]:
         """Runs one command and yields its output as it comes; raises if it ends with a code."""
         return self._loop.iterate(self._inner.stream(*command, stdin=stdin))
+
+    @contextmanager
+    def shell(self, *command: str, rows: int = 24, columns: int = 80) -> Iterator["Shell"]:
+        """A shell in a terminal of its own for the length of a block; or another command in one."""
+        opening = self._inner.shell(*command, rows=rows, columns=columns)
+        shell = Shell(self._loop.run(_entered(opening)), self._loop)
+        try:
+            yield shell
+        finally:
+            self._loop.run(_left(opening))
+
+    def describe(self) -> Dict[str, Any]:
+        """The whole Sandbox object, as it is now."""
+        return self._loop.run(self._inner.describe())
+
+
+class Shell:
+    """What is typed goes in, what the terminal shows comes out."""
+
+    def __init__(self, inner: AsyncShell, loop: Loop):
+        self._inner = inner
+        self._loop = loop
+
+    @property
+    def exit_code(self) -> Optional[int]:
+        """What the shell ended with, once it has."""
+        return self._inner.exit_code
+
+    def type(self, text: str) -> None:
+        """Types this; a line is ended by its own newline."""
+        self._loop.run(self._inner.type(text))
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tells the shell that its window has another size."""
+        self._loop.run(self._inner.resize(rows, columns))
+
+    def read(self, timeout: float = 30) -> bytes:
+        """What has appeared, as soon as there is some; empty when the shell has ended."""
+        return self._loop.run(self._inner.read(timeout))
+
+    def read_until(self, text: str, timeout: float = 30) -> str:
+        """Everything up to and with this text, which may take several pieces to appear."""
+        return self._loop.run(self._inner.read_until(text, timeout))
 
 
 class Files:
@@ -140,3 +186,11 @@ class Files:
     def remove(self, path: str) -> None:
         """A file, or a folder with all in it."""
         self._loop.run(self._inner.remove(path))
+
+
+async def _entered(opening: AsyncContextManager[T]) -> T:
+    return await opening.__aenter__()
+
+
+async def _left(opening: AsyncContextManager[Any]) -> None:
+    await opening.__aexit__(None, None, None)

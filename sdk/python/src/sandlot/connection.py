@@ -66,7 +66,8 @@ class Connection:
 def _named(config: Dict[str, Any], kind: str, name: Optional[str], file: Path) -> Dict[str, Any]:
     for entry in config.get(kind) or []:
         if entry["name"] == name:
-            return entry
+            found: Dict[str, Any] = entry
+            return found
     raise SandlotError(f"{file} has no entry {name!r} in {kind}")
 
 

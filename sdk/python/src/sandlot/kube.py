@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from .connection import Connection
@@ -19,6 +20,7 @@ Object = Dict[str, Any]
 
 _GROUP = "/apis/arl.infra.io/v1alpha1"
 _STDIN, _STDOUT, _STDERR, _ERROR, _RESIZE, _CLOSE = 0, 1, 2, 3, 4, 255
+_PIECE = 1 << 18
 
 
 class Kube:
@@ -77,8 +79,8 @@ class Kube:
                 if event["type"] == "ERROR":
                     break
                 seen.append(event["object"])
-                if done(event["object"]):
-                    return event["object"]
+                if done(seen[-1]):
+                    return seen[-1]
 
     async def _watch(self, plural: str, namespace: str, name: str, version: str) -> AsyncIterator[Object]:
         parameters = {"watch": "1", "fieldSelector": f"metadata.name={name}", "resourceVersion": version}
@@ -128,6 +130,15 @@ class Exec:
         if self._socket.subprotocol == "v5.channel.k8s.io":
             await self._socket.send(bytes([_CLOSE, _STDIN]))
 
+    async def feed(self, data: bytes) -> None:
+        """All of this to the standard input, then its end; the command may stop reading early."""
+        try:
+            for start in range(0, len(data), _PIECE):
+                await self.write(data[start : start + _PIECE])
+            await self.end()
+        except ConnectionClosed:
+            pass
+
     async def resize(self, width: int, height: int) -> None:
         """Tells the terminal its size."""
         await self._socket.send(bytes([_RESIZE]) + json.dumps({"Width": width, "Height": height}).encode())
@@ -159,7 +170,8 @@ def _path(plural: str, namespace: str, name: Optional[str] = None) -> str:
 
 def _answer(response: httpx.Response) -> Object:
     if response.status_code < 400:
-        return response.json()
+        answer: Object = response.json()
+        return answer
     try:
         status = response.json()
     except ValueError:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import posixpath
-import shlex
+import asyncio
 import uuid
-from typing import Any, AsyncIterator, Dict, List, Mapping, Optional
+from contextlib import asynccontextmanager
+from typing import Any, AsyncIterator, Dict, List, Mapping, Optional, Union
 
 from .connection import Connection
-from .errors import SandboxFailed, SandlotError, TimedOut
+from .errors import SandboxFailed, SandlotError
+from .files import AsyncFiles
 from .kube import Kube
 from .results import Chunk, Result, result_of
+from .shell import AsyncShell, open_shell
 
 API_VERSION = "arl.infra.io/v1alpha1"
 EXECUTOR = "executor"
+# A task that a call here has made is of use to nobody once the call has its answer.
+_TASK_TTL = 300
 
 
 class AsyncSandbox:
@@ -26,30 +29,28 @@ class AsyncSandbox:
         self.name = name
         self.pod = pod
         self.work_dir = work_dir
-        self.files = AsyncFiles(self)
+        self.files = AsyncFiles(self.collect, work_dir)
         self._owns_kube = owns_kube
 
     @classmethod
     async def create(
         cls, pool: str, *, namespace: Optional[str] = None, name: Optional[str] = None, keep_alive: bool = True,
         idle_timeout: Optional[int] = None, timeout: float = 300, connection: Optional[Connection] = None,
-        kube: Optional[Kube] = None,
     ) -> "AsyncSandbox":
         """Takes a pod from the pool; returns when it is ready for commands."""
-        found = connection or (None if kube else Connection.find())
-        own = kube or Kube(found)  # type: ignore[arg-type]
-        where = namespace or (found.namespace if found else "default")
+        found = connection or Connection.find()
+        kube = Kube(found)
         try:
-            return await cls._claim(own, where, pool, name, keep_alive, idle_timeout, timeout, kube is None)
+            where = namespace or found.namespace
+            return await cls._claim(kube, where, pool, name, keep_alive, idle_timeout, timeout)
         except BaseException:
-            if kube is None:
-                await own.close()
+            await kube.close()
             raise
 
     @classmethod
     async def _claim(
         cls, kube: Kube, namespace: str, pool: str, name: Optional[str], keep_alive: bool,
-        idle_timeout: Optional[int], timeout: float, owns_kube: bool,
+        idle_timeout: Optional[int], timeout: float,
     ) -> "AsyncSandbox":
         spec: Dict[str, Any] = {"poolRef": pool, "keepAlive": keep_alive}
         if idle_timeout is not None:
@@ -65,7 +66,7 @@ class AsyncSandbox:
         except BaseException:
             await kube.delete("sandboxes", namespace, name)
             raise
-        return cls(kube, namespace, name, status["podName"], status.get("workDir") or "/workspace", owns_kube)
+        return cls(kube, namespace, name, status["podName"], status.get("workDir") or "/workspace", owns_kube=True)
 
     async def __aenter__(self) -> "AsyncSandbox":
         return self
@@ -79,6 +80,10 @@ class AsyncSandbox:
         if self._owns_kube:
             await self._kube.close()
 
+    async def describe(self) -> Dict[str, Any]:
+        """The whole Sandbox object, as it is now."""
+        return await self._kube.get("sandboxes", self.namespace, self.name)
+
     async def run(
         self, *command: str, env: Optional[Mapping[str, str]] = None, work_dir: Optional[str] = None,
         timeout: float = 30,
@@ -90,82 +95,64 @@ class AsyncSandbox:
             step["env"] = dict(env)
         if work_dir:
             step["workDir"] = work_dir
-        return result_of(words, await self.run_steps([step], timeout=timeout))
+        return result_of(words, await self.run_steps([step], timeout=timeout, ttl=_TASK_TTL))
 
     async def run_steps(
-        self, steps: List[Dict[str, Any]], *, timeout: float = 30, trace_id: Optional[str] = None,
-        name: Optional[str] = None, patience: Optional[float] = None,
+        self, steps: List[Dict[str, Any]], *, timeout: Union[float, str] = 30, trace_id: Optional[str] = None,
+        name: Optional[str] = None, patience: Optional[float] = None, ttl: Optional[int] = None,
     ) -> Dict[str, Any]:
-        """Runs steps as one Task and returns the whole Task when it has ended."""
-        spec: Dict[str, Any] = {"sandboxRef": self.name, "steps": steps, "timeout": f"{int(timeout * 1000)}ms"}
+        """Runs steps as one Task and returns the whole Task when it has ended.
+
+        `timeout` is each step's, in seconds or as text such as "1m30s"; `patience` is how long the
+        whole Task is waited for; `ttl` is how many seconds it stays to be looked at afterwards.
+        """
+        each = timeout if isinstance(timeout, str) else f"{int(timeout * 1000)}ms"
+        spec: Dict[str, Any] = {"sandboxRef": self.name, "steps": steps, "timeout": each}
         if trace_id:
             spec["traceID"] = trace_id
+        if ttl is not None:
+            spec["ttlSecondsAfterFinished"] = ttl
         name = name or f"{self.name}-{uuid.uuid4().hex[:12]}"
         body = {"apiVersion": API_VERSION, "kind": "Task", "metadata": {"name": name}, "spec": spec}
+        if patience is None:
+            # Each step may take the whole timeout; the margin is for the way there and back.
+            patience = 300.0 if isinstance(timeout, str) else timeout * max(len(steps), 1) + 30
         await self._kube.create("tasks", self.namespace, body)
-        # Each step may take the whole timeout; the margin is for the way there and back.
-        limit = patience if patience is not None else timeout * max(len(steps), 1) + 30
-        return await self._kube.wait("tasks", self.namespace, name, _finished, limit)
+        try:
+            return await self._kube.wait("tasks", self.namespace, name, _finished, patience)
+        except asyncio.CancelledError:
+            # Whoever interrupts the call does not want the command to go on unseen.
+            await asyncio.shield(self._kube.delete("tasks", self.namespace, name))
+            raise
 
     async def stream(self, *command: str, stdin: Optional[bytes] = None) -> AsyncIterator[Chunk]:
         """Runs one command and yields its output as it comes; raises if it ends with a code."""
         words = list(command)
         stderr = b""
         async with self._kube.exec(self.namespace, self.pod, EXECUTOR, words) as running:
-            if stdin is not None:
-                for start in range(0, len(stdin), 1 << 18):
-                    await running.write(stdin[start : start + (1 << 18)])
-            await running.end()
-            async for channel, data in running.output():
-                if channel == 2:
-                    stderr = (stderr + data)[-4096:]
-                yield Chunk("stdout" if channel == 1 else "stderr", data)
+            # Beside the reading: a command that answers as it reads would wait for us for ever.
+            feeding = asyncio.create_task(running.feed(stdin or b""))
+            try:
+                async for channel, data in running.output():
+                    if channel == 2:
+                        stderr = (stderr + data)[-4096:]
+                    yield Chunk("stdout" if channel == 1 else "stderr", data)
+            finally:
+                feeding.cancel()
             code = running.exit_code
         if code is None:
             raise SandlotError(f"the connection to {self.pod} ended before {words[0]!r} did")
         Result(words, code, "", stderr.decode("utf-8", "replace")).check()
 
-    async def _collect(self, *command: str, stdin: Optional[bytes] = None) -> bytes:
+    async def collect(self, *command: str, stdin: Optional[bytes] = None) -> bytes:
+        """Runs one command and returns what it wrote to its standard output."""
         return b"".join([c.data async for c in self.stream(*command, stdin=stdin) if c.stream == "stdout"])
 
-
-class AsyncFiles:
-    """The files of a sandbox; relative paths start at its work folder."""
-
-    def __init__(self, sandbox: AsyncSandbox):
-        self._sandbox = sandbox
-
-    def _path(self, path: str) -> str:
-        return posixpath.normpath(posixpath.join(self._sandbox.work_dir, path))
-
-    async def write(self, path: str, content: "str | bytes") -> None:
-        """Creates or replaces a file, and the folders above it."""
-        data = content.encode() if isinstance(content, str) else content
-        target = shlex.quote(self._path(path))
-        # Counted, so that a connection cut half-way never leaves half a file in place.
-        script = (
-            f"t={target}; mkdir -p \"$(dirname \"$t\")\" && base64 -d > \"$t.part\" "
-            f"&& [ \"$(wc -c < \"$t.part\")\" -eq {len(data)} ] && mv \"$t.part\" \"$t\""
-        )
-        await self._sandbox._collect("sh", "-c", f"head -c {len(base64.b64encode(data))} | ({script})",
-                                     stdin=base64.b64encode(data))
-
-    async def read(self, path: str) -> bytes:
-        """A whole file."""
-        return await self._sandbox._collect("cat", "--", self._path(path))
-
-    async def read_text(self, path: str) -> str:
-        """A whole file, as UTF-8."""
-        return (await self.read(path)).decode()
-
-    async def list(self, path: str = ".") -> List[str]:
-        """The names in a folder, sorted."""
-        out = await self._sandbox._collect("ls", "-A", "--", self._path(path))
-        return sorted(out.decode("utf-8", "surrogateescape").splitlines())
-
-    async def remove(self, path: str) -> None:
-        """A file, or a folder with all in it."""
-        await self._sandbox._collect("rm", "-rf", "--", self._path(path))
+    @asynccontextmanager
+    async def shell(self, *command: str, rows: int = 24, columns: int = 80) -> AsyncIterator[AsyncShell]:
+        """A shell in a terminal of its own for the length of a block; or another command in one."""
+        async with open_shell(self._kube, self.namespace, self.pod, EXECUTOR, list(command), rows, columns) as shell:
+            yield shell
 
 
 def _settled(sandbox: Dict[str, Any]) -> bool:
@@ -177,8 +164,6 @@ def _finished(task: Dict[str, Any]) -> bool:
 
 
 def _why(sandbox: Dict[str, Any]) -> str:
-    conditions = (sandbox.get("status") or {}).get("conditions") or []
-    return next((c["message"] for c in conditions if c.get("message")), sandbox["status"].get("phase", "unknown"))
-
-
-__all__ = ["AsyncSandbox", "AsyncFiles", "TimedOut"]
+    status = sandbox.get("status") or {}
+    messages = [c["message"] for c in status.get("conditions") or [] if c.get("message")]
+    return str(messages[0] if messages else status.get("phase", "unknown"))

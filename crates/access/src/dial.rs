@@ -1,22 +1,20 @@
-//! Connections on which both ends prove who they are.
+//! Calling an agent: a channel on which both ends prove who they are.
 
 use hyper_util::rt::TokioIo;
-use sandlot_access::{PrivateKey, PublicKey};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint, Uri},
-};
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use crate::{AccessError, PrivateKey, PublicKey};
 
 /// A channel to the one agent that has this key, made when first used.
-pub(super) fn connect(
+pub fn dial(
     endpoint: Endpoint,
     own: &PrivateKey,
     agent: PublicKey,
-) -> Result<Channel, Status> {
-    let config = sandlot_access::client(own, agent);
-    let tls = TlsConnector::from(config.map_err(|error| Status::internal(error.to_string()))?);
+) -> Result<Channel, AccessError> {
+    let tls = TlsConnector::from(crate::client(own, agent)?);
     let connector = tower::service_fn(move |address: Uri| {
         let tls = tls.clone();
         async move {

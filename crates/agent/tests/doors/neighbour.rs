@@ -70,7 +70,7 @@ async fn until(
 }
 
 #[tokio::test]
-async fn tasks_run_in_thesandbox_container_as_its_user_and_with_no_more_than_it_may() {
+async fn tasks_run_in_the_sandbox_container_as_its_user_and_with_no_more_than_it_may() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: making a container takes root");
         return;

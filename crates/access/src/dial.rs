@@ -8,6 +8,9 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::{AccessError, PrivateKey, PublicKey};
 
+/// A piece of output travels in one frame instead of many small ones.
+const FRAME: u32 = 256 << 10;
+
 /// A channel to the one agent that has this key, made when first used.
 pub fn dial(
     endpoint: Endpoint,
@@ -15,6 +18,7 @@ pub fn dial(
     agent: PublicKey,
 ) -> Result<Channel, AccessError> {
     let tls = TlsConnector::from(crate::client(own, agent)?);
+    let endpoint = endpoint.max_frame_size(FRAME);
     let connector = tower::service_fn(move |address: Uri| {
         let tls = tls.clone();
         async move {

@@ -11,13 +11,17 @@ use std::{
     sync::Arc,
 };
 
-use nix::fcntl::{SpliceFFlags, splice};
+use nix::fcntl::{FcntlArg, SpliceFFlags, fcntl, splice};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{descriptor::watched, log::Log};
 
 /// The most that is moved before others get their turn.
 const TURN: usize = 256 << 10;
+/// What a pipe holds at first, and what it holds for a command that once filled it: a flood then
+/// wakes us a few times less often.
+const USUAL_PIPE: usize = 64 << 10;
+const WIDE_PIPE: usize = 512 << 10;
 
 /// Where output comes from.
 pub(crate) struct Source {
@@ -81,6 +85,14 @@ impl Source {
             // A terminal whose last user is gone.
             Err(nix::errno::Errno::EIO) => Ok(0),
             other => Ok(other?),
+        }
+    }
+
+    /// Lets a pipe hold more. Who has many wide ones already is refused, and stays as it is.
+    fn widen(&self) {
+        if matches!(self.kind, Kind::Pipe { .. }) {
+            let size = libc::c_int::try_from(WIDE_PIPE).unwrap_or(libc::c_int::MAX);
+            let _ = fcntl(self.from.as_fd(), FcntlArg::F_SETPIPE_SZ(size));
         }
     }
 
@@ -148,7 +160,12 @@ fn is_disk_trouble(error: &io::Error) -> bool {
 pub(crate) async fn pump(source: Arc<Source>, log: Arc<Log>) {
     // A pipe opened after its last writer went is at its end without ever becoming readable.
     let mut moved = source.take(&log);
+    let mut widened = false;
     while !matches!(moved, Ok(0)) {
+        if !widened && moved.as_ref().is_ok_and(|moved| *moved >= USUAL_PIPE) {
+            source.widen();
+            widened = true;
+        }
         log.has_room().await;
         moved = source.turn(&log).await;
         if moved.is_err() {

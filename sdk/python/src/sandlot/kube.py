@@ -47,6 +47,11 @@ class Kube:
         """Reads one object."""
         return _answer(await self._http.get(_path(plural, namespace, name)))
 
+    async def containers(self, namespace: str, pod: str) -> List[str]:
+        """The names of a pod's containers."""
+        found = _answer(await self._http.get(f"/api/v1/namespaces/{namespace}/pods/{pod}"))
+        return [container["name"] for container in found["spec"]["containers"]]
+
     async def delete(self, plural: str, namespace: str, name: str) -> None:
         """Deletes one object; that it is gone already is fine."""
         response = await self._http.delete(_path(plural, namespace, name))

@@ -31,6 +31,7 @@ class AsyncSandbox:
         self.work_dir = work_dir
         self.files = AsyncFiles(self.collect, work_dir)
         self._owns_kube = owns_kube
+        self._container: Optional[str] = None
 
     @classmethod
     async def create(
@@ -129,7 +130,7 @@ class AsyncSandbox:
         """Runs one command and yields its output as it comes; raises if it ends with a code."""
         words = list(command)
         stderr = b""
-        async with self._kube.exec(self.namespace, self.pod, EXECUTOR, words) as running:
+        async with self._kube.exec(self.namespace, self.pod, await self._executor(), words) as running:
             # Beside the reading: a command that answers as it reads would wait for us for ever.
             feeding = asyncio.create_task(running.feed(stdin or b""))
             try:
@@ -151,8 +152,16 @@ class AsyncSandbox:
     @asynccontextmanager
     async def shell(self, *command: str, rows: int = 24, columns: int = 80) -> AsyncIterator[AsyncShell]:
         """A shell in a terminal of its own for the length of a block; or another command in one."""
-        async with open_shell(self._kube, self.namespace, self.pod, EXECUTOR, list(command), rows, columns) as shell:
+        container = await self._executor()
+        async with open_shell(self._kube, self.namespace, self.pod, container, list(command), rows, columns) as shell:
             yield shell
+
+    async def _executor(self) -> str:
+        """The container that commands run in: the one of that name, else the first."""
+        if self._container is None:
+            names = await self._kube.containers(self.namespace, self.pod)
+            self._container = EXECUTOR if EXECUTOR in names else names[0]
+        return self._container
 
 
 def _settled(sandbox: Dict[str, Any]) -> bool:

@@ -51,6 +51,7 @@ impl Call {
         duplicates: Vec<String>,
     ) -> Result<(), ApiError> {
         let unknown = schemas::prune(&self.kind, object);
+        schemas::drop_nulls(&self.kind, object);
         let mut complaints: Vec<String> = unknown
             .iter()
             .map(|field| format!("unknown field \"{field}\""))

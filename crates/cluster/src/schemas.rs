@@ -57,6 +57,14 @@ pub(crate) fn prune(kind: &Kind, object: &mut Value) -> Vec<String> {
         .unwrap_or_default()
 }
 
+/// Drops the fields of a built-in kind that a client sent as null, as Go's do with those
+/// that they do not set.
+pub(crate) fn drop_nulls(kind: &Kind, object: &mut Value) {
+    if let (Some(_), Some(schema)) = (kind.builtin(), &kind.schema) {
+        schema::drop_nulls(schema, object);
+    }
+}
+
 /// Fills in what an object leaves out.
 pub(crate) fn default(kind: &Kind, object: &mut Value) {
     if let Some(schema) = &kind.schema {

@@ -7,13 +7,17 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use sandlot_objects::openapi::{self, Body as Speaks, KindInfo, Subresource, group_path};
+use serde_json::Value;
 
 use super::{subresource, tagged};
 use crate::kinds::{Kind, Kinds};
-use crate::negotiate::ranges;
+use crate::negotiate::{MediaRange, ranges};
 use crate::status::ApiError;
 
 const JSON: &str = "application/json";
+/// The binary form of the second edition, as Go clients ask for it and as it is answered.
+const BINARY_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const BINARY: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Documents that were made, kept until the kinds change.
 #[derive(Default)]
@@ -34,11 +38,17 @@ impl Documents {
         path: &str,
     ) -> Option<Result<Response<Body>, ApiError>> {
         let below = path.strip_prefix("/openapi/")?;
-        if !takes_json(headers) {
+        let ranges = ranges(headers);
+        let asks_for = |name: &str| ranges.first().is_some_and(|range| range.name == name);
+        if below == "v2" && (asks_for(BINARY_ASKED) || asks_for(BINARY)) {
+            let document = self.kept(kinds, BINARY, || openapi::binary(&v2(kinds)));
+            return Some(Ok(tagged(headers, BINARY, document)));
+        }
+        if !takes_json(&ranges) {
             return Some(Err(ApiError::not_acceptable(&[JSON])));
         }
         let document = match below {
-            "v2" => self.kept(kinds, below, || v2(kinds)),
+            "v2" => self.kept(kinds, below, || v2(kinds).to_string()),
             "v3" => self.kept(kinds, below, || index(kinds)),
             _ => {
                 let group = below.strip_prefix("v3/")?;
@@ -52,7 +62,7 @@ impl Documents {
         Some(Ok(tagged(headers, JSON, document)))
     }
 
-    fn kept(&self, kinds: &Kinds, path: &str, make: impl FnOnce() -> String) -> Bytes {
+    fn kept<D: Into<Bytes>>(&self, kinds: &Kinds, path: &str, make: impl FnOnce() -> D) -> Bytes {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.serial != kinds.serial {
             *kept = Kept {
@@ -67,8 +77,7 @@ impl Documents {
     }
 }
 
-fn takes_json(headers: &HeaderMap) -> bool {
-    let ranges = ranges(headers);
+fn takes_json(ranges: &[MediaRange]) -> bool {
     ranges.is_empty()
         || ranges.iter().any(|range| {
             matches!(
@@ -113,7 +122,7 @@ fn index(kinds: &Kinds) -> String {
     .to_string()
 }
 
-fn v2(kinds: &Kinds) -> String {
+fn v2(kinds: &Kinds) -> Value {
     let all: Vec<Arc<Kind>> = kinds
         .groups()
         .iter()
@@ -123,7 +132,7 @@ fn v2(kinds: &Kinds) -> String {
                 .flat_map(|version| kinds.of_version(group, version))
         })
         .collect();
-    openapi::v2(&infos(&all)).to_string()
+    openapi::v2(&infos(&all))
 }
 
 fn infos(kinds: &[Arc<Kind>]) -> Vec<KindInfo<'_>> {

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream;
 use http::{HeaderValue, StatusCode, header};
@@ -35,6 +37,8 @@ const SHORTEST_DEFAULT: Duration = Duration::from_secs(30 * 60);
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// Marks the bookmark after the initial events of a streaming list.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+/// Carries an empty list there, for clients that make a list of the events.
+const LIST_BLUEPRINT: &str = "kubernetes.io/initial-events-list-blueprint";
 
 /// Answers with a stream of events.
 pub(crate) async fn watch(call: &Call) -> Result<Answer, ApiError> {
@@ -245,6 +249,16 @@ impl Watcher {
         }
     }
 
+    /// The list that the client would have got, without what is in it.
+    fn empty_list(&self) -> Value {
+        let (kind, version) = match self.form {
+            Form::Whole => (self.kind.list_kind.as_str(), self.api_version.as_str()),
+            Form::MetadataOnly => ("PartialObjectMetadataList", "meta.k8s.io/v1"),
+            Form::Table => ("Table", "meta.k8s.io/v1"),
+        };
+        json!({"kind": kind, "apiVersion": version, "metadata": {}, "items": []})
+    }
+
     fn bookmark(&self, revision: u64, end_of_initial: bool) -> Bytes {
         let (kind, version) = match self.form {
             Form::Whole => (self.kind.kind.as_str(), self.api_version.as_str()),
@@ -254,7 +268,10 @@ impl Watcher {
         let mut metadata =
             json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
         if end_of_initial {
-            metadata["annotations"] = json!({INITIAL_EVENTS_END: "true"});
+            metadata["annotations"] = json!({
+                INITIAL_EVENTS_END: "true",
+                LIST_BLUEPRINT: STANDARD.encode(self.empty_list().to_string()),
+            });
         }
         let object = json!({"kind": kind, "apiVersion": version, "metadata": metadata});
         line("BOOKMARK", object.to_string().as_bytes())

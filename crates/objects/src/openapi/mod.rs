@@ -5,6 +5,7 @@
 //! ([`index`]), and all in one in the second edition ([`v2()`]). Documents change only when
 //! kinds do, so callers keep them and use [`hash`] as their tag.
 
+mod binary;
 mod components;
 mod operations;
 mod paths;
@@ -15,7 +16,7 @@ mod v2;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-pub use self::v2::v2;
+pub use self::{binary::binary, v2::v2};
 use crate::schema::Schema;
 
 /// A kind in one version, as the documents describe it.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{Additional, Schema, resolve};
+use super::{Additional, Schema, Type, resolve};
 
 /// Fills in defaults for absent fields; null in a field that may not be null counts as
 /// absent and goes if there is no default.
@@ -51,8 +51,40 @@ fn default_fields(schema: &Schema, fields: &mut Map<String, Value>) {
     }
 }
 
+/// Drops fields that are null where that means that they are not set, as a reader with
+/// types of its own does; in a map of texts it means the empty text.
+pub fn drop_nulls(schema: &Schema, value: &mut Value) {
+    let schema = resolve(schema);
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, field| {
+                let property = schema.properties.get(name);
+                !field.is_null() || property.is_none_or(|of| allows_null(resolve(of)))
+            });
+            for (name, field) in fields.iter_mut() {
+                match (schema.properties.get(name), &schema.additional) {
+                    (Some(property), _) => drop_nulls(property, field),
+                    (None, Additional::Of(of)) if field.is_null() && is_text(of) => {
+                        *field = Value::from("");
+                    }
+                    (None, Additional::Of(of)) => drop_nulls(of, field),
+                    _ => {}
+                }
+            }
+        }
+        Value::Array(items) => {
+            let Some(of) = &schema.items else { return };
+            items.iter_mut().for_each(|item| drop_nulls(of, item));
+        }
+        _ => {}
+    }
+}
+
+fn is_text(schema: &Schema) -> bool {
+    resolve(schema).kind == Type::String && !schema.nullable
+}
+
 fn allows_null(schema: &Schema) -> bool {
-    use super::Type;
     schema.nullable || (schema.kind == Type::Any && schema.preserve_unknown)
 }
 
@@ -69,6 +101,21 @@ fn replace_null(schema: &Schema, value: &mut Value) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn null_means_that_a_field_is_not_set() {
+        let schema = crate::builtin::schema("io.k8s.api.core.v1.Event").unwrap();
+        let mut event = json!({
+            "eventTime": null, "series": null, "count": 1,
+            "metadata": {"creationTimestamp": null, "labels": {"a": null, "b": "c"}},
+            "source": {"host": null},
+        });
+        drop_nulls(schema, &mut event);
+        let expected = json!({
+            "count": 1, "metadata": {"labels": {"a": "", "b": "c"}}, "source": {},
+        });
+        assert_eq!(event, expected);
+    }
 
     #[test]
     fn defaults_fill_what_is_absent() {

@@ -22,7 +22,7 @@ use serde_json::Value;
 
 pub use self::{
     cause::{Cause, Reason, quoted, summary},
-    defaulting::default,
+    defaulting::{default, drop_nulls},
     format::{
         duration as is_duration, go_duration, is_known as is_known_format,
         matches as matches_format,

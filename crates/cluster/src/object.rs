@@ -81,6 +81,22 @@ pub(crate) fn set_finalizers(object: &mut Value, finalizers: &[String]) {
     };
 }
 
+/// Whether two objects are the same but for some of their fields. Nothing is copied for it:
+/// every update asks.
+pub(crate) fn equal_but(one: &Value, other: &Value, fields: &[&str]) -> bool {
+    let (Value::Object(one), Value::Object(other)) = (one, other) else {
+        return one == other;
+    };
+    let rest = |map: &Map<String, Value>| {
+        let fields = fields.iter().filter(|field| map.contains_key(**field));
+        map.len() - fields.count()
+    };
+    rest(one) == rest(other)
+        && one
+            .iter()
+            .all(|(key, value)| fields.contains(&key.as_str()) || other.get(key) == Some(value))
+}
+
 /// Copies a field from one object to another, absence too.
 pub(crate) fn copy_field(from: &Value, to: &mut Value, key: &str) {
     match from.get(key) {
@@ -92,4 +108,36 @@ pub(crate) fn copy_field(from: &Value, to: &mut Value, key: &str) {
 /// A time as Kubernetes writes it: whole seconds, UTC.
 pub(crate) fn seconds(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn objects_are_compared_but_for_some_fields() {
+        let object = json!({"metadata": {"name": "a"}, "spec": 1, "status": 2});
+        for (other, same) in [
+            (
+                json!({"metadata": {"name": "b"}, "spec": 1, "status": 2}),
+                true,
+            ),
+            (json!({"spec": 1, "status": 2}), true),
+            (
+                json!({"metadata": {"name": "a"}, "spec": 2, "status": 2}),
+                false,
+            ),
+            (json!({"metadata": {"name": "a"}, "spec": 1}), false),
+            (
+                json!({"metadata": {}, "spec": 1, "status": 2, "more": 3}),
+                false,
+            ),
+            (json!({"spec": 1, "more": 2}), false),
+            (json!(null), false),
+        ] {
+            assert_eq!(equal_but(&object, &other, &["metadata"]), same, "{other}");
+            assert_eq!(equal_but(&other, &object, &["metadata"]), same, "{other}");
+        }
+    }
 }

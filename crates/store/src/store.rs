@@ -278,6 +278,14 @@ impl<F: Facts> Store<F> {
         self.shared.state.read().revision()
     }
 
+    /// Waits until every write up to a revision is on disk or has failed. A revision that is
+    /// never given out is waited for until the store is closed.
+    pub async fn settled(&self, revision: u64) {
+        let mut settled = self.shared.settled.subscribe();
+        // The sender lives as long as the store, and `self` is one of its handles.
+        let _ = settled.wait_for(|settled| settled.through >= revision).await;
+    }
+
     /// How many records of each kind there are.
     pub fn counts(&self) -> Vec<(Arc<str>, usize)> {
         self.shared.state.read().counts()

@@ -99,13 +99,16 @@ fn xtask(root: &Path, args: &[&str]) -> Command {
     command
 }
 
-/// The real kubectl and the real Python client against a `sandlot up` of this build.
+/// The real kubectl, the real Python client and programs in Go against a `sandlot up` of this build.
 fn end_to_end(root: &Path) -> Outcome {
     let started = Instant::now();
-    eprintln!("── set up: kubectl and the Python client");
+    eprintln!("── set up: kubectl, the Python client and Go");
     match Tools::install(root) {
         Ok(tools) => {
             let mut pytest = Command::new(&tools.python);
+            if let Some(go) = &tools.go {
+                pytest.env("GO", go);
+            }
             pytest
                 .args([
                     "-m",

@@ -68,8 +68,7 @@ impl Chore for Events {
         let Some(written) = self.written.get(key) else {
             return Plan::Rest;
         };
-        let age = now.duration_since(*written).max(SignedDuration::ZERO);
-        let left = KEPT.saturating_sub(age.unsigned_abs());
+        let left = left(*written, now);
         if !left.is_zero() {
             return Plan::Wait(left);
         }
@@ -82,6 +81,12 @@ impl Chore for Events {
             _ => Plan::Rest,
         }
     }
+}
+
+/// How much longer an event stays that was last written then.
+fn left(written: Timestamp, now: Timestamp) -> Duration {
+    let age = now.duration_since(written).max(SignedDuration::ZERO);
+    KEPT.saturating_sub(age.unsigned_abs())
 }
 
 /// When an event was last written, as far as it says so itself; at most now.
@@ -97,4 +102,41 @@ fn last_word(event: &Value, now: Timestamp) -> Timestamp {
         .iter()
         .filter_map(|path| text(event, path).parse().ok());
     times.max().map_or(now, |time: Timestamp| time.min(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    #[test]
+    fn an_event_stays_for_an_hour_after_the_last_word_about_it() {
+        let event = json!({
+            "metadata": {"creationTimestamp": "2026-01-01T10:00:00Z"},
+            "lastTimestamp": "2026-01-01T11:00:00Z",
+        });
+        let now = at("2026-01-01T11:20:00Z");
+        let written = last_word(&event, now);
+        assert_eq!(written, at("2026-01-01T11:00:00Z"));
+        assert_eq!(left(written, now), Duration::from_secs(40 * 60));
+        assert_eq!(left(written, at("2026-01-01T12:00:00Z")), Duration::ZERO);
+        assert_eq!(left(written, at("2026-01-02T00:00:00Z")), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_event_of_tomorrow_is_kept_no_longer_than_one_of_now() {
+        let now = at("2026-01-01T11:00:00Z");
+        let event = json!({"eventTime": "2026-01-02T11:00:00.000000Z"});
+        assert_eq!(left(last_word(&event, now), now), KEPT);
+        assert_eq!(
+            left(at("2026-01-01T12:00:00Z"), now),
+            KEPT,
+            "clocks go back too"
+        );
+        assert_eq!(left(last_word(&json!({}), now), now), KEPT);
+    }
 }

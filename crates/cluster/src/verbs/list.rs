@@ -114,20 +114,13 @@ async fn revision_of(call: &Call) -> Result<Option<u64>, ApiError> {
 
 /// Waits a moment for a revision that is not there yet.
 pub(crate) async fn reached(api: &Api, revision: u64) -> Result<(), ApiError> {
-    if api.store.revision() >= revision {
-        return Ok(());
+    // Whether it came in time is read off the store itself.
+    let _ = tokio::time::timeout(PATIENCE, api.store.settled(revision)).await;
+    let newest = api.store.revision();
+    match newest >= revision {
+        true => Ok(()),
+        false => Err(ApiError::too_large_resource_version(revision, newest)),
     }
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    while tokio::time::Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(25)).await;
-        if api.store.revision() >= revision {
-            return Ok(());
-        }
-    }
-    Err(ApiError::too_large_resource_version(
-        revision,
-        api.store.revision(),
-    ))
 }
 
 /// Where a page begins.

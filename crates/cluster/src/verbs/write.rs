@@ -16,6 +16,7 @@ use crate::api::WriteFailure;
 use crate::call::Call;
 use crate::kinds::Kind;
 use crate::object;
+use crate::services::Promise;
 use crate::status::{ApiError, Cause, Reason};
 use crate::versions::{loaded, served, to_stored};
 use crate::{metadata, ownership, schemas, strategy};
@@ -89,8 +90,10 @@ async fn insert_once(call: &mut Call, mut object: Value) -> Result<Bytes, ApiErr
     schemas::default(&kind, &mut object);
 
     let assigned = strategy::assign(&api, &kind, &mut object, None);
-    let (_promise, mut causes) =
-        assigned.map_or_else(|causes| (None, causes), |given| (given, Vec::new()));
+    let (_promise, mut causes) = match assigned {
+        Ok(promise) => (promise, Vec::new()),
+        Err(causes) => (None, causes),
+    };
     causes.extend(metadata::refused(&kind, &object, None));
     causes.extend(schemas::validate(&kind, &object, None));
     refuse(call, object::name(&object), causes)?;
@@ -185,33 +188,10 @@ async fn change_once(
     let record = api.store.latest(&key).ok_or_else(|| call.not_found(name))?;
     let old = loaded(&kind, &record).await?;
 
-    let mut new = make(call, &old)?;
+    let new = make(call, &old)?;
     check_preconditions(call, name, &new, &old)?;
-    arrange(&kind, part, &mut new, &old);
-
     let old = Arc::new(old);
-    let mut request = admission_request(call, Operation::Update, part, Some(Arc::clone(&old)));
-    request.object = Some(new);
-    let mut new = mutated(call, &mut request).await?;
-    arrange(&kind, part, &mut new, &old);
-    let assigned = match part {
-        Part::Main => strategy::assign(&api, &kind, &mut new, Some(&old)),
-        _ => Ok(None),
-    };
-    let (_promise, mut causes) =
-        assigned.map_or_else(|causes| (None, causes), |given| (given, Vec::new()));
-    metadata::count_generation(&kind, &mut new, &old);
-
-    causes.extend(metadata::refused(&kind, &new, Some(&old)));
-    // What only a subresource of a built-in kind may change is not held against what was.
-    let special = matches!(part, Part::Sub(_)) && kind.builtin().is_some();
-    let before = (!special).then_some(&*old);
-    causes.extend(schemas::validate(&kind, &new, before));
-    refuse(call, name, causes)?;
-
-    request.object = Some(new);
-    let new = validated(call, request).await?;
-    let new = ownership::changed(call, part, new, &old);
+    let (new, promise) = judged(call, part, name, new, &old).await?;
     if same(&new, &old) {
         return Ok(Written {
             bytes: served(&kind, &record.value, record.revision).await?,
@@ -226,10 +206,48 @@ async fn change_once(
                 .await?
         }
     };
+    drop(promise);
     strategy::written(&api, &kind).await;
     Ok(Written {
         bytes: served(&kind, &bytes, u64::MAX).await?,
     })
+}
+
+/// What becomes of a change on its way through defaults, admission and the rules of its
+/// kind, and what was promised to it.
+async fn judged(
+    call: &mut Call,
+    part: Part,
+    name: &str,
+    mut new: Value,
+    old: &Arc<Value>,
+) -> Result<(Value, Option<Promise>), ApiError> {
+    let (api, kind) = (Arc::clone(&call.api), Arc::clone(&call.kind));
+    arrange(&kind, part, &mut new, old);
+    let mut request = admission_request(call, Operation::Update, part, Some(Arc::clone(old)));
+    request.object = Some(new);
+    let mut new = mutated(call, &mut request).await?;
+    arrange(&kind, part, &mut new, old);
+    let assigned = match part {
+        Part::Main => strategy::assign(&api, &kind, &mut new, Some(old)),
+        _ => Ok(None),
+    };
+    let (promise, mut causes) = match assigned {
+        Ok(promise) => (promise, Vec::new()),
+        Err(causes) => (None, causes),
+    };
+    metadata::count_generation(&kind, &mut new, old);
+
+    causes.extend(metadata::refused(&kind, &new, Some(old)));
+    // What only a subresource of a built-in kind may change is not held against what was.
+    let special = matches!(part, Part::Sub(_)) && kind.builtin().is_some();
+    let before = (!special).then_some(&**old);
+    causes.extend(schemas::validate(&kind, &new, before));
+    refuse(call, name, causes)?;
+
+    request.object = Some(new);
+    let new = validated(call, request).await?;
+    Ok((ownership::changed(call, part, new, old), promise))
 }
 
 /// Brings a changed object into order: what it leaves out, what its path may not change,
@@ -242,12 +260,8 @@ fn arrange(kind: &Kind, part: Part, new: &mut Value, old: &Value) {
 
 /// Whether an update changes nothing; then it is not written, and the revision stays.
 fn same(new: &Value, old: &Value) -> bool {
-    let plain = |value: &Value| {
-        let mut value = value.clone();
-        object::metadata_mut(&mut value).remove("resourceVersion");
-        value
-    };
-    plain(new) == plain(old)
+    object::equal_but(new, old, &["metadata"])
+        && object::equal_but(&new["metadata"], &old["metadata"], &["resourceVersion"])
 }
 
 /// The client may insist on a version or a uid.

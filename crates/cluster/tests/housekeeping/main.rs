@@ -2,6 +2,7 @@
 
 mod accounts;
 mod endpoints;
+mod events;
 mod garbage;
 mod namespaces;
 mod office;

@@ -129,3 +129,18 @@ async fn statistics_tell_what_is_held() {
     assert!(stats.commits >= 1 && stats.commits <= 4);
     assert_eq!(store.counts(), [("pods".into(), 1)]);
 }
+
+#[tokio::test]
+async fn who_waits_for_a_revision_goes_on_as_soon_as_it_is_there() {
+    let store = in_memory();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move {
+            store.settled(2).await;
+            store.revision()
+        }
+    });
+    create(&store, "maps/default/a", "one").await.unwrap();
+    create(&store, "maps/default/b", "two").await.unwrap();
+    assert_eq!(waiting.await.unwrap(), 2);
+}

@@ -1,9 +1,10 @@
 //! A `kube::Client` in process does what it would do with a real cluster.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch,
@@ -172,5 +173,37 @@ async fn a_runtime_watcher_gets_the_initial_list_as_a_stream() {
         pod.status.expect("a status").phase.as_deref(),
         Some("Pending")
     );
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_that_are_made_at_the_same_time_never_share_an_address() {
+    let cluster = cluster().await;
+    let services: Api<Service> = Api::default_namespaced(cluster.client());
+    let make = |name: String, wanted: Option<&str>| {
+        let (services, wanted) = (services.clone(), wanted.map(str::to_owned));
+        async move {
+            let service = object(json!({
+                "metadata": {"name": name},
+                "spec": {"type": "NodePort", "clusterIP": wanted, "ports": [{"port": 80}]},
+            }));
+            services.create(&PostParams::default(), &service).await
+        }
+    };
+    let same = (0..20).map(|n| make(format!("same-{n}"), Some("10.96.7.7")));
+    let made = futures::future::join_all(same).await;
+    assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 1);
+
+    let any = (0..50).map(|n| make(format!("any-{n}"), None));
+    let made = futures::future::try_join_all(any)
+        .await
+        .expect("all are made");
+    let specs = made
+        .into_iter()
+        .map(|service| service.spec.expect("a spec"));
+    let (addresses, ports): (HashSet<_>, HashSet<_>) = specs
+        .map(|spec| (spec.cluster_ip, spec.ports.expect("ports")[0].node_port))
+        .unzip();
+    assert_eq!((addresses.len(), ports.len()), (50, 50));
     cluster.stop().await;
 }

@@ -15,8 +15,10 @@ use crate::webhook::{Server, Services};
 
 /// How long a webhook may take for one question.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How many objects go into one question, so that neither it nor the answer grows too big.
+/// How many objects go into one question…
 const AT_ONCE: usize = 100;
+/// …and of what size together, so that neither it nor the answer grows too big.
+const BYTES_AT_ONCE: usize = 2 << 20;
 
 /// Asks the webhook of a definition.
 pub struct Converter {
@@ -52,8 +54,13 @@ impl Converter {
             .iter_mut()
             .filter(|object| object["apiVersion"] != version)
             .collect();
-        for some in others.chunks_mut(AT_ONCE) {
-            let converted = self.ask(some, version).await;
+        let texts: Vec<String> = others.iter().map(|object| object.to_string()).collect();
+        let mut asked = 0;
+        while asked < others.len() {
+            let more = portion(&texts[asked..]);
+            let some = &mut others[asked..asked + more];
+            let converted = self.ask(some, &texts[asked..asked + more], version).await;
+            asked += more;
             let converted = converted.map_err(|why| {
                 ApiError::internal(format!(
                     "conversion webhook of {} failed: {why}",
@@ -77,15 +84,30 @@ impl Converter {
         converted.ok_or_else(|| ApiError::internal("a conversion came to nothing"))
     }
 
-    async fn ask(&self, objects: &[&mut Value], version: &str) -> Result<Vec<Value>, String> {
+    async fn ask(
+        &self,
+        objects: &[&mut Value],
+        texts: &[String],
+        version: &str,
+    ) -> Result<Vec<Value>, String> {
         if !self.understood {
             return Err("none of its conversionReviewVersions is v1".to_owned());
         }
         let uid = uuid::Uuid::new_v4().to_string();
-        let question = review::question(&uid, version, objects);
-        let answer = self.server.ask(&*self.services, &question).await?;
+        let question = review::question(&uid, version, texts);
+        let answer = self.server.ask(&*self.services, question).await?;
         review::read(&answer, &uid, version, objects)
     }
+}
+
+/// How many of these objects go into the next question; at least one.
+fn portion(texts: &[String]) -> usize {
+    let mut bytes = 0;
+    let fits = texts.iter().take(AT_ONCE).take_while(|text| {
+        bytes += text.len();
+        bytes <= BYTES_AT_ONCE
+    });
+    fits.count().max(1)
 }
 
 impl Debug for Converter {
@@ -93,5 +115,19 @@ impl Debug for Converter {
         f.debug_struct("Converter")
             .field("definition", &self.definition)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_neither_too_long_nor_too_big_nor_empty() {
+        let texts = |count: usize, size: usize| vec!["x".repeat(size); count];
+        assert_eq!(portion(&texts(7, 10)), 7);
+        assert_eq!(portion(&texts(1000, 10)), AT_ONCE);
+        assert_eq!(portion(&texts(1000, BYTES_AT_ONCE / 4)), 4);
+        assert_eq!(portion(&texts(2, 2 * BYTES_AT_ONCE)), 1);
     }
 }

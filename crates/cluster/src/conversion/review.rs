@@ -1,19 +1,20 @@
 //! ConversionReview: the question to a webhook, and its answer.
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::object::{metadata_mut, name, namespace, text, uid};
 
 const VERSION: &str = "apiextensions.k8s.io/v1";
 const KIND: &str = "ConversionReview";
 
-/// The question how objects look in a version.
-pub(super) fn question(uid: &str, version: &str, objects: &[&mut Value]) -> Value {
-    json!({
-        "apiVersion": VERSION, "kind": KIND,
-        "request": {"uid": uid, "desiredAPIVersion": version, "objects": objects},
-    })
+/// The question how objects, each written as JSON, look in a version.
+pub(super) fn question(uid: &str, version: &str, objects: &[String]) -> String {
+    let (uid, version) = (Value::from(uid), Value::from(version));
+    format!(
+        r#"{{"apiVersion":"{VERSION}","kind":"{KIND}","request":{{"uid":{uid},"desiredAPIVersion":{version},"objects":[{}]}}}}"#,
+        objects.join(",")
+    )
 }
 
 #[derive(Deserialize)]
@@ -104,6 +105,17 @@ fn same_object(mut converted: Value, object: &Value, version: &str) -> Result<Va
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_question_carries_the_objects_as_they_are() {
+        let text = question("u", "x.io/v2", &[widget("v1").to_string()]);
+        let asked: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(asked["kind"], KIND);
+        let request =
+            json!({"uid": "u", "desiredAPIVersion": "x.io/v2", "objects": [widget("v1")]});
+        assert_eq!(asked["request"], request);
+    }
 
     fn answer(objects: Value) -> Vec<u8> {
         json!({

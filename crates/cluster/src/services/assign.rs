@@ -24,7 +24,8 @@ pub(super) fn carry_over(service: &mut Value, old: Option<&Value>) {
             }
         }
     }
-    if had_address && !gets_address && same("clusterIP", service) {
+    let let_go = text(service, &["spec", "clusterIP"]).is_empty() || same("clusterIP", service);
+    if had_address && !gets_address && let_go {
         for key in [
             "clusterIP",
             "clusterIPs",
@@ -63,6 +64,16 @@ pub(super) fn assign(
 ) -> Result<Claims, Vec<Cause>> {
     let mut causes = Vec::new();
     let had = old.map(Claims::of).unwrap_or_default();
+    for (index, family) in families(service).enumerate() {
+        if family != "IPv4" {
+            let field = format!("spec.ipFamilies[{index}]");
+            causes.push(Cause::invalid(
+                field,
+                family,
+                "not configured on this cluster",
+            ));
+        }
+    }
     if has_address(service) {
         causes.extend(give_address(service, &had, taken, seed).err());
     }
@@ -213,6 +224,11 @@ fn has_ports(service: &Value) -> bool {
 fn wants_ports(service: &Value) -> bool {
     text(service, &["spec", "type"]) == "NodePort"
         || service["spec"]["allocateLoadBalancerNodePorts"] != false
+}
+
+fn families(service: &Value) -> impl Iterator<Item = &Value> {
+    let families = at(service, &["spec", "ipFamilies"]).and_then(Value::as_array);
+    families.into_iter().flatten()
 }
 
 fn spec(service: &mut Value) -> &mut Map<String, Value> {

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use k8s_openapi::api::admissionregistration::v1::WebhookClientConfig;
-use serde_json::Value;
 use tokio::time::timeout;
 
 use place::Place;
@@ -36,11 +35,11 @@ impl Server {
     pub(crate) async fn ask(
         &self,
         services: &dyn Services,
-        question: &Value,
+        question: String,
     ) -> Result<Bytes, String> {
         let exchange = async {
             let found = self.place.find(services).await?;
-            let post = call::post(self.tls.clone()?, &found, question.to_string());
+            let post = call::post(self.tls.clone()?, &found, question);
             let answer = post.await;
             answer.map_err(|why| format!("Post \"{}\": {why}", self.place))
         };

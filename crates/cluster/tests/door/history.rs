@@ -105,3 +105,39 @@ async fn who_falls_behind_history_is_told_to_begin_anew_and_others_are_not() {
     assert_eq!(names[..2], ["b", "c"]);
     cluster.stop().await;
 }
+
+#[tokio::test]
+async fn an_idle_watch_is_told_every_minute_how_far_it_has_come_and_ends_when_it_asked_to() {
+    let cluster = Cluster::start(Config::default()).await.unwrap();
+    let path = format!(
+        "{MAPS}?watch=1&resourceVersion=1&allowWatchBookmarks=true&timeoutSeconds=150&fieldSelector=metadata.name=nobody"
+    );
+    let watch = send(&cluster, Method::GET, &path, String::new()).await;
+    let elsewhere = json!({"metadata": {"name": "elsewhere"}}).to_string();
+    let made = send(&cluster, Method::POST, MAPS, elsewhere).await;
+    let made = made.into_body().collect().await.unwrap().to_bytes();
+    let made: Value = serde_json::from_slice(&made).unwrap();
+    let revision = |object: &Value| -> u64 {
+        let text = object["metadata"]["resourceVersion"].as_str().unwrap();
+        text.parse().unwrap()
+    };
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    let shown = watch.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(began.elapsed().as_secs(), 150);
+    let lines = shown.trim_ascii_end().split(|byte| *byte == b'\n');
+    let events: Vec<Value> = lines
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
+    assert_eq!(events.len(), 2, "one a minute");
+    for event in events {
+        assert_eq!(event["type"], "BOOKMARK");
+        assert_eq!(event["object"]["kind"], "ConfigMap");
+        assert!(
+            revision(&event["object"]) >= revision(&made),
+            "what was not for it counts too"
+        );
+    }
+    tokio::time::resume();
+    cluster.stop().await;
+}

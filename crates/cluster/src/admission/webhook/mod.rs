@@ -102,7 +102,10 @@ impl Webhooks {
         let seen = request.in_version(version).await;
         let seen = seen.map_err(|error| error.message)?;
         let question = review::question(&uid, version, &seen);
-        let answer = hook.server.ask(&*self.services, &question).await?;
+        let answer = hook
+            .server
+            .ask(&*self.services, question.to_string())
+            .await?;
         review::read(&answer, &uid, hook.sort)
     }
 

@@ -194,6 +194,12 @@ impl Cluster {
         self.api.store.close().await;
     }
 
+    /// What requests share.
+    #[cfg(test)]
+    pub(crate) fn api(&self) -> Arc<Api> {
+        Arc::clone(&self.api)
+    }
+
     /// Makes an object unless it is there already.
     pub(crate) async fn ensure(&self, path: &str, object: &Value) -> Result<(), ApiError> {
         let request = Request::builder()

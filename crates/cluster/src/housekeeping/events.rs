@@ -107,7 +107,32 @@ fn last_word(event: &Value, now: Timestamp) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::{Cluster, Config};
+    use crate::housekeeping::hand::Hand;
     use serde_json::json;
+
+    #[tokio::test]
+    async fn an_event_of_which_nobody_spoke_for_an_hour_is_removed() {
+        let cluster = Cluster::start(Config::default()).await.expect("starts");
+        let event = json!({"metadata": {"name": "e"}, "involvedObject": {"namespace": "default"}});
+        let path = "/api/v1/namespaces/default/events";
+        cluster.ensure(path, &event).await.expect("made");
+        let (api, key) = (cluster.api(), Key::new("events", "default", "e"));
+        let mut events = Events::new(Arc::clone(&api));
+        let mut agenda = Agenda::new();
+        events.begin(&api.store.list_and_watch_everything().0.records, &mut agenda);
+
+        let later = |minutes| Timestamp::now() + SignedDuration::from_mins(minutes);
+        assert!(matches!(events.plan(&key, later(59)), Plan::Wait(_)));
+        let Plan::Act(actions) = events.plan(&key, later(61)) else {
+            panic!("it stays");
+        };
+        let hand = Hand::new(Arc::clone(&api), "event-expiry-controller");
+        hand.act_all(actions).await.expect("done");
+        assert!(api.store.get(&key).is_none());
+        assert!(matches!(events.plan(&key, later(61)), Plan::Rest));
+        cluster.stop().await;
+    }
 
     fn at(text: &str) -> Timestamp {
         text.parse().expect("a time")

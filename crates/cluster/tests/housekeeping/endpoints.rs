@@ -1,5 +1,7 @@
 //! Services know their pods.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
@@ -74,13 +76,21 @@ impl World {
         until(&self.endpoints, service, told).await;
     }
 
+    /// The slices of a service; they come a moment after its endpoints.
     async fn slices_of(&self, service: &str) -> Vec<EndpointSlice> {
         let selector = format!("kubernetes.io/service-name={service}");
-        self.slices
-            .list(&ListParams::default().labels(&selector))
-            .await
-            .expect("a list")
-            .items
+        let wanted = ListParams::default().labels(&selector);
+        let until_there = async {
+            loop {
+                let found = self.slices.list(&wanted).await.expect("a list").items;
+                if !found.is_empty() {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), until_there).await;
+        waited.expect("slices")
     }
 }
 

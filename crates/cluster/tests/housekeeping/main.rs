@@ -2,7 +2,6 @@
 
 mod accounts;
 mod endpoints;
-mod events;
 mod garbage;
 mod namespaces;
 mod office;

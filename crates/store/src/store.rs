@@ -283,7 +283,9 @@ impl<F: Facts> Store<F> {
     pub async fn settled(&self, revision: u64) {
         let mut settled = self.shared.settled.subscribe();
         // The sender lives as long as the store, and `self` is one of its handles.
-        let _ = settled.wait_for(|settled| settled.through >= revision).await;
+        let _ = settled
+            .wait_for(|settled| settled.through >= revision)
+            .await;
     }
 
     /// How many records of each kind there are.

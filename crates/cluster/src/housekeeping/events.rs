@@ -120,7 +120,10 @@ mod tests {
         let (api, key) = (cluster.api(), Key::new("events", "default", "e"));
         let mut events = Events::new(Arc::clone(&api));
         let mut agenda = Agenda::new();
-        events.begin(&api.store.list_and_watch_everything().0.records, &mut agenda);
+        events.begin(
+            &api.store.list_and_watch_everything().0.records,
+            &mut agenda,
+        );
 
         let later = |minutes| Timestamp::now() + SignedDuration::from_mins(minutes);
         assert!(matches!(events.plan(&key, later(59)), Plan::Wait(_)));

@@ -153,3 +153,12 @@ def test_a_stuck_object_shows_who_keeps_it(machine, namespace):
     assert metadata["deletionTimestamp"] and metadata["finalizers"] == ["example.com/keep"]
     kubectl("patch", "cm", "kept", "--type=json", "-p", '[{"op":"remove","path":"/metadata/finalizers"}]')
     eventually(lambda: kubectl("get", "cm", "kept", check=False).returncode == 1)
+
+
+def test_a_list_of_manifests_is_applied_as_what_is_in_it(machine, namespace):
+    items = [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}} for name in ["one", "two"]]
+    whole = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+    said = machine.kubectl("-n", namespace, "apply", "-f", "-", stdin=whole).stdout
+    assert said == "configmap/one created\nconfigmap/two created\n"
+    said = machine.kubectl("-n", namespace, "apply", "-f", "-", stdin=whole).stdout
+    assert said == "configmap/one unchanged\nconfigmap/two unchanged\n"

@@ -10,11 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use futures::{AsyncBufReadExt, StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{
     Api, Client,
-    api::{ObjectMeta, PostParams},
+    api::{ObjectMeta, PostParams, WatchEvent, WatchParams},
 };
 use tokio::{sync::Barrier, task::JoinSet};
 
@@ -177,18 +177,17 @@ async fn deliveries(machine: &Machine) -> Result<Samples> {
     let ready = Arc::new(Barrier::new(WATCHERS + 1));
     let mut watchers = JoinSet::new();
     for _ in 0..WATCHERS {
-        let watcher = machine.client().await?;
+        let api: Api<ConfigMap> = Api::namespaced(machine.client().await?, "watched");
         let ready = Arc::clone(&ready);
         watchers.spawn(async move {
-            // The lines are taken off the wire and not read further: the watchers share the
-            // processors with the machine that is measured.
-            let request = http::Request::get("/api/v1/namespaces/watched/configmaps?watch=1")
-                .body(Vec::new())?;
-            let mut lines = watcher.request_stream(request).await?.lines();
+            let mut events = api.watch(&WatchParams::default(), "0").await?.boxed();
             ready.wait().await;
             let mut samples = Samples::default();
-            while let Some(line) = lines.try_next().await? {
-                let Some(sent) = sent_at(&line) else {
+            while let Some(event) = events.try_next().await? {
+                let WatchEvent::Added(object) = event else {
+                    continue;
+                };
+                let Some(sent) = sent_at(&object) else {
                     continue;
                 };
                 samples.add(origin.elapsed().saturating_sub(sent));
@@ -196,7 +195,7 @@ async fn deliveries(machine: &Machine) -> Result<Samples> {
                     break;
                 }
             }
-            anyhow::Ok(samples)
+            Ok::<_, kube::Error>(samples)
         });
     }
     ready.wait().await;
@@ -217,11 +216,14 @@ async fn deliveries(machine: &Machine) -> Result<Samples> {
     Ok(all)
 }
 
-/// When the object in an event was sent: its payload is that moment.
-fn sent_at(event: &str) -> Option<Duration> {
-    let payload = event.split_once("\"payload\":\"")?.1;
-    let sent = payload.split_once('"')?.0.parse().ok()?;
-    Some(Duration::from_nanos(sent))
+fn sent_at(object: &ConfigMap) -> Option<Duration> {
+    object
+        .data
+        .as_ref()?
+        .get("payload")?
+        .parse()
+        .ok()
+        .map(Duration::from_nanos)
 }
 
 /// Creates so many objects with payloads of this size.

@@ -95,6 +95,9 @@ fn begin(world: &mut World, key: &Key, now: Timestamp) {
         return;
     };
     let Some(door) = Door::of(pod) else { return };
+    if let Some(trace) = &spec.trace_id {
+        tracing::info!(task = %key, trace, pod = %pod.key, "a task begins, or is attached to");
+    }
     let stop = Stop::default();
     let started = entry.started.unwrap_or(now);
     let job = Job {
@@ -270,10 +273,13 @@ pub(crate) fn ended(world: &mut World, key: &Key, uid: &str, report: Report) {
         return;
     };
     world.metrics.task_ended(&report);
-    let ended = report.ended;
+    let (ended, succeeded) = (report.ended, report.succeeded);
     run.report = Some(report);
     if let Some(task) = world.index.tasks.get_mut(key) {
         task.ended = Some(ended);
+        if let Some(trace) = task.spec.as_ref().and_then(|spec| spec.trace_id.as_ref()) {
+            tracing::info!(task = %key, trace, succeeded, "a task has ended");
+        }
     }
     world.index.marks.task(key);
 }

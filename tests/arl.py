@@ -17,7 +17,7 @@ class Namespace:
         return self.machine.get("-n", self.name, *args)
 
     def apply(self, *objects: dict, check: bool = True):
-        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+        text = "\n---\n".join(json.dumps(each) for each in objects)
         return self.kubectl("apply", "-f", "-", stdin=text, check=check)
 
     def until(self, what: str, path: str, value: str, timeout: int = 60):

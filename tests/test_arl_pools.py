@@ -68,7 +68,7 @@ def test_a_pod_that_crashes_is_named_in_condition_event_and_waiting_sandbox(plac
 
 
 def test_an_image_that_cannot_be_had_is_named(own_machine):
-    machine = own_machine("--ephemeral")
+    machine = own_machine()
     place = Namespace(machine, "images")
     place.apply(pool("p", image="localhost:1/no/such:tag"))
     def failing():
@@ -140,7 +140,8 @@ def test_a_pool_that_resets_gives_the_same_pod_out_clean(place):
     # The pod that takes its place is not wanted here.
     place.kubectl("scale", "warmpool/p", "--replicas=0")
     eventually(lambda: names(pods(place, "p")) == {first})
-    script = "mkdir -p d/e; echo mine > d/e/secret; ln -s /etc l; (setsid sleep 3001 &); echo left"
+    script = ("mkdir -p d/e; echo mine > d/e/secret; ln -s /etc l; echo mine > /tmp/secret;"
+              " (setsid sleep 3001 &); echo left")
     assert place.run("leave", "first", shell(script, workDir="/workspace"))["stdout"] == "left\n"
     server = shell("sleep 3002", name="server", background=True)
     place.run("serve", "first", server)
@@ -155,5 +156,5 @@ def test_a_pool_that_resets_gives_the_same_pod_out_clean(place):
     eventually(lambda: place.get("warmpool", "p")["status"].get("ready", 0) >= 1)
     second = place.ready("second", "p")["status"]["podName"]
     assert second == first, "it has been ready longest"
-    look = shell("ls -A /workspace; grep -lsE 'sleep.300[12]' /proc/[0-9]*/cmdline; true")
+    look = shell("ls -A /workspace; ls -A /tmp; grep -lsE 'sleep.300[12]' /proc/[0-9]*/cmdline; true")
     assert place.run("look", "second", look)["stdout"] == ""

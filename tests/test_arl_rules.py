@@ -51,7 +51,7 @@ def test_a_wrong_manifest_is_refused_by_field(place, wrong, field):
 
 
 def test_all_faults_are_told_at_once(place):
-    refused = place.apply(task("t", "", {"name": "a", "type": "Command"}, timeout="soon"), check=False).stderr
+    refused = place.apply(task("t", "No Such", {"name": "a", "type": "Command"}, timeout="0s"), check=False).stderr
     for field in ("spec.sandboxRef", "spec.steps[0].command", "spec.timeout"):
         assert field in refused, refused
 

@@ -30,7 +30,7 @@ def step_states(status: dict) -> list[str]:
 @pytest.mark.parametrize("name, words, code, says", [
     ("zero", ["true"], 0, "all steps succeeded"),
     ("three", ["sh", "-c", "exit 3"], 3, "exit code 3"),
-    ("missing", ["no-such-program"], 127, "not found"),
+    ("missing", ["no-such-program"], 127, "no such program"),
     ("directory", ["/usr"], 126, "executed"),
     ("killed", ["sh", "-c", "kill -9 $$"], 137, "SIGKILL"),
     ("terminated", ["sh", "-c", "kill -TERM $$"], 143, "SIGTERM"),

@@ -27,8 +27,9 @@ use tokio::sync::oneshot;
 
 const CLAIMS: usize = 10_000;
 const CLIENTS: usize = 64;
-/// Half of the pods are used once, half are wiped and used again.
-const PODS: u32 = 16;
+/// Some pods are used once and replaced, the others are wiped and used again.
+const USED_ONCE: u32 = 4;
+const USED_AGAIN: u32 = 12;
 /// The machine that runs this may be busy.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -97,7 +98,7 @@ async fn client(
             return;
         }
         let name = format!("s{number}");
-        let pool = if number.is_multiple_of(2) {
+        let pool = if number.is_multiple_of(4) {
             "once"
         } else {
             "again"
@@ -131,8 +132,11 @@ async fn client(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_claims_under_crashes_give_no_pod_twice_and_lose_none() {
     let mut stage = Stage::set().await;
-    for (pool, recycle) in [("once", "Delete"), ("again", "Reset")] {
-        let spec = json!({ "replicas": PODS / 2, "template": template(), "recycle": recycle });
+    for (pool, replicas, recycle) in [
+        ("once", USED_ONCE, "Delete"),
+        ("again", USED_AGAIN, "Reset"),
+    ] {
+        let spec = json!({ "replicas": replicas, "template": template(), "recycle": recycle });
         stage.make::<WarmPool>(pool, spec).await;
     }
     let (hands, waiting) = (Arc::<Hands>::default(), Waiting::default());
@@ -144,23 +148,34 @@ async fn ten_thousand_claims_under_crashes_give_no_pod_twice_and_lose_none() {
         clients.spawn(client(stage.api(), waiting, hands, claims));
     }
     let mut crashes = 0;
-    while !clients.is_empty() {
-        let life = Duration::from_millis(rand::rng().random_range(0..1_500));
-        match tokio::time::timeout(life, clients.join_next()).await {
-            Ok(Some(done)) => done.unwrap(),
-            Ok(None) => break,
-            Err(_) => {
-                stage.kill_operator().await;
-                stage.start_operator();
-                crashes += 1;
+    loop {
+        // Each operator lives for some claims, none at all now and then; not for some time, in which
+        // a busy machine may not even let it begin.
+        let lives_until = claims.load(Ordering::Relaxed) + rand::rng().random_range(0..400);
+        while claims.load(Ordering::Relaxed) < lives_until.min(CLAIMS) {
+            if let Some(done) = clients.try_join_next() {
+                done.unwrap();
             }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        if claims.load(Ordering::Relaxed) >= CLAIMS {
+            break;
+        }
+        let moment = rand::rng().random_range(0..20);
+        tokio::time::sleep(Duration::from_millis(moment)).await;
+        stage.kill_operator().await;
+        stage.start_operator();
+        crashes += 1;
+    }
+    while let Some(done) = clients.join_next().await {
+        done.unwrap();
     }
     telling.abort();
     assert!(crashes >= 10, "the operator crashed {crashes} times only");
     let is_idle = |pod: &Pod| !pod.annotations().contains_key(names::CLAIMED_BY);
+    let all = (USED_ONCE + USED_AGAIN) as usize;
     stage
-        .until_pods(|pods| pods.len() == PODS as usize && pods.iter().all(is_idle))
+        .until_pods(|pods| pods.len() == all && pods.iter().all(is_idle))
         .await;
     let left = stage.api::<Sandbox>().list(&ListParams::default()).await;
     assert!(left.unwrap().items.is_empty());

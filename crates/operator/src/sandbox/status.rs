@@ -14,9 +14,6 @@ use crate::{
 
 /// The end of a short task is written into the sandbox when nothing else has been for so long.
 const TELL_ACTIVITY: Duration = Duration::from_secs(1);
-/// How often the wording of a waiting sandbox may change.
-const REWORD: Duration = Duration::from_secs(5);
-
 /// The status as it should be now.
 pub(super) fn status(
     world: &World,
@@ -111,17 +108,9 @@ pub(super) fn worth_telling(
             .find(|condition| condition.type_ == "Ready");
         ready.map(|condition| condition.message.clone())
     };
+    // How far a pod is changes the words a few times a minute at most: its pool sees to that.
     if words(old) != words(new) {
-        // `now` in whole steps: everybody rewords at the same few moments, and not more often.
-        let step = REWORD.as_secs() as i64;
-        let second = now.as_second();
-        return if second % step == 0 {
-            Telling::Now
-        } else {
-            Telling::At(
-                Timestamp::from_second(second - second % step + step).unwrap_or(Timestamp::MAX),
-            )
-        };
+        return Telling::Now;
     }
     Telling::Nothing
 }

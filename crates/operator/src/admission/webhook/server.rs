@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Json, Router, extract::DefaultBodyLimit, http::StatusCode, routing::post};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -99,10 +100,26 @@ type Review = AdmissionReview<DynamicObject>;
 async fn answer(
     Json(review): Json<Review>,
     decide: fn(&AdmissionRequest<DynamicObject>) -> AdmissionResponse,
-) -> Result<Json<Review>, StatusCode> {
+) -> Result<Json<Value>, StatusCode> {
     let request: AdmissionRequest<DynamicObject> =
         review.try_into().map_err(|_| StatusCode::BAD_REQUEST)?;
-    Ok(Json(decide(&request).into_review()))
+    written(&decide(&request).into_review())
+        .map(Json)
+        .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// The answer as the API's types have it: a patch in base64. Its own type here writes the bytes as
+/// a list of numbers, which Go happens to read, and others do not.
+fn written(review: &Review) -> serde_json::Result<Value> {
+    let mut written = serde_json::to_value(review)?;
+    let patch = review
+        .response
+        .as_ref()
+        .and_then(|response| response.patch.as_ref());
+    if let Some(patch) = patch {
+        written["response"]["patch"] = STANDARD.encode(patch).into();
+    }
+    Ok(written)
 }
 
 fn mutate(request: &AdmissionRequest<DynamicObject>) -> AdmissionResponse {

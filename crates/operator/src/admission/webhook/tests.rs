@@ -43,6 +43,10 @@ async fn a_good_task_is_let_in_with_its_defaults() {
     let answer = ask("/mutate", "CREATE", &good, &Value::Null).await;
     assert_eq!(answer["allowed"], json!(true));
     assert_eq!(answer["patchType"], json!("JSONPatch"));
+    let patch = answer["patch"].as_str().expect("base64");
+    let patch = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, patch).unwrap();
+    let patch: Value = serde_json::from_slice(&patch).unwrap();
+    assert_eq!(patch[0]["value"]["timeout"], json!("30s"));
 }
 
 #[tokio::test]

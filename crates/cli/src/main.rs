@@ -34,19 +34,40 @@ fn main() -> ExitCode {
     sandlot_node::enter_if_called();
     let cli = Cli::parse();
     logging(&cli.command);
-    let ended = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(dispatch(&cli.command)));
+    let ended = run(&cli.command);
     match ended {
         // What a command in a sandbox ended with is what we end with.
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         Err(error) => {
-            eprintln!("sandlot: {error:#}");
+            eprintln!("sandlot: {}", words(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command, on a runtime of its own.
+fn run(command: &Command) -> Result<i32> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(dispatch(command));
+    // Whoever was still waiting for somebody to type something is not waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+/// What went wrong, each reason after the one it led to. An answer of the API's says it all in
+/// its message.
+fn words(error: &anyhow::Error) -> String {
+    let mut words = Vec::new();
+    for reason in error.chain() {
+        if let Some(kube::Error::Api(status)) = reason.downcast_ref() {
+            words.push(status.message.clone());
+            break;
+        }
+        words.push(reason.to_string());
+    }
+    words.join(": ")
 }
 
 /// The table of contents: each command and where it is.

@@ -152,13 +152,48 @@ pub(crate) fn exit_code(ended: Option<Status>) -> Result<i32> {
     let code = causes
         .iter()
         .find(|cause| cause.reason.as_deref() == Some("ExitCode"));
-    match code.and_then(|cause| cause.message.as_ref()?.parse().ok()) {
-        Some(code) => Ok(code),
-        None => bail!(
-            "{}",
-            status
-                .message
-                .unwrap_or_else(|| "the command could not be run".to_owned())
-        ),
+    if let Some(code) = code.and_then(|cause| cause.message.as_ref()?.parse().ok()) {
+        return Ok(code);
+    }
+    let why = status
+        .message
+        .unwrap_or_else(|| "the command could not be run".to_owned());
+    let Some(code) = code_of_failed_start(&why) else {
+        bail!("{why}")
+    };
+    eprintln!("sandlot: {why}");
+    Ok(code)
+}
+
+/// What a shell would end with, where a container runtime's words say that the program is at
+/// fault and not the way to it.
+fn code_of_failed_start(why: &str) -> Option<i32> {
+    let says = |words: &[&str]| words.iter().any(|words| why.contains(words));
+    if !why.contains("exec: ") {
+        None
+    } else if says(&["executable file not found", "no such file or directory"]) {
+        Some(127)
+    } else {
+        says(&["permission denied", "exec format error"]).then_some(126)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_cannot_start_has_the_code_a_shell_would_give() {
+        let said = |words: &str| Status {
+            status: Some("Failure".to_owned()),
+            message: Some(words.to_owned()),
+            ..Status::default()
+        };
+        let missing = "OCI runtime exec failed: exec: \"x\": executable file not found in $PATH";
+        assert_eq!(exit_code(Some(said(missing))).unwrap(), 127);
+        let denied = "exec: \"/etc/passwd\": permission denied";
+        assert_eq!(exit_code(Some(said(denied))).unwrap(), 126);
+        assert!(exit_code(Some(said("the kubelet is gone"))).is_err());
+        assert!(exit_code(None).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! Who is let in, and what user code can find out.
 
-use std::{sync::Arc, time::Duration};
+use std::{process::Command, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use sandlot_access::{AGENT_KEY, OPERATOR_KEYS, PrivateKey, PublicKey};
@@ -9,21 +9,50 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::{Agent, LONG, sh, to_the_end};
+use crate::{Agent, LONG, free_port, sh, to_the_end};
 
-/// An agent that lets in the holder of the returned key.
-fn closed_agent() -> (Agent, PrivateKey, PublicKey) {
+/// An agent's variables, the key that it lets in, and the one that it shows.
+fn keys() -> ([(&'static str, String); 2], PrivateKey, PublicKey) {
     let (operator, own) = (
         PrivateKey::generate().unwrap(),
         PrivateKey::generate().unwrap(),
     );
     let callers = operator.public().unwrap().to_string();
-    let variables = [
-        (OPERATOR_KEYS, callers.as_str()),
-        (AGENT_KEY, &own.reveal()),
-    ];
+    let variables = [(OPERATOR_KEYS, callers), (AGENT_KEY, own.reveal())];
+    (variables, operator, own.public().unwrap())
+}
+
+/// An agent that lets in the holder of the returned key.
+fn closed_agent() -> (Agent, PrivateKey, PublicKey) {
+    let (variables, operator, key) = keys();
+    let variables = variables
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
     let agent = Agent::start(&["--http-port", "0"], &variables);
-    (agent, operator, own.public().unwrap())
+    (agent, operator, key)
+}
+
+/// The same without the capabilities that a test run by root has and a container has not, so that
+/// its commands are no less than it is.
+fn contained_agent() -> (Agent, PrivateKey, PublicKey) {
+    if !nix::unistd::geteuid().is_root() {
+        return closed_agent();
+    }
+    let (variables, operator, key) = keys();
+    let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+    std::fs::create_dir(dir.path().join("workspace")).unwrap();
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--bounding-set=-all", "--inh-caps=-all"])
+        .arg(env!("CARGO_BIN_EXE_sandlot-agent"))
+        .args(["--http-port", "0", "--grpc-port", &port.to_string()])
+        .arg("--workspace")
+        .arg(dir.path().join("workspace"))
+        .arg("--state-dir")
+        .arg(dir.path().join("state"))
+        .envs(variables);
+    let process = command.spawn().unwrap();
+    (Agent { process, port, dir }, operator, key)
 }
 
 async fn connect(
@@ -106,22 +135,61 @@ async fn callers_who_never_say_a_word_keep_nobody_out() {
     );
 }
 
+/// Every way a process has to look into another one of the same user. Each prints `denied`.
+const LOOK: &str = r#"
+import ctypes, os, sys
+pid = int(sys.argv[1])
+system = ctypes.CDLL(None, use_errno=True)
+def told(what, refused):
+    print(what, "denied" if refused else "OPEN")
+for file in ["environ", "mem", "maps", "fd/1", "root", "cwd", "exe", "syscall", "auxv"]:
+    path = f"/proc/{pid}/{file}"
+    try:
+        # A read, a listing or a link, whichever it is.
+        for look in (lambda: open(path, "rb").read(1), lambda: os.listdir(path), lambda: os.readlink(path)):
+            try:
+                look()
+                told(file, False)
+                break
+            except (IsADirectoryError, NotADirectoryError):
+                continue
+            except OSError as error:
+                if error.errno == 22:
+                    continue
+                raise
+    except PermissionError:
+        told(file, True)
+ATTACH, SEIZE, PIDFD_OPEN, PIDFD_GETFD, READV = 16, 0x4206, 434, 438, 310
+told("ptrace attach", system.ptrace(ATTACH, pid, 0, 0) == -1)
+told("ptrace seize", system.ptrace(SEIZE, pid, 0, 0) == -1)
+handle = system.syscall(PIDFD_OPEN, pid, 0)
+told("its sockets", all(system.syscall(PIDFD_GETFD, handle, fd, 0) == -1 for fd in range(64)))
+bytes = ctypes.create_string_buffer(8)
+vector = (ctypes.c_size_t * 2)(ctypes.addressof(bytes), 8)
+told("its memory", system.syscall(READV, pid, vector, 1, vector, 1, 0) == -1)
+"#;
+
 #[tokio::test]
-async fn a_command_cannot_find_the_agents_key() {
-    let (agent, operator, key) = closed_agent();
+async fn a_command_cannot_look_into_the_agent_or_its_keeper() {
+    let (agent, operator, key) = contained_agent();
     listening(&agent).await;
-    let channel = Arc::new(connect(&agent, &operator, key).await.unwrap());
-    let pid = agent.process.id();
-    // Without the capabilities that a test run by root has and a container has not.
-    let look = format!(
-        "env; for file in environ mem; do setpriv --bounding-set=-all --inh-caps=-all cat /proc/{pid}/$file 2>&1; done; true"
+    let channel = connect(&agent, &operator, key).await.unwrap();
+    std::fs::write(agent.path("workspace/look.py"), LOOK).unwrap();
+    let script = format!(
+        "env; keeper=$PPID; python3 look.py {} 2>&1; python3 look.py $keeper 2>&1",
+        agent.process.id()
     );
-    let stream = AgentServiceClient::new(channel.as_ref().clone())
-        .execute(sh(&look))
+    let stream = AgentServiceClient::new(channel)
+        .execute(sh(&script))
         .await
         .unwrap()
         .into_inner();
     let told = to_the_end(stream).await;
-    assert!(!told.text().contains(AGENT_KEY), "{}", told.text());
-    assert_eq!(told.text().matches("denied").count(), 2, "{}", told.text());
+    let text = told.text();
+    assert!(!text.contains(AGENT_KEY), "{text}");
+    assert!(
+        !text.contains("OPEN") && !text.contains("Traceback"),
+        "{text}"
+    );
+    assert_eq!(text.matches("denied").count(), 26, "{text}");
 }

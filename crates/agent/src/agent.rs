@@ -22,6 +22,8 @@ use crate::{
 /// Everything the doors work with.
 pub(crate) struct Agent {
     pub(crate) supervisor: Supervisor,
+    /// Where its records are.
+    pub(crate) state: PathBuf,
     pub(crate) environment: Environment,
     pub(crate) grounds: Grounds,
     /// What was answered to file updates under a key; locked while one is being done.
@@ -30,8 +32,8 @@ pub(crate) struct Agent {
     pub(crate) log: ContainerLog,
     /// The container's own command, where the agent started it.
     pub(crate) main: Option<Arc<MainCommand>>,
-    /// Sets apart the names of runs that nobody asked for by key.
-    born: Duration,
+    /// When it began, counted from 1970; sets apart the names of runs that nobody asked for by key.
+    pub(crate) born: Duration,
     unnamed: AtomicU64,
 }
 
@@ -45,10 +47,12 @@ impl Agent {
     ) -> std::io::Result<Self> {
         let supervisor = Supervisor::open(state, Limits::default()).await?;
         let answers = Arc::new(Mutex::new(Answers::open(&state.join("answers"))?));
-        let mut reserved = vec![state.canonicalize()?];
+        let state = state.canonicalize()?;
+        let mut reserved = vec![state.clone()];
         reserved.extend(own_folder());
         Ok(Self {
             supervisor,
+            state,
             environment,
             answers,
             grounds: Grounds {

@@ -6,6 +6,7 @@
 //! image, where it starts the container's own command and answers for it.
 
 mod agent;
+mod changes;
 mod container;
 mod container_log;
 mod environment;

@@ -2,15 +2,20 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::PoisonError,
     time::Duration,
 };
 
 use sandlot_supervisor::tree::{self, Root};
 
-use crate::agent::Agent;
+use crate::{agent::Agent, changes};
 
+/// What the agent itself keeps among its records.
+const OWN: [&str; 5] = ["lock", "ledger", "runs", "answers", "tasks.json"];
+/// Where programs put what they soon forget.
+const PASSING: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 /// How long all processes may take to die.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -19,14 +24,73 @@ pub(crate) async fn reset(agent: &Agent, preserve_files: bool) -> Result<String,
     kill_everybody(agent).await?;
     let mut done = "no process is left".to_owned();
     if !preserve_files {
+        forget(agent).await?;
         let workspace = agent.grounds.workspace.clone();
-        let emptying = tokio::task::spawn_blocking(move || empty(&workspace));
+        let spared = agent.grounds.reserved.clone();
+        let born = agent.born;
+        let emptying = tokio::task::spawn_blocking(move || clean(&workspace, born, spared));
         let removed = emptying.await.map_err(|error| error.to_string())??;
         done = format!("{done}, {removed} entries were removed from the workspace");
     }
     // The container's own command begins anew, in the clean place.
     drop(held);
     Ok(done)
+}
+
+/// Forgets what was run and written, which the next one here must not read.
+async fn forget(agent: &Agent) -> Result<(), String> {
+    let ending = tokio::time::timeout(PATIENCE, agent.supervisor.forget_all()).await;
+    ending
+        .map_err(|_| "some runs did not end: delete the pod".to_owned())?
+        .map_err(|error| format!("what was run could not be forgotten: {error}"))?;
+    let mut answers = agent.answers.lock().unwrap_or_else(PoisonError::into_inner);
+    answers
+        .forget_all()
+        .map_err(|error| format!("what was written could not be forgotten: {error}"))?;
+    // Commands of the same user can write here, too.
+    let state = &agent.state;
+    for entry in entries(state).map_err(|error| format!("{}: {error}", state.display()))? {
+        let is_own = entry
+            .file_name()
+            .is_some_and(|name| OWN.iter().any(|own| name == *own));
+        if !is_own {
+            remove(&entry).map_err(|error| format!("{}: {error}", entry.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Empties the workspace and, in a container of our own, the usual places for passing files; and
+/// refuses to call it clean when something else in the container is not as it was at the start.
+fn clean(workspace: &Path, born: Duration, mut spared: Vec<PathBuf>) -> Result<usize, String> {
+    let mut removed = empty(workspace)?;
+    // Elsewhere than as a container's first process the machine's own files would be at stake.
+    if std::process::id() != 1 {
+        return Ok(removed);
+    }
+    let root = device(Path::new("/"));
+    for place in PASSING.map(Path::new) {
+        // What somebody mounted there is looked at like everything else.
+        if device(place) == root || place == Path::new("/dev/shm") {
+            removed += empty(place)?;
+            spared.push(place.to_owned());
+        }
+    }
+    spared.push(workspace.to_owned());
+    match changes::find(born, &spared) {
+        Ok(None) => Ok(removed),
+        Ok(Some(changed)) => Err(format!(
+            "{} is not as it was when the container began: delete the pod",
+            changed.display()
+        )),
+        Err(error) => Err(format!(
+            "whether the container is as it was cannot be told: {error}; delete the pod"
+        )),
+    }
+}
+
+fn device(place: &Path) -> Option<u64> {
+    fs::metadata(place).ok().map(|found| found.dev())
 }
 
 /// Kills every process below the agent and looks until it sees none.

@@ -238,6 +238,19 @@ impl Supervisor {
         }
     }
 
+    /// Kills what goes and forgets every run, with its output.
+    pub async fn forget_all(&self) -> io::Result<()> {
+        self.kill_all().await;
+        let (runs, live) = (self.0.runs.clone(), self.live_folders());
+        let left = blocking(move || forget(&runs, &live, 0)).await?;
+        let mut known = self.known();
+        known.folders = left;
+        known.over.clear();
+        let stays = |run: &Run| !run.0.view.borrow().swept;
+        known.runs.retain(|_, cell| cell.get().is_none_or(stays));
+        Ok(())
+    }
+
     /// Lets go of everything and leaves the runs alone: the next supervisor takes them up.
     pub async fn close(&self) {
         self.0.closing.cancel();

@@ -71,6 +71,14 @@ impl Answers {
         Ok(())
     }
 
+    /// Forgets all of them.
+    pub(crate) fn forget_all(&mut self) -> io::Result<()> {
+        self.known.clear();
+        self.order.clear();
+        self.file = rewrite(&self.path, &[])?;
+        Ok(())
+    }
+
     fn remember(&mut self, key: String, message: String) {
         if self.known.insert(key.clone(), message).is_none() {
             self.order.push_back(key);

@@ -104,6 +104,17 @@ async fn a_reset_leaves_no_process_and_no_file_and_starts_the_command_anew() {
         .into_inner();
     assert!(reset.success, "{}", reset.message);
     assert!(!lives(pid) && agent.path("workspace/a").exists());
+    // The next one here must not read what this one was told, nor find what it has hidden.
+    let told = execute(
+        &agent,
+        ExecRequest {
+            key: "k".to_owned(),
+            ..sh("echo secret")
+        },
+    )
+    .await;
+    assert_eq!(told.text(), "secret\n");
+    std::fs::write(agent.path("state/hidden"), "secret").unwrap();
     let reset = agent
         .client()
         .await
@@ -113,6 +124,8 @@ async fn a_reset_leaves_no_process_and_no_file_and_starts_the_command_anew() {
         .into_inner();
     assert!(reset.success, "{}", reset.message);
     assert_eq!(agent.path("workspace").read_dir().unwrap().count(), 0);
+    assert_eq!(agent.path("state/runs").read_dir().unwrap().count(), 0);
+    assert!(!agent.path("state/hidden").exists());
     assert!(
         std::path::Path::new("/etc/passwd").exists(),
         "links are removed, not followed"

@@ -1,0 +1,162 @@
+//! Whether a container's files are still as they were when its agent began.
+//!
+//! The time of a file's last change of any kind cannot be set by anybody but the kernel, so whatever
+//! has been written, replaced, renamed or removed since then shows, in the file or in its folder.
+
+use std::{
+    fs, io,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// The most entries that are looked at; more than any image has that is used in a sandbox.
+const MOST: usize = 1_000_000;
+/// The kernel notes changes by a clock that may be this much behind.
+const COARSE: Duration = Duration::from_millis(20);
+/// What the kernel makes up as it is read.
+const MADE_UP: [&str; 8] = [
+    "proc",
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "devpts",
+    "mqueue",
+    "devtmpfs",
+    "securityfs",
+];
+
+/// Finds something that has changed since then (counted from 1970) in any place that can be
+/// written to, outside of `spared`.
+pub(crate) fn find(since: Duration, spared: &[PathBuf]) -> io::Result<Option<PathBuf>> {
+    let mounts = fs::read("/proc/self/mountinfo")?;
+    let since = since.saturating_sub(COARSE);
+    let mut left = MOST;
+    for mount in writable(&mounts) {
+        if spared.iter().any(|place| mount.starts_with(place)) {
+            continue;
+        }
+        if let Some(changed) = look(&mount, since, spared, &mut left)? {
+            return Ok(Some(changed));
+        }
+    }
+    Ok(None)
+}
+
+/// Looks at a mounted place, whether it is a folder or a file, and not into what is mounted in it.
+fn look(
+    mount: &Path,
+    since: Duration,
+    spared: &[PathBuf],
+    left: &mut usize,
+) -> io::Result<Option<PathBuf>> {
+    let device = fs::symlink_metadata(mount)?.dev();
+    let mut waiting = vec![mount.to_owned()];
+    while let Some(path) = waiting.pop() {
+        if spared.contains(&path) {
+            continue;
+        }
+        let found = fs::symlink_metadata(&path)?;
+        if found.dev() != device {
+            continue;
+        }
+        *left = left
+            .checked_sub(1)
+            .ok_or_else(|| io::Error::other(format!("more than {MOST} files")))?;
+        if changed(&found) > since {
+            return Ok(Some(path));
+        }
+        if found.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                waiting.push(entry?.path());
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn changed(found: &fs::Metadata) -> Duration {
+    let seconds = u64::try_from(found.ctime()).unwrap_or(0);
+    let nanos = u32::try_from(found.ctime_nsec()).unwrap_or(0);
+    Duration::new(seconds, nanos)
+}
+
+/// The mounted places that can be written to.
+fn writable(mounts: &[u8]) -> Vec<PathBuf> {
+    let lines = mounts.split(|byte| *byte == b'\n');
+    lines
+        .filter_map(|line| {
+            let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+            let dash = fields.iter().position(|field| *field == b"-")?;
+            let (at, options) = (fields.get(4)?, fields.get(5)?);
+            let (kind, of_all) = (fields.get(dash + 1)?, fields.get(dash + 3)?);
+            let is_open = |options: &[u8]| options.split(|byte| *byte == b',').any(|o| o == b"rw");
+            let kind = std::str::from_utf8(kind).ok()?;
+            let counts = is_open(options) && is_open(of_all) && !MADE_UP.contains(&kind);
+            counts.then(|| plain(at))
+        })
+        .collect()
+}
+
+/// A path as the kernel writes it, with blanks and the like as octal numbers.
+fn plain(written: &[u8]) -> PathBuf {
+    let mut path = Vec::with_capacity(written.len());
+    let mut rest = written;
+    while let Some((first, tail)) = rest.split_first() {
+        let number = (*first == b'\\')
+            .then(|| tail.get(..3))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        match number {
+            Some(byte) => {
+                path.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                path.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    PathBuf::from(std::ffi::OsStr::from_bytes(&path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_written_to_is_read_from_the_list_of_mounts() {
+        let mounts = b"1 0 0:1 / / rw,relatime - overlay overlay rw,lowerdir=x\n\
+                       2 1 0:2 / /proc rw - proc proc rw\n\
+                       3 1 0:3 / /usr ro,nodev - ext4 /dev/vda rw\n\
+                       4 1 0:4 / /a\\040b rw shared:7 - tmpfs tmpfs rw\n\
+                       5 1 0:5 / /frozen rw - ext4 /dev/vdb ro\n";
+        assert_eq!(writable(mounts), [Path::new("/"), Path::new("/a b")]);
+    }
+
+    #[test]
+    fn a_change_shows_wherever_it_is_and_nothing_shows_without_one() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        fs::write(dir.path().join("a/b/file"), "old").unwrap();
+        fs::write(dir.path().join("a/gone"), "old").unwrap();
+        let now = || {
+            // Later than anything that the kernel's slower clock can still note for what was done.
+            std::thread::sleep(2 * COARSE);
+            std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap()
+        };
+        let find = |since| look(dir.path(), since, &[dir.path().join("spared")], &mut 100).unwrap();
+        let since = now();
+        assert_eq!(find(since), None);
+        fs::create_dir(dir.path().join("spared")).unwrap();
+        let since = now();
+        fs::write(dir.path().join("spared/file"), "new").unwrap();
+        assert_eq!(find(since), None);
+        fs::write(dir.path().join("a/b/file"), "new").unwrap();
+        assert_eq!(find(since), Some(dir.path().join("a/b/file")));
+        let since = now();
+        fs::remove_file(dir.path().join("a/gone")).unwrap();
+        assert_eq!(find(since), Some(dir.path().join("a")));
+    }
+}

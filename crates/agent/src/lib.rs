@@ -2,6 +2,12 @@
 //!
 //! One supervisor, several doors: gRPC as the sidecar's clients speak it, the task executor's
 //! HTTP, HTTP for health.
+//! What it remembers of runs lies in a volume of the pod where there is one, so that a restarted
+//! container still knows what it has run. Commands of the agent's own user can write there too. A
+//! command that does can make its own runs count as ended or lost, which it could bring about
+//! anyway; keys are made of objects' uids, which nobody knows before, so it cannot prepare anything
+//! for runs to come, and nobody else's are kept there: a reset forgets them all.
+//!
 //! It is small and static, so that it can be put into any container without touching the
 //! image, where it starts the container's own command and answers for it.
 

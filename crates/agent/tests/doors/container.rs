@@ -105,14 +105,9 @@ async fn a_reset_leaves_no_process_and_no_file_and_starts_the_command_anew() {
     assert!(reset.success, "{}", reset.message);
     assert!(!lives(pid) && agent.path("workspace/a").exists());
     // The next one here must not read what this one was told, nor find what it has hidden.
-    let told = execute(
-        &agent,
-        ExecRequest {
-            key: "k".to_owned(),
-            ..sh("echo secret")
-        },
-    )
-    .await;
+    let mut secret = sh("echo secret");
+    secret.key = "k".to_owned();
+    let told = execute(&agent, secret).await;
     assert_eq!(told.text(), "secret\n");
     std::fs::write(agent.path("state/hidden"), "secret").unwrap();
     let reset = agent

@@ -34,6 +34,8 @@ impl Machine {
 
     async fn spawn(folder: PathBuf, options: &[&str]) -> Result<(Machine, Duration)> {
         let log = fs::File::create(folder.join("up.log"))?;
+        // One of an earlier start would lead to a port where nobody listens any more.
+        let _ = fs::remove_file(folder.join("kubeconfig"));
         let started = Instant::now();
         let process = Command::new(std::env::current_exe()?)
             .args(["up", "--listen", "127.0.0.1:0", "--data-dir"])

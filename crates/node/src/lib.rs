@@ -39,6 +39,7 @@ mod pod;
 mod probe;
 mod rates;
 mod registration;
+mod runtime;
 mod sandbox;
 mod schedule;
 mod worker;

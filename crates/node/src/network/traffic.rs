@@ -106,6 +106,15 @@ impl Traffic {
         let Some(ip) = on_network.filter(|_| !is_over(pod)) else {
             return;
         };
+        // What it says may be old: the address may be another pod's by now.
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        let taken = self
+            .residents()
+            .get(&ip)
+            .is_some_and(|resident| resident.uid != uid);
+        if taken {
+            return;
+        }
         self.open_doors(pod, ip);
         if self.settle(pod, ip) && !self.policies.is_empty() {
             self.want_change();
@@ -114,6 +123,10 @@ impl Traffic {
 
     /// A pod moves in: when this returns, its policies hold for it.
     pub(crate) async fn admit(&self, pod: &Pod, ip: Ipv4Addr) -> Result<(), String> {
+        if let Some(doors) = &self.network.doors {
+            // Whatever was open was for somebody else.
+            doors.close_for(ip);
+        }
         self.open_doors(pod, ip);
         if self.network.firewall.is_none() {
             return Ok(());
@@ -172,7 +185,7 @@ impl Traffic {
     fn settle(&self, pod: &Pod, ip: Ipv4Addr) -> bool {
         let mut residents = self.residents();
         let known = residents.get(&ip).is_some_and(|known| {
-            Some(&known.namespace) == pod.metadata.namespace.as_ref()
+            Some(&known.uid) == pod.metadata.uid.as_ref()
                 && Some(&known.labels).filter(|labels| !labels.is_empty())
                     == pod
                         .metadata
@@ -369,6 +382,7 @@ fn resident(pod: &Pod, ip: Ipv4Addr) -> Resident {
             Some((port.name.clone()?, (protocol, number)))
         });
     Resident {
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
         namespace: pod.metadata.namespace.clone().unwrap_or_default(),
         labels: pod.metadata.labels.clone().unwrap_or_default(),
         ip: Some(ip),

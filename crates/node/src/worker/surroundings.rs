@@ -196,6 +196,7 @@ async fn take_sandbox(shared: &Shared, pod: &Pod) -> Result<Sandbox, String> {
     if spec.host_pid == Some(true) || spec.host_ipc == Some(true) {
         return Err("hostPID and hostIPC are not allowed on this node".to_owned());
     }
+    crate::runtime::find(&shared.client, pod).await?;
     let privileged = containers(&spec).any(|(_, container)| {
         container
             .security_context

@@ -107,6 +107,28 @@ impl Cluster {
             .clone()
     }
 
+    /// Waits for an event of a pod, and returns what it says.
+    pub(crate) async fn event(&self, pod: &str, reason: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            let path = "/api/v1/namespaces/default/events";
+            let request = http::Request::get(path).body(Vec::new()).unwrap();
+            let events: Value = self.client.request(request).await.unwrap();
+            let events = events["items"].as_array().cloned().unwrap_or_default();
+            let found = events
+                .iter()
+                .find(|one| one["involvedObject"]["name"] == pod && one["reason"] == reason);
+            if let Some(event) = found {
+                return event["message"].as_str().unwrap_or_default().to_owned();
+            }
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "{pod} has no event {reason}: {events:#?}"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until the pod is as wanted; says what it is if that takes too long.
     pub(crate) async fn until(
         &self,

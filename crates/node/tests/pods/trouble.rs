@@ -108,6 +108,24 @@ async fn a_pod_that_does_not_fit_waits_and_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_asks_for_a_runtime_which_is_not_here_is_not_run_without_it() {
+    let cluster = Cluster::start().await;
+    let classes = "/apis/node.k8s.io/v1/runtimeclasses";
+    for (name, handler) in [("safe", "runsc"), ("usual", "sandlot")] {
+        let class = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
+            "metadata": {"name": name}, "handler": handler});
+        cluster.post(classes, class).await;
+        let mut asking = pod(name, json!({}));
+        asking["spec"]["runtimeClassName"] = json!(name);
+        cluster.create(asking).await;
+    }
+    cluster.ready("usual").await;
+    let why = cluster.event("safe", "FailedCreatePodSandBox").await;
+    assert!(why.contains("runsc"), "{why}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn probes_decide_when_a_container_is_ready_and_when_it_is_run_again() {
     let cluster = Cluster::start().await;
     let probed = json!({

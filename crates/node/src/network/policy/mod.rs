@@ -30,6 +30,8 @@ pub(crate) type Labels = BTreeMap<String, String>;
 /// A pod as policies see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Resident {
+    /// Which pod it is, whatever its name.
+    pub(crate) uid: String,
     pub(crate) namespace: String,
     pub(crate) labels: Labels,
     pub(crate) ip: Option<Ipv4Addr>,

@@ -20,6 +20,7 @@ pub(super) fn refused(
     namespaces: &BTreeMap<String, Labels>,
 ) -> BTreeSet<Ipv4Addr> {
     let resolver = Resident {
+        uid: String::new(),
         namespace: "kube-system".to_owned(),
         labels: Labels::from([("k8s-app".to_owned(), "kube-dns".to_owned())]),
         ip: None,

@@ -15,6 +15,7 @@ fn policy(namespace: &str, spec: Value) -> NetworkPolicy {
 
 fn pod(namespace: &str, last: u8, labels: &[(&str, &str)]) -> Resident {
     Resident {
+        uid: last.to_string(),
         namespace: namespace.to_owned(),
         labels: labels
             .iter()

@@ -14,6 +14,7 @@ mod firewall;
 mod forwarding;
 mod links;
 mod names;
+mod owner;
 mod policy;
 mod rules;
 mod services;
@@ -67,6 +68,13 @@ pub(crate) struct Network {
     found: bool,
     tasks: Mutex<Vec<tokio::task::JoinHandle<()>>>,
     carrying: Mutex<Option<tokio::net::TcpListener>>,
+    /// Keeps other nodes from clearing the bridge away.
+    _owned: Option<std::os::unix::net::UnixListener>,
+}
+
+/// What the rules of a node are called whose links begin like this.
+fn table_of(prefix: &str) -> String {
+    format!("sandlot-{}", prefix.trim_start_matches("sl"))
 }
 
 /// Whether a link is the bridge of some node.
@@ -123,6 +131,12 @@ impl Network {
         let digest = Sha256::digest(data_dir.as_os_str().as_encoded_bytes());
         let prefix = format!("sl{:02x}{:02x}", digest[0], digest[1]);
         let name = format!("{prefix}-br");
+        // Before there is a bridge that others may find without an owner. A node that is
+        // just ending may still have it.
+        let owned = match rootless {
+            true => None,
+            false => owner::claim(&prefix).ok(),
+        };
         let guard = Guard::of_machine();
         let reserved = inside.as_ref().and_then(|_| doors::reserve(digest[2]));
         let seed = reserved.as_ref().map_or(digest[2], |(seed, _)| *seed);
@@ -148,7 +162,7 @@ impl Network {
         let (way, carrying) = way_out(&mut standing, egress, routed, &inside, subnet).await;
         let mut network = Network {
             place: Place {
-                table: format!("sandlot-{}", &prefix[2..]),
+                table: table_of(&prefix),
                 bridge: name,
                 pods: subnet.all(),
                 gateway: subnet.gateway(),
@@ -174,9 +188,13 @@ impl Network {
                 tokio::spawn(names.serve_streams(streams)),
             ]),
             carrying: Mutex::new(carrying),
+            _owned: owned,
         };
         network.close_in(firewall).await;
         network.links.set_up(bridge).await?;
+        if !rootless {
+            owner::sweep(&network.links, network.firewall.as_ref()).await;
+        }
         Ok(network)
     }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use futures::stream::{BoxStream, StreamExt as _};
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -268,7 +269,7 @@ impl Traffic {
                 () = self.changed.notified() => {}
             }
             // What else has come meanwhile is made with it.
-            while futures::FutureExt::now_or_never(news.next()).is_some() {}
+            while let Some(Some(())) = news.next().now_or_never() {}
         }
     }
 

@@ -6,6 +6,7 @@ mod harness;
 mod leaks;
 mod lifecycle;
 mod network;
+mod rootless;
 mod scheduling;
 mod trouble;
 

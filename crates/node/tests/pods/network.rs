@@ -17,7 +17,7 @@ while True:
 '";
 
 /// A script that tries to speak with an address, and writes what it heard or `closed`.
-fn call(host: &str, port: u16) -> String {
+pub(crate) fn call(host: &str, port: u16) -> String {
     format!(
         "python3 -c '
 import socket
@@ -29,12 +29,12 @@ except OSError: print(\"closed\")
     )
 }
 
-async fn says(cluster: &Cluster, pod: &str, script: &str) -> String {
+pub(crate) async fn says(cluster: &Cluster, pod: &str, script: &str) -> String {
     cluster.exec(pod, script).await.1.trim().to_owned()
 }
 
 /// Runs a script in a pod until it says what it should; others have to learn first.
-async fn becomes(cluster: &Cluster, pod: &str, script: &str, wanted: &str) {
+pub(crate) async fn becomes(cluster: &Cluster, pod: &str, script: &str, wanted: &str) {
     let begun = Instant::now();
     loop {
         let said = says(cluster, pod, script).await;
@@ -194,19 +194,21 @@ async fn a_network_policy_holds_from_a_pod_s_first_moment() {
 }
 
 /// A machine beside this one: a network of its own at the end of a cable.
-struct Outside {
+pub(crate) struct Outside {
     name: String,
-    address: String,
+    pub(crate) address: String,
     server: std::process::Child,
 }
 
 impl Outside {
     /// Made with `ip`; the reason when that cannot be.
-    fn make() -> Result<Outside, String> {
+    pub(crate) fn make() -> Result<Outside, String> {
         if !nix::unistd::geteuid().is_root() {
             return Err("only root can make a network to reach".to_owned());
         }
-        let number = std::process::id() % 60_000;
+        static USES: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let use_of = USES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let number = (std::process::id() * 4 + use_of) % 16_000;
         let name = format!("slo{number}");
         let (near, far) = (2 * (number % 64), 2 * (number % 64) + 1);
         let third = number / 64 % 250;
@@ -285,6 +287,25 @@ async fn rules_and_links_go_with_the_node() {
     assert_eq!(there(), (true, true));
     restarted.stop().await;
     assert_eq!(there(), (false, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_left_that_is_no_more_is_cleared_away_by_another() {
+    if !nix::unistd::geteuid().is_root() {
+        return println!("skipped: without root nothing is left that others could see");
+    }
+    // As a killed node leaves it whose folder was deleted.
+    let left = format!("sl{:04x}-br", std::process::id() % 0x1_0000);
+    let made = Command::new("ip")
+        .args(["link", "add", &left, "type", "bridge"])
+        .status();
+    if !made.is_ok_and(|made| made.success()) {
+        return println!("skipped: there is no `ip` to make a bridge with");
+    }
+    let cluster = Cluster::start().await;
+    assert!(!has_link(&left), "{left} is still there");
+    assert!(has_link(&format!("sl{}-br", prefix(&cluster))));
+    cluster.stop().await;
 }
 
 /// What the names of everything of a node have in common.

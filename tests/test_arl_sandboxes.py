@@ -26,7 +26,12 @@ def test_a_sandbox_says_what_it_waits_for(place):
     waiting = place.get("sandbox", "no-pool")
     assert waiting["status"]["phase"] == "Pending"
     assert '"nowhere"' in condition(waiting, "Ready")["message"]
-    place.apply(pool("slow", command=["sh", "-c", "exit 1"]), sandbox("empty", "slow"), sandbox("behind", "slow"))
+    slow = pool("slow")
+    slow["spec"]["template"]["spec"]["containers"][0]["readinessProbe"] = {"exec": {"command": ["false"]}}
+    place.apply(slow)
+    place.apply(sandbox("empty", "slow"))
+    eventually(lambda: place.get("sandbox", "empty").get("status"))
+    place.apply(sandbox("behind", "slow"))
     eventually(lambda: condition(place.get("sandbox", "empty"), "Ready").get("reason") == "PoolEmpty")
     eventually(lambda: "1 wanted by others" in condition(place.get("sandbox", "behind"), "Ready").get("message", ""))
     place.kubectl("delete", "warmpool", "slow")

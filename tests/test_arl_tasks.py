@@ -137,7 +137,8 @@ def test_a_flood_keeps_its_head_and_tail_and_the_rest_is_in_the_pods_log(place, 
     log = place.kubectl("logs", words[2]).stdout
     lines = [line for line in log.splitlines() if not line.startswith("[")]
     assert f"[{key} stdout from byte 0]" in log
-    assert len([line for line in lines if line.startswith("line-")]) >= 60000
+    # A block may end within a line.
+    assert len([line for line in lines if line.startswith("line-")]) >= 59_900
     assert "line-30000" in log and "line-30000\n" not in text
 
 

@@ -62,6 +62,12 @@ class Operator:
     def leads(self) -> bool:
         return self.said("has read everything")
 
+    def is_ready(self) -> bool:
+        try:
+            return self.get(self.health, "/readyz") == "ok"
+        except OSError:
+            return False
+
     def get(self, port: int, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
             return answer.read().decode()
@@ -171,7 +177,7 @@ def test_a_second_operator_takes_over_from_one_that_is_killed(cluster, operator)
     before = {pod["metadata"]["uid"] for pod in pods_of_the_pool(cluster)}
 
     second = operator("second")
-    eventually(lambda: second.get(second.health, "/readyz") == "ok" if second.said("") else False, timeout=30)
+    eventually(second.is_ready, timeout=30)
     assert not second.leads()
     first.end(9)
     eventually(second.leads, timeout=60)

@@ -25,24 +25,31 @@ pub async fn run(
 ) -> Result<(), Error> {
     // Whatever ends first, the work or one of its servers, ends the others.
     let stop = cancel.child_token();
+    // The servers go last: that they end must not cut the work off before its last write.
+    let serving = CancellationToken::new();
     let metrics = Arc::new(Metrics::default());
     let ready = Arc::new(AtomicBool::new(settings.leader_election));
     let mut servers = JoinSet::new();
     if let Some(address) = settings.metrics {
-        servers.spawn(http::metrics(address, metrics.clone(), stop.clone()));
+        servers.spawn(http::metrics(address, metrics.clone(), serving.clone()));
     }
     if let Some(address) = settings.probes {
-        servers.spawn(http::probes(address, ready.clone(), stop.clone()));
+        servers.spawn(http::probes(address, ready.clone(), serving.clone()));
     }
     if let Some(webhook) = settings.webhook.clone() {
-        servers.spawn(webhook::serve(client.clone(), webhook, stop.clone()));
+        servers.spawn(webhook::serve(client.clone(), webhook, serving.clone()));
     }
-    let work = lead(client, settings, metrics, ready, stop.clone());
+    let mut work = std::pin::pin!(lead(client, settings, metrics, ready, stop.clone()));
     let result = tokio::select! {
-        result = work => result,
-        Some(Ok(served)) = servers.join_next() => served,
+        result = &mut work => result,
+        Some(Ok(served)) = servers.join_next() => {
+            stop.cancel();
+            // Why the server ended is what there is to say, whatever the work says to it.
+            let _ = work.await;
+            served
+        }
     };
-    stop.cancel();
+    serving.cancel();
     while servers.join_next().await.is_some() {}
     result
 }

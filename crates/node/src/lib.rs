@@ -42,6 +42,7 @@ mod registration;
 mod runtime;
 mod sandbox;
 mod schedule;
+mod snapshot;
 mod worker;
 
 pub use images::MissingImages;
@@ -53,3 +54,4 @@ pub mod images_door {
 }
 pub use keeper::enter_if_called;
 pub use node::{Node, NodeConfig, NodeError, StopMode};
+pub use snapshot::{Snapshot, SnapshotError};

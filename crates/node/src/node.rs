@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio_util::sync::CancellationToken;
 
 use crate::cgroup::Cgroups;
+use crate::claims::Claims;
 use crate::events::Events;
 use crate::images::{Image, ImageError, Images, MissingImages, Wanting};
 use crate::log_files::LogFiles;
@@ -21,7 +22,7 @@ use crate::sandbox::{Record, Sandbox, Zygote};
 use crate::schedule::{self, Seat};
 use crate::worker::view::View;
 use crate::worker::{self, Event, Worker};
-use crate::{changes, intake, registration};
+use crate::{changes, claims, intake, registration};
 
 /// How a node is started.
 #[derive(Clone)]
@@ -132,6 +133,7 @@ pub(crate) struct Shared {
     pub(crate) cgroups: Cgroups,
     pub(crate) events: Events,
     pub(crate) logs: LogFiles,
+    pub(crate) claims: Claims,
     pub(crate) rates: Mutex<Rates>,
     pub(crate) capacity: registration::Capacity,
     /// Who may come, as the node's object says.
@@ -197,6 +199,7 @@ impl Node {
         let logs = LogFiles::open(data_dir.join("logs")).map_err(in_folder)?;
         let (traffic, traffic_keeper) =
             Traffic::start(network.clone(), &config.client, stop.clone());
+        let claims = Claims::new(config.client.clone(), data_dir.join("claims"));
         let shared = Arc::new(Shared {
             client: config.client,
             node_name: config.node_name,
@@ -208,6 +211,7 @@ impl Node {
             cgroups,
             events,
             logs,
+            claims,
             rates: Mutex::default(),
             capacity: registration::Capacity::of_machine(),
             seat: Mutex::default(),
@@ -221,6 +225,7 @@ impl Node {
         });
         find_sandboxes(&shared, &sandboxes).await;
         registration::register(&shared).await?;
+        shared.claims.offer().await?;
         let tasks = vec![
             tokio::spawn(shared.pool.clone().keep_ready(stop.clone())),
             events_writer,
@@ -229,6 +234,7 @@ impl Node {
             tokio::spawn(schedule::follow(shared.clone())),
             tokio::spawn(intake::run(shared.clone())),
             tokio::spawn(changes::run(shared.clone())),
+            tokio::spawn(claims::run(shared.clone())),
             tokio::spawn(crate::rates::measure(shared.clone())),
             tokio::spawn(crate::images::door::serve(shared.clone())),
         ];
@@ -379,11 +385,6 @@ impl Shared {
         self.images.get(self, wanting, name, policy).await
     }
 
-    /// The folder of a claim.
-    pub(crate) async fn claim(&self, namespace: &str, name: &str) -> Result<PathBuf, String> {
-        crate::claims::folder(&self.client, &self.data_dir.join("claims"), namespace, name).await
-    }
-
     /// What an environment may refer to, without what must be fetched.
     pub(crate) fn sources(&self, pod: &Pod) -> Sources {
         let linked = pod.spec.as_ref().and_then(|spec| spec.enable_service_links) != Some(false);
@@ -430,6 +431,7 @@ impl Shared {
     pub(crate) fn views(&self) -> Vec<View> {
         lock(&self.workers)
             .values()
+            .filter(|worker| !worker.task.is_finished())
             .map(|worker| lock(&worker.view).clone())
             .collect()
     }

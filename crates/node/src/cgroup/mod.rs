@@ -6,6 +6,7 @@
 
 mod detect;
 mod limits;
+mod rest;
 
 use std::fs;
 use std::io;

@@ -34,7 +34,7 @@ use crate::node::{Shared, lock};
 use commit::CommitError;
 use layer::Limits;
 use pull::{Progress, Puller};
-use reference::Reference;
+pub(crate) use reference::Reference;
 use registry::Registries;
 use registry::credentials::Keyring;
 use store::{Hold, Record, Store, Uses};

@@ -54,13 +54,14 @@ impl Keeper {
             Ok(None) => {
                 process.launching = None;
                 let (number, terminal) = (process.asked_by, process.terminal.take());
+                let since = process.started;
                 let name = match &process.purpose {
                     Purpose::Container(name) => Some(name.clone()),
                     Purpose::Command => None,
                 };
                 self.tell(
                     number,
-                    &Tell::Started { pid },
+                    &Tell::Started { pid, since },
                     terminal.as_ref().map(AsFd::as_fd),
                 );
                 if let Some(name) = name {

@@ -130,7 +130,7 @@ pub(crate) enum Tell {
     /// Done, nothing more to say.
     Done,
     /// The process runs; with a terminal, its master side rides along.
-    Started { pid: i32 },
+    Started { pid: i32, since: jiff::Timestamp },
     /// The process could not be started.
     Failed(Failure),
     /// The process of this exec or attach has ended.

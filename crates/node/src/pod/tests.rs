@@ -192,6 +192,104 @@ fn a_ready_pod_says_so_in_every_condition() {
     assert_eq!(told.pod_ip.as_deref(), Some("10.64.0.2"));
 }
 
+/// What a node that starts knows of a pod whose status is this one's.
+fn seen_again(facts: &Facts, now: Timestamp) -> Facts {
+    let mut pod = facts.pod.clone();
+    pod.status = Some(status(facts, now));
+    Facts::new(pod, "127.0.0.1".into(), now)
+}
+
+#[test]
+fn what_was_over_is_not_run_again_by_a_node_that_starts() {
+    for (code, phase) in [(0, "Succeeded"), (3, "Failed")] {
+        let mut facts = pod(json!({"restartPolicy": "Never", "containers": [{"name": "c"}]}));
+        run(&mut facts, "c", at(0));
+        end(&mut facts, "c", code, at(0), at(1));
+        let again = seen_again(&facts, at(100));
+        assert_eq!(next(&again, at(100)).acts, [Act::Rest]);
+        assert_eq!(status(&again, at(100)).phase.as_deref(), Some(phase));
+        assert_eq!(state_of(&again, at(100), 0), state_of(&facts, at(1), 0));
+    }
+    let mut facts = pod(json!({"containers": [{"name": "c"}]}));
+    facts.over = Some(("Evicted".into(), "too big".into()));
+    let again = seen_again(&facts, at(100));
+    assert_eq!(next(&again, at(100)).acts, [Act::Rest]);
+    assert_eq!(status(&again, at(100)).reason.as_deref(), Some("Evicted"));
+}
+
+#[test]
+fn a_container_that_is_not_there_any_more_is_lost_and_run_again_if_it_may_be() {
+    for (policy, phase) in [("Always", "Running"), ("Never", "Failed")] {
+        let mut facts = pod(json!({"restartPolicy": policy, "containers": [{"name": "c"}]}));
+        run(&mut facts, "c", at(0));
+        let mut again = seen_again(&facts, at(100));
+        let told = status(&again, at(100));
+        assert_eq!(told.phase.as_deref(), Some(phase), "{policy}");
+        let ended = &state_of(&again, at(100), 0)["terminated"];
+        assert_eq!(ended["reason"], "ContainerStatusUnknown");
+        assert_eq!(ended["exitCode"], 137);
+        if policy == "Always" {
+            again.sandbox = Some(None);
+            assert_eq!(next(&again, at(100)).acts, [start("c")]);
+            run(&mut again, "c", at(100));
+            let told = status(&again, at(100)).container_statuses.unwrap();
+            assert_eq!(told[0].restart_count, 1);
+        }
+    }
+}
+
+#[test]
+fn an_image_that_cannot_be_had_is_an_error_first_and_a_back_off_then() {
+    let mut facts = pod(json!({"containers": [{"name": "c", "image": "nowhere/x"}]}));
+    facts.on_start("c");
+    facts.on_held("c", IMAGE_FAILED, "no such host".into(), at(0));
+    assert_eq!(
+        state_of(&facts, at(1), 0)["waiting"]["reason"],
+        "ErrImagePull"
+    );
+    // Somebody must look again for the words to change.
+    assert_eq!(next(&facts, at(1)).wake, Some(at(2)));
+    let waiting = &state_of(&facts, at(2), 0)["waiting"];
+    assert_eq!(waiting["reason"], "ImagePullBackOff");
+    assert_eq!(
+        waiting["message"],
+        "Back-off pulling image \"nowhere/x\": ErrImagePull: no such host"
+    );
+    assert_eq!(next(&facts, at(10)).acts, [start("c")]);
+    facts.on_start("c");
+    assert_eq!(
+        state_of(&facts, at(11), 0)["waiting"]["reason"],
+        "ImagePullBackOff"
+    );
+    run(&mut facts, "c", at(12));
+    assert!(state_of(&facts, at(12), 0)["running"].is_object());
+}
+
+#[test]
+fn a_node_that_stops_ends_what_runs_and_starts_nothing() {
+    let mut facts = pod(json!({"containers": [{"name": "c"}, {"name": "d"}]}));
+    run(&mut facts, "c", at(0));
+    facts.leaving = Some(at(12));
+    let stop = Act::Stop {
+        container: "c".into(),
+        deadline: at(12),
+    };
+    assert_eq!(next(&facts, at(5)).acts, [stop]);
+    facts.runs.get_mut("c").unwrap().stopping = Some(Stopping {
+        deadline: at(12),
+        killed: false,
+    });
+    // Hurried.
+    facts.leaving = Some(at(6));
+    let kill = Act::Kill {
+        container: "c".into(),
+    };
+    assert_eq!(next(&facts, at(6)).acts, [kill]);
+    end(&mut facts, "c", 143, at(0), at(7));
+    assert_eq!(next(&facts, at(7)).acts, [Act::Rest]);
+    assert!(state_of(&facts, at(7), 0)["terminated"].is_object());
+}
+
 proptest! {
     /// Whatever ends in whatever way, a deleted pod always comes to its removal, and nothing
     /// is started on the way.

@@ -15,6 +15,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 pub(crate) use channel::Channel;
 pub(crate) use record::{Owner, Record};
 pub(crate) use zygote::Zygote;
@@ -80,15 +82,20 @@ impl Sandbox {
         self.ask(&Ask::Prepare(wanted), &[]).await.map(|_| ())
     }
 
-    /// Starts a container; its program runs when this returns.
-    pub(crate) async fn start(&self, container: &str, plan: &Plan) -> Result<i32, Failure> {
+    /// Starts a container; its program runs when this returns. The result is its first
+    /// process, and since when it runs.
+    pub(crate) async fn start(
+        &self,
+        container: &str,
+        plan: &Plan,
+    ) -> Result<(i32, Timestamp), Failure> {
         let plan = packet::to_memory(plan)
             .map_err(|error| lost(&format!("cannot write the plan: {error}")))?;
         let question = Ask::Start {
             container: container.to_owned(),
         };
         match self.ask(&question, &[plan.as_fd()]).await? {
-            (Tell::Started { pid }, _, _) => Ok(pid),
+            (Tell::Started { pid, since }, _, _) => Ok((pid, since)),
             (other, _, _) => Err(lost(&format!("unexpected answer: {other:?}"))),
         }
     }

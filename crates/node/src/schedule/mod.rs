@@ -68,7 +68,9 @@ pub(crate) fn used(shared: &Shared) -> Used {
     workers
         .values()
         .filter(|worker| !worker.task.is_finished())
-        .map(|worker| lock(&worker.view).asked)
+        .map(|worker| lock(&worker.view))
+        .filter(|view| !view.at_rest)
+        .map(|view| view.asked)
         .fold(Used::default(), |sum, one| Used {
             pods: sum.pods + 1,
             cpu: sum.cpu + one.cpu,

@@ -67,9 +67,7 @@ impl Tending {
         if let Some(image) = image {
             self.images.insert(name.to_owned(), image);
         }
-        let previous = attempt
-            .checked_sub(1)
-            .map(|before| self.shared.logs.path(&self.facts.pod, &id_of(name, before)));
+        let previous_log = self.log_before(name, attempt);
         self.show_container(
             name,
             ContainerView {
@@ -77,7 +75,7 @@ impl Tending {
                 pid: state.pid(),
                 running: true,
                 log: self.shared.logs.path(&self.facts.pod, &id),
-                previous_log: previous.filter(|log| log.exists()),
+                previous_log,
                 group: self.shared.cgroups.sandbox(sandbox.id()).container(&id),
                 plan: Arc::new(plan),
             },

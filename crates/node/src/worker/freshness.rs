@@ -72,7 +72,7 @@ impl Tending {
                 sandbox: &sandbox,
                 tokens: &tokens,
             };
-            let written = match sources(&shared, &pod, &sandbox).await {
+            let written = match sources(&shared, &pod, &sandbox, volumes::of_volumes(&pod)).await {
                 Ok(sources) => volumes::refresh(&making, &sources).await,
                 Err(error) => Err(error),
             };
@@ -82,8 +82,57 @@ impl Tending {
     }
 }
 
-/// Whether a pod's own fields, as its volumes may show them, have changed.
+/// Whether what a pod's volumes show of its own fields has changed. Nearly every pod shows
+/// its namespace; labels and annotations are what changes.
 pub(super) fn shows_change(old: &Pod, new: &Pod) -> bool {
+    let volumes = new
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten());
+    let items = volumes.flat_map(|volume| {
+        let own = volume
+            .downward_api
+            .iter()
+            .flat_map(|own| own.items.iter().flatten());
+        let projected = volume
+            .projected
+            .iter()
+            .flat_map(|all| all.sources.iter().flatten());
+        let projected = projected.filter_map(|source| source.downward_api.as_ref());
+        own.chain(projected.flat_map(|one| one.items.iter().flatten()))
+    });
+    let mut paths = items.filter_map(|item| Some(&item.field_ref.as_ref()?.field_path));
     let (old, new) = (&old.metadata, &new.metadata);
-    old.labels != new.labels || old.annotations != new.annotations
+    paths.any(|path| {
+        path.starts_with("metadata.labels") && old.labels != new.labels
+            || path.starts_with("metadata.annotations") && old.annotations != new.annotations
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_pods_that_show_what_changed_are_written_anew() {
+        let pod = |path: &str, label: &str, note: &str| -> Pod {
+            let item = json!({"path": "x", "fieldRef": {"fieldPath": path}});
+            let sources = json!([{"downwardAPI": {"items": [item]}}]);
+            serde_json::from_value(json!({
+                "metadata": {"labels": {"a": label}, "annotations": {"b": note}},
+                "spec": {"containers": [], "volumes": [{"name": "v", "projected": {"sources": sources}}]}}))
+            .unwrap()
+        };
+        for (path, label, note) in [
+            ("metadata.namespace", false, false),
+            ("metadata.labels['a']", true, false),
+            ("metadata.annotations", false, true),
+        ] {
+            let old = pod(path, "1", "1");
+            assert_eq!(shows_change(&old, &pod(path, "2", "1")), label, "{path}");
+            assert_eq!(shows_change(&old, &pod(path, "1", "2")), note, "{path}");
+        }
+    }
 }

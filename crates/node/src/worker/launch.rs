@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use super::plan::{Ingredients, plan};
 use super::surroundings::sources;
 use super::view::ContainerView;
-use super::volumes::Volumes;
+use super::volumes::{self, Volumes};
 use super::{Event, Tending};
 use crate::cgroup::Limits;
 use crate::images::{self, Image, Wanting};
@@ -70,14 +70,15 @@ impl Tending {
         ) else {
             return;
         };
+        let attempt = self.facts.run(&name).map_or(0, |run| run.attempt);
         let launching = Launching {
             shared: self.shared.clone(),
             pod: self.facts.pod.clone(),
-            attempt: self.facts.run(&name).map_or(0, |run| run.attempt),
+            attempt,
             container,
             sandbox,
             volumes,
-            previous_log: self.previous_log(&name),
+            previous_log: self.log_before(&name, attempt),
         };
         self.facts.on_start(&name);
         let unwanted = self.unwanted.clone();
@@ -191,7 +192,9 @@ impl Launching {
         let config = |message| NotLaunched::held("CreateContainerConfigError", message);
         let create = |message| NotLaunched::held("CreateContainerError", message);
         let (shared, pod, container) = (&self.shared, &self.pod, &self.container);
-        let sources = sources(shared, pod, &self.sandbox).await.map_err(config)?;
+        let needs = volumes::of_environment(container);
+        let sources = sources(shared, pod, &self.sandbox, needs).await;
+        let sources = sources.map_err(config)?;
         let env = variables(pod, container, &image.config.env, &sources).map_err(config)?;
         let id = id_of(&container.name, self.attempt);
         let group = shared.cgroups.sandbox(self.sandbox.id()).container(&id);
@@ -228,9 +231,8 @@ impl Launching {
         self.make_room(&id, &image, &mut plan)
             .map_err(|error| create(format!("cannot make room for the container: {error}")))?;
         self.event("Created", &format!("Created container: {}", container.name));
-        let since = Timestamp::now();
-        let pid = self.sandbox.start(&id, &plan).await;
-        let pid = pid.map_err(NotLaunched::from)?;
+        let started = self.sandbox.start(&id, &plan).await;
+        let (pid, since) = started.map_err(NotLaunched::from)?;
         self.event("Started", &format!("Started container {}", container.name));
         let view = ContainerView {
             log: shared.logs.path(pod, &id),

@@ -149,6 +149,7 @@ pub(crate) fn start(
         labels: pod.metadata.labels.clone().unwrap_or_default(),
         asked: crate::schedule::asked(&pod),
         shows: volumes::of_volumes(&pod),
+        claims: volumes::claims(&pod),
         ..View::default()
     }));
     let facts = Facts::new(pod, shared.host_ip.clone(), Timestamp::now());
@@ -187,6 +188,7 @@ pub(crate) fn start(
 
 impl Tending {
     async fn run(mut self, mut inbox: mpsc::Receiver<Event>, found: Option<Sandbox>) {
+        self.show_past();
         if let Some(found) = found {
             self.adopt(found).await;
         }
@@ -356,6 +358,7 @@ impl Tending {
     fn show(&self) {
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         view.sandbox = self.sandbox.clone();
+        view.at_rest = self.making == Making::Rested;
         view.ip = self.facts.sandbox.clone().flatten();
         for (name, run) in &self.facts.runs {
             if let Some(container) = view.containers.get_mut(name) {
@@ -372,14 +375,31 @@ impl Tending {
             .insert(name.to_owned(), container);
     }
 
-    /// The log of the run before this one.
-    fn previous_log(&self, name: &str) -> Option<PathBuf> {
-        self.view
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .containers
-            .get(name)
-            .map(|container| container.log.clone())
+    /// The log of the run before this one, if it was kept.
+    fn log_before(&self, name: &str, attempt: u32) -> Option<PathBuf> {
+        let before = launch::id_of(name, attempt.checked_sub(1)?);
+        let log = self.shared.logs.path(&self.facts.pod, &before);
+        log.exists().then_some(log)
+    }
+
+    /// Shows the logs of runs that nothing but their logs is left of.
+    fn show_past(&self) {
+        for (name, run) in &self.facts.runs {
+            let Some(last) = run.attempt.checked_sub(1) else {
+                continue;
+            };
+            let id = launch::id_of(name, last);
+            let past = ContainerView {
+                log: self.shared.logs.path(&self.facts.pod, &id),
+                previous_log: self.log_before(name, last),
+                group: self.shared.cgroups.sandbox(&id),
+                pid: 0,
+                running: false,
+                plan: Arc::default(),
+                id,
+            };
+            self.show_container(name, past);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 
-use super::volumes::{self, Tokens, Volumes};
+use super::volumes::{self, Needs, Tokens, Volumes};
 use super::{Event, Making, Tending, publish, storage};
 use crate::keeper::message::{ContainerState, Preparation, Tell};
 use crate::node::Shared;
@@ -256,7 +256,7 @@ async fn furnish(
     if let Some(address) = address {
         shared.traffic.admit(pod, address.ip).await?;
     }
-    let sources = sources(shared, pod, sandbox).await?;
+    let sources = sources(shared, pod, sandbox, volumes::of_volumes(pod)).await?;
     let making = volumes::Making {
         shared,
         pod,
@@ -288,16 +288,17 @@ fn write_names(
     )
 }
 
-/// What the pod's environment and volumes may refer to, fetched from the API.
+/// What the pod's environment or volumes may refer to, fetched from the API.
 pub(super) async fn sources(
     shared: &Shared,
     pod: &Pod,
     sandbox: &Sandbox,
+    needs: Needs,
 ) -> Result<Sources, String> {
     let mut sources = shared.sources(pod);
     sources.pod_ip = shared.pod_ip(&sandbox.record);
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-    volumes::fetch(shared, namespace, volumes::needs(pod), &mut sources)
+    volumes::fetch(shared, namespace, needs, &mut sources)
         .await
         .map_err(|error| format!("cannot read what the pod refers to: {error}"))?;
     Ok(sources)

@@ -1,6 +1,6 @@
 //! What others may know of a pod that runs here: where its logs are and how to get in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,10 +18,14 @@ pub(crate) struct View {
     /// What other pods may want to be near or apart from.
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) ip: Option<String>,
+    /// It is over, and nothing of it runs any more.
+    pub(crate) at_rest: bool,
     /// What it asks for, whether it runs yet or not.
     pub(crate) asked: Used,
     /// What of the API its volumes show.
     pub(crate) shows: Needs,
+    /// The claims it uses.
+    pub(crate) claims: BTreeSet<String>,
     pub(crate) sandbox: Option<Arc<Sandbox>>,
     pub(crate) containers: BTreeMap<String, ContainerView>,
 }

@@ -1,6 +1,7 @@
 //! A pod's volumes, made ready before its first container starts.
 
 mod files;
+mod host_path;
 mod needs;
 mod token;
 mod write;
@@ -11,10 +12,10 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{HostPathVolumeSource, Pod, Volume};
+use k8s_openapi::api::core::v1::{Pod, Volume};
 
 pub(crate) use needs::Needs;
-pub(super) use needs::{fetch, needs, of_volumes};
+pub(super) use needs::{claims, fetch, of_environment, of_volumes};
 pub(super) use token::Tokens;
 
 use crate::images::{self, Wanting};
@@ -166,7 +167,7 @@ async fn one(of: &Making<'_>, volume: &Volume, sources: &Sources) -> Result<Read
         return Ok(mine(true));
     }
     if let Some(wanted) = &volume.host_path {
-        let path = host_path(wanted)?;
+        let path = host_path::find(wanted)?;
         return Ok(Ready {
             path,
             writable: true,
@@ -175,7 +176,7 @@ async fn one(of: &Making<'_>, volume: &Volume, sources: &Sources) -> Result<Read
     }
     if let Some(wanted) = &volume.persistent_volume_claim {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-        let path = shared.claim(namespace, &wanted.claim_name).await?;
+        let path = shared.claims.folder(namespace, &wanted.claim_name).await?;
         make(&path, 0o777, group).map_err(|error| error.to_string())?;
         return Ok(Ready {
             path,
@@ -230,42 +231,4 @@ fn make(path: &Path, mode: u32, group: Option<i64>) -> io::Result<()> {
         fs::set_permissions(path, fs::Permissions::from_mode(mode | 0o2070))?;
     }
     Ok(())
-}
-
-fn host_path(wanted: &HostPathVolumeSource) -> Result<PathBuf, String> {
-    let path = PathBuf::from(&wanted.path);
-    if !path.is_absolute() || wanted.path.split('/').any(|step| step == "..") {
-        return Err(format!(
-            "hostPath {:?} is not a plain absolute path",
-            wanted.path
-        ));
-    }
-    let kind = wanted.type_.as_deref().unwrap_or("");
-    let found = fs::metadata(&path);
-    match (kind, &found) {
-        ("DirectoryOrCreate", Err(_)) => {
-            fs::create_dir_all(&path).map_err(|error| error.to_string())?
-        }
-        ("FileOrCreate", Err(_)) => fs::write(&path, "").map_err(|error| error.to_string())?,
-        (_, Err(error)) => return Err(format!("hostPath {}: {error}", wanted.path)),
-        ("Directory" | "DirectoryOrCreate", Ok(found)) if !found.is_dir() => {
-            return Err(format!(
-                "hostPath type check failed: {} is not a directory",
-                wanted.path
-            ));
-        }
-        ("File" | "FileOrCreate", Ok(found)) if !found.is_file() => {
-            return Err(format!(
-                "hostPath type check failed: {} is not a file",
-                wanted.path
-            ));
-        }
-        (
-            "" | "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate" | "Socket"
-            | "CharDevice" | "BlockDevice",
-            Ok(_),
-        ) => {}
-        (other, Ok(_)) => return Err(format!("hostPath type {other:?} is not known")),
-    }
-    Ok(path)
 }

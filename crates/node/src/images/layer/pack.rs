@@ -102,6 +102,9 @@ impl<W: Write> Packing<W> {
         header.set_entry_type(EntryType::Regular);
         header.set_size(0);
         header.set_mode(0o600);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         self.archive.append_data(&mut header, path, io::empty())
     }
 

@@ -154,7 +154,9 @@ fn open_terminal(size: (u16, u16), report: BorrowedFd<'_>) -> io::Result<OwnedFd
     nix::unistd::dup2_stdin(&slave)?;
     nix::unistd::dup2_stdout(&slave)?;
     nix::unistd::dup2_stderr(&slave)?;
-    packet::send(report, &Tell::Started { pid: 0 }, &[master.as_fd()])?;
+    // Who waits for the terminal knows the process already.
+    let (pid, since) = (0, jiff::Timestamp::now());
+    packet::send(report, &Tell::Started { pid, since }, &[master.as_fd()])?;
     Ok(slave)
 }
 

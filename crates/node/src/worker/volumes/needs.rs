@@ -1,12 +1,12 @@
-//! What of the API a pod's environment and volumes are made from.
+//! What of the API containers' environments and pods' volumes are made from.
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
 use kube::Api;
 
 use crate::node::Shared;
-use crate::pod::{Sources, containers};
+use crate::pod::Sources;
 
 /// Config maps and secrets a pod refers to.
 #[derive(Clone, Debug, Default)]
@@ -15,32 +15,21 @@ pub(crate) struct Needs {
     pub(crate) secrets: BTreeSet<String>,
 }
 
-/// What of the API a pod's environment and volumes need.
-pub(crate) fn needs(pod: &Pod) -> Needs {
-    let mut needs = of_volumes(pod);
-    let Some(spec) = &pod.spec else { return needs };
-    for (_, container) in containers(spec) {
-        for from in container.env_from.iter().flatten() {
-            needs
-                .config_maps
-                .extend(from.config_map_ref.iter().map(|one| one.name.clone()));
-            needs
-                .secrets
-                .extend(from.secret_ref.iter().map(|one| one.name.clone()));
-        }
-        for from in container
-            .env
-            .iter()
-            .flatten()
-            .filter_map(|variable| variable.value_from.as_ref())
-        {
-            needs
-                .config_maps
-                .extend(from.config_map_key_ref.iter().map(|one| one.name.clone()));
-            needs
-                .secrets
-                .extend(from.secret_key_ref.iter().map(|one| one.name.clone()));
-        }
+/// What of the API a container's environment needs.
+pub(crate) fn of_environment(container: &Container) -> Needs {
+    let mut needs = Needs::default();
+    for from in container.env_from.iter().flatten() {
+        let maps = from.config_map_ref.iter().map(|one| one.name.clone());
+        let secrets = from.secret_ref.iter().map(|one| one.name.clone());
+        needs.config_maps.extend(maps);
+        needs.secrets.extend(secrets);
+    }
+    let variables = container.env.iter().flatten();
+    for from in variables.filter_map(|variable| variable.value_from.as_ref()) {
+        let maps = from.config_map_key_ref.iter().map(|one| one.name.clone());
+        let secrets = from.secret_key_ref.iter().map(|one| one.name.clone());
+        needs.config_maps.extend(maps);
+        needs.secrets.extend(secrets);
     }
     needs
 }
@@ -76,6 +65,16 @@ pub(crate) fn of_volumes(pod: &Pod) -> Needs {
         }
     }
     needs
+}
+
+/// The claims a pod's volumes use.
+pub(crate) fn claims(pod: &Pod) -> BTreeSet<String> {
+    let volumes = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten());
+    let claims = volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref());
+    claims.map(|claim| claim.claim_name.clone()).collect()
 }
 
 /// Fetches them; what does not exist is known not to.

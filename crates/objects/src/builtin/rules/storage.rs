@@ -37,19 +37,22 @@ pub(super) fn check_claim(checks: &mut Checks, claim: &Value, old: Option<&Value
         Some(_) => container::check_resources(checks, &at, &spec["resources"]),
     }
     if let Some(old) = old
-        && fixed_part(spec) != fixed_part(&old["spec"])
+        && fixed_part(spec, &old["spec"]) != fixed_part(&old["spec"], &old["spec"])
     {
         let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
         checks.forbidden(path, detail);
     }
 }
 
-/// A claim may grow, and is bound to a volume once.
-fn fixed_part(spec: &Value) -> Value {
+/// A claim may grow, is bound to a volume once, and may be given a class when it has none.
+fn fixed_part(spec: &Value, old: &Value) -> Value {
     let mut fixed = spec.clone();
     if let Some(fields) = fixed.as_object_mut() {
         for key in ["resources", "volumeAttributesClassName", "volumeName"] {
             fields.remove(key);
+        }
+        if old["storageClassName"].is_null() {
+            fields.remove("storageClassName");
         }
     }
     fixed

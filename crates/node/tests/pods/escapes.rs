@@ -3,6 +3,7 @@
 //! prove that the attempt would work if nothing stood in its way; what cannot be tried
 //! there without harm says so.
 
+use std::os::linux::net::SocketAddrExt as _;
 use std::process::Command;
 
 use serde_json::json;
@@ -246,9 +247,54 @@ const ATTEMPTS: &[(&str, Outside, &str)] = &[
         "python3 -c \"import ctypes;l=ctypes.CDLL(None,use_errno=True);l.syscall(304,-1,0,0);print('' if ctypes.get_errno()==1 else 'reached')\"",
     ),
     (
-        "the machine's sockets (vsock)",
+        "the kernel's ciphers",
         Works,
         "python3 -c \"import socket;socket.socket(38,5,0);print('reached')\" 2>/dev/null",
+    ),
+    (
+        "the machine's host (vsock)",
+        Works,
+        "python3 -c \"import socket;socket.socket(40,1,0);print('reached')\" 2>/dev/null",
+    ),
+    (
+        "pages handed over by hand (userfaultfd)",
+        Works,
+        "python3 -c \"import ctypes;print('reached' if ctypes.CDLL(None).syscall(323,0)>=0 else '')\"",
+    ),
+    (
+        "kernel messages",
+        Works,
+        "test -r /dev/kmsg && echo reached; dmesg 2>/dev/null | grep -q . && echo reached",
+    ),
+    (
+        "a new kind of program (binfmt_misc)",
+        NotTried("would change the machine"),
+        "for f in /proc/sys/fs/binfmt_misc/register /proc/sys/kernel/modprobe; do echo > $f 2>/dev/null && echo reached; done",
+    ),
+    (
+        "a user namespace through clone3",
+        Works,
+        "python3 -c \"import ctypes,struct,os;l=ctypes.CDLL(None);a=ctypes.create_string_buffer(struct.pack('11Q',0x10000000,0,0,0,17,0,0,0,0,0,0));p=l.syscall(435,a,88);os._exit(0) if p==0 else print('reached' if p>0 else '')\"",
+    ),
+    (
+        "files of others through their descriptors",
+        Works,
+        "python3 -c \"import ctypes,os;l=ctypes.CDLL(None);f=l.syscall(434,int(os.environ['OUTER']),0);print('reached' if f>=0 and l.syscall(438,f,1,0)>=0 else '')\"",
+    ),
+    (
+        "the machine's abstract sockets",
+        Works,
+        "python3 -c \"import socket,os;s=socket.socket(1);s.connect('\\0'+os.environ['MARK']);print('reached')\" 2>/dev/null",
+    ),
+    (
+        "services on the machine's loopback",
+        Works,
+        "python3 -c \"import socket,os;socket.create_connection(('127.0.0.1',int(os.environ['PORT'])),2);print('reached')\" 2>/dev/null",
+    ),
+    (
+        "what the node keeps of its pods",
+        Works,
+        "find /tmp /var /run -xdev \\( -name keeper.sock -o -name sandbox.json \\) 2>/dev/null | grep -q . && echo reached",
     ),
     (
         "raw packets",
@@ -283,11 +329,12 @@ const ATTEMPTS: &[(&str, Outside, &str)] = &[
     ),
 ];
 
-fn outside(script: &str, mark: &str, outer: u32) -> String {
+fn outside(script: &str, mark: &str, outer: u32, port: u16) -> String {
     let run = Command::new("sh")
         .args(["-c", script])
         .env("MARK", mark)
         .env("OUTER", outer.to_string())
+        .env("PORT", port.to_string())
         .output()
         .unwrap();
     String::from_utf8_lossy(&run.stdout).into_owned()
@@ -301,12 +348,16 @@ async fn no_attempt_to_reach_the_machine_works() {
     std::fs::write(&mark, "secret").unwrap();
     let mark = mark.display().to_string();
     let mut outer = Command::new("sleep").arg("1000").spawn().unwrap();
+    let name = std::os::unix::net::SocketAddr::from_abstract_name(&mark).unwrap();
+    let _abstract = std::os::unix::net::UnixListener::bind_addr(&name).unwrap();
+    let service = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = service.local_addr().unwrap().port();
     cluster.run("p", "exec sleep 1000").await;
     cluster.ready("p").await;
     let (mut wrong, mut skipped) = (Vec::new(), Vec::new());
     for (name, proof, script) in ATTEMPTS {
         match proof {
-            Works if !outside(script, &mark, outer.id()).contains("reached") => {
+            Works if !outside(script, &mark, outer.id(), port).contains("reached") => {
                 skipped.push(format!(
                     "{name}: this machine does not even offer it outside"
                 ));
@@ -315,7 +366,7 @@ async fn no_attempt_to_reach_the_machine_works() {
             NotTried(why) => skipped.push(format!("{name}: not tried outside, {why}")),
         }
         let inside = format!(
-            "MARK={mark} OUTER={} ; export MARK OUTER; {script}",
+            "MARK={mark} OUTER={} PORT={port}; export MARK OUTER PORT; {script}",
             outer.id()
         );
         let (_, text) = cluster.exec("p", &inside).await;
@@ -357,6 +408,11 @@ async fn a_bomb_ends_in_its_own_pod() {
             json!({"memory": "128Mi"}),
         ),
         (
+            "shared-memory",
+            "head -c 200000000 /dev/zero > /dev/shm/big; test $(stat -c %s /dev/shm/big) -le 67108864",
+            json!({"memory": "256Mi"}),
+        ),
+        (
             "forks",
             "for i in $(seq 20000); do sleep 100 & done 2>/dev/null; true",
             json!({"memory": "256Mi"}),
@@ -380,7 +436,49 @@ async fn a_bomb_ends_in_its_own_pod() {
             (0, "fine\n".into()),
             "{name}"
         );
+        let logs = std::fs::read_dir(cluster.dir.join("logs"))
+            .unwrap()
+            .flatten();
+        let files = logs.flat_map(|pod| std::fs::read_dir(pod.path()).unwrap().flatten());
+        let kept: u64 = files.map(|file| file.metadata().unwrap().len()).sum();
+        assert!(kept <= 22 << 20, "{name} left {kept} bytes of logs");
         cluster.delete(name).await;
     }
+    cluster.stop().await;
+}
+
+/// A command that is run in a container passes through it before it is the container's:
+/// whoever waits there must not get hold of the machine by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_on_its_way_in_cannot_be_looked_into() {
+    let cluster = Cluster::start().await;
+    let lurk = r#"
+import os, time
+seen, end = set(), time.time() + 1000
+while time.time() < end:
+    for pid in filter(str.isdigit, os.listdir('/proc')):
+        for name in ('exe', 'root', 'cwd', 'fd/3', 'fd/4', 'fd/5'):
+            try: found = os.readlink(f'/proc/{pid}/{name}')
+            except OSError: continue
+            if 'sandlot' in found or 'memfd' in found or (name == 'root' and found != '/'):
+                seen.add(name + ' ' + found)
+        for name in ('environ', 'maps', 'mem'):
+            try: text = open(f'/proc/{pid}/{name}', 'rb').read(4096)
+            except OSError: continue
+            if b'sandlot' in text: seen.add(name)
+    open('/tmp/seen', 'w').write('\n'.join(sorted(seen)))
+"#;
+    let container = json!({"name": "c", "image": "host", "command": ["python3", "-c", lurk]});
+    cluster
+        .create(json!({"metadata": {"name": "p"}, "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]}}))
+        .await;
+    cluster.ready("p").await;
+    cluster
+        .until_shows("p", "test -e /tmp/seen && echo lurks", "lurks")
+        .await;
+    for _ in 0..60 {
+        assert_eq!(cluster.exec("p", "true").await.0, 0);
+    }
+    assert_eq!(cluster.exec("p", "cat /tmp/seen").await, (0, String::new()));
     cluster.stop().await;
 }

@@ -12,6 +12,9 @@ use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 
+/// Whatever takes longer, on the most loaded of machines, does not happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A cluster and its node; gone with the test.
 pub(crate) struct Cluster {
     pub(crate) client: kube::Client,
@@ -37,6 +40,12 @@ impl Cluster {
         let mut made = Cluster::on(cluster, &dir, change).await;
         made._keep = Some(keep);
         made
+    }
+
+    /// A cluster whose node keeps its files in this folder.
+    pub(crate) async fn with_in(dir: &Path, change: impl FnOnce(&mut NodeConfig)) -> Cluster {
+        let cluster = sandlot_cluster::Cluster::start(Default::default());
+        Cluster::on(cluster.await.unwrap(), dir, change).await
     }
 
     async fn on(
@@ -76,11 +85,12 @@ impl Cluster {
     }
 
     pub(crate) async fn create(&self, pod: Value) -> Pod {
+        self.try_create(pod).await.unwrap()
+    }
+
+    pub(crate) async fn try_create(&self, pod: Value) -> kube::Result<Pod> {
         let pod = serde_json::from_value(pod).unwrap();
-        self.pods()
-            .create(&PostParams::default(), &pod)
-            .await
-            .unwrap()
+        self.pods().create(&PostParams::default(), &pod).await
     }
 
     /// Creates any object of the core API in the default namespace.
@@ -109,23 +119,87 @@ impl Cluster {
 
     /// Waits for an event of a pod, and returns what it says.
     pub(crate) async fn event(&self, pod: &str, reason: &str) -> String {
+        self.until_event(pod, reason, "").await;
+        self.events(pod, reason).await.remove(0)
+    }
+
+    /// Creates any object of the core API that belongs to no namespace.
+    pub(crate) async fn make_anywhere(&self, plural: &str, object: Value) {
+        let request = http::Request::post(format!("/api/v1/{plural}"))
+            .header("content-type", "application/json");
+        let request = request.body(serde_json::to_vec(&object).unwrap()).unwrap();
+        self.client.request::<Value>(request).await.unwrap();
+    }
+
+    /// Deletes any object of the core API in the default namespace; it may stay a while.
+    pub(crate) async fn remove(&self, plural: &str, name: &str) {
+        let path = format!("/api/v1/namespaces/default/{plural}/{name}");
+        let request = http::Request::delete(path).body(Vec::new()).unwrap();
+        self.client.request::<Value>(request).await.unwrap();
+    }
+
+    /// Changes any object of the core API in the default namespace.
+    pub(crate) async fn change(&self, plural: &str, name: &str, patch: Value) {
+        let path = format!("/api/v1/namespaces/default/{plural}/{name}");
+        let request =
+            http::Request::patch(path).header("content-type", "application/merge-patch+json");
+        let request = request.body(serde_json::to_vec(&patch).unwrap()).unwrap();
+        self.client.request::<Value>(request).await.unwrap();
+    }
+
+    /// Any object of the core API by its path; nothing when there is none.
+    pub(crate) async fn find(&self, path: &str) -> Value {
+        let request = http::Request::get(format!("/api/v1/{path}"));
+        let found = self
+            .client
+            .request::<Value>(request.body(Vec::new()).unwrap());
+        match found.await {
+            Err(kube::Error::Api(error)) if error.code == 404 => Value::Null,
+            found => found.unwrap(),
+        }
+    }
+
+    /// The messages of a pod's events of this reason.
+    pub(crate) async fn events(&self, pod: &str, reason: &str) -> Vec<String> {
+        let all = self.find("namespaces/default/events").await;
+        let all = all["items"].as_array().cloned().unwrap_or_default();
+        all.iter()
+            .filter(|event| event["involvedObject"]["name"] == pod && event["reason"] == reason)
+            .map(|event| event["message"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    /// Waits until a pod has an event of this reason whose message contains a text.
+    pub(crate) async fn until_event(&self, pod: &str, reason: &str, text: &str) {
         let begun = Instant::now();
-        loop {
-            let path = "/api/v1/namespaces/default/events";
-            let request = http::Request::get(path).body(Vec::new()).unwrap();
-            let events: Value = self.client.request(request).await.unwrap();
-            let events = events["items"].as_array().cloned().unwrap_or_default();
-            let found = events
-                .iter()
-                .find(|one| one["involvedObject"]["name"] == pod && one["reason"] == reason);
-            if let Some(event) = found {
-                return event["message"].as_str().unwrap_or_default().to_owned();
-            }
+        while !self
+            .events(pod, reason)
+            .await
+            .iter()
+            .any(|message| message.contains(text))
+        {
+            let there = self.events(pod, reason).await;
             assert!(
-                begun.elapsed() < Duration::from_secs(20),
-                "{pod} has no event {reason}: {events:#?}"
+                begun.elapsed() < PATIENCE,
+                "{pod} {reason} {text:?}: {there:?}"
             );
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Runs a script in a pod until it writes this.
+    pub(crate) async fn until_shows(&self, pod: &str, script: &str, wanted: &str) {
+        let begun = Instant::now();
+        loop {
+            let (_, text) = self.exec(pod, script).await;
+            if text.trim_end() == wanted {
+                return;
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{pod} shows {text:?}, not {wanted:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -144,7 +218,7 @@ impl Cluster {
                 return pod;
             }
             assert!(
-                begun.elapsed() < Duration::from_secs(20),
+                begun.elapsed() < PATIENCE,
                 "{name} never became {what}: {:#}",
                 pod["status"]
             );
@@ -211,7 +285,12 @@ impl Cluster {
 
     /// The node is replaced by a new one on the same folder; pods are left as they are.
     pub(crate) async fn restart_node(self) -> Cluster {
-        self.node.stop(StopMode::LeavePods).await;
+        self.restart_after(StopMode::LeavePods).await
+    }
+
+    /// The node is replaced by a new one on the same folder.
+    pub(crate) async fn restart_after(self, mode: StopMode) -> Cluster {
+        self.node.stop(mode).await;
         let cluster = self.cluster.clone();
         let mut new = Cluster::on(cluster, &self.dir, |_| {}).await;
         new._keep = self._keep;

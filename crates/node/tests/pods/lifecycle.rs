@@ -73,11 +73,14 @@ async fn a_node_that_starts_again_finds_its_pods_running_and_learns_what_ended()
         .await;
     cluster
         .create(json!({"metadata": {"name": "ends"}, "spec": {"restartPolicy": "Never", "containers": [
-            {"name": "c", "image": "host", "command": ["sh", "-c", "sleep 0.5; echo bye; exit 9"]}
+            {"name": "c", "image": "host", "command": ["sh", "-c", "while ! test -e /tmp/end; do sleep 0.05; done; echo bye; exit 9"]}
         ]}}))
         .await;
     let before = cluster.ready("stays").await;
     cluster.ready("ends").await;
+    // A second later, when perhaps nobody looks.
+    let later = "(sleep 1; touch /tmp/end) >/dev/null 2>&1 &";
+    assert_eq!(cluster.exec("ends", later).await.0, 0);
     let cluster = cluster.restart_node().await;
     let pod = cluster.phase("ends", "Failed").await;
     assert_eq!(state(&pod)["terminated"]["exitCode"], 9);

@@ -152,3 +152,102 @@ async fn probes_decide_when_a_container_is_ready_and_when_it_is_run_again() {
         .await;
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mount_that_cannot_be_made_is_told() {
+    let cluster = Cluster::start().await;
+    for (name, target) in [
+        ("folder-over-file", "/etc/passwd"),
+        ("below-a-file", "/etc/passwd/x"),
+    ] {
+        let mut pod = pod(
+            name,
+            json!({"volumeMounts": [{"name": "v", "mountPath": target}]}),
+        );
+        pod["spec"]["volumes"] = json!([{"name": "v", "emptyDir": {}}]);
+        cluster.create(pod).await;
+        let pod = cluster
+            .until(name, "refused", |pod| {
+                state(pod)["waiting"]["reason"] == "CreateContainerError"
+            })
+            .await;
+        let message = state(&pod)["waiting"]["message"].as_str().unwrap();
+        assert!(message.contains(target), "{message}");
+        cluster.until_event(name, "Failed", target).await;
+        cluster.delete(name).await;
+    }
+    cluster.stop().await;
+}
+
+/// On a disk of its own, which a pod fills.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_and_what_runs_goes_on() {
+    let disk = tempfile::tempdir().unwrap();
+    let mount = |arguments: &[&str]| {
+        let done = std::process::Command::new(arguments[0])
+            .args(&arguments[1..])
+            .status();
+        done.is_ok_and(|status| status.success())
+    };
+    let at = disk.path().display().to_string();
+    if !mount(&[
+        "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        "size=64m",
+        "sandlot-test",
+        &at,
+    ]) {
+        return println!("skipped: a small disk can only be made as root");
+    }
+    let cluster = Cluster::with_in(disk.path(), |_| {}).await;
+    cluster.create(pod("neighbour", json!({}))).await;
+    cluster.ready("neighbour").await;
+    let fill = json!({"command": ["sh", "-c", "head -c 200000000 /dev/zero > /var/tmp/big; echo $?; exec sleep 1000"]});
+    cluster.create(pod("greedy", fill)).await;
+    cluster.ready("greedy").await;
+    cluster.until_shows("greedy", "stat -c '%s' /var/tmp/big >/dev/null && df --output=avail /var/tmp | tail -n1 | tr -d ' '", "0").await;
+
+    cluster.create(pod("late", json!({}))).await;
+    let full = |message: &str| message.contains("No space left on device");
+    let late = cluster
+        .until("late", "in want of space", |pod| {
+            state(pod)["waiting"]["message"].as_str().is_some_and(full)
+        })
+        .await;
+    assert_eq!(late["status"]["phase"], "Pending");
+    assert_eq!(
+        cluster.exec("neighbour", "echo fine").await,
+        (0, "fine\n".into())
+    );
+
+    cluster.delete("greedy").await;
+    cluster.ready("late").await;
+    for name in ["late", "neighbour"] {
+        cluster.delete(name).await;
+    }
+    cluster.stop().await;
+    assert!(mount(&["umount", &at]), "something still uses the disk");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_image_is_an_error_first_and_a_back_off_then() {
+    let cluster = Cluster::start().await;
+    cluster
+        .create(pod("p", json!({"image": "127.0.0.1:1/nothing:1"})))
+        .await;
+    for reason in ["ErrImagePull", "ImagePullBackOff"] {
+        cluster
+            .until("p", reason, |pod| state(pod)["waiting"]["reason"] == reason)
+            .await;
+    }
+    cluster
+        .until_event("p", "Failed", "Error: ErrImagePull")
+        .await;
+    cluster
+        .until_event("p", "BackOff", "Back-off pulling image")
+        .await;
+    cluster.delete("p").await;
+    cluster.stop().await;
+}

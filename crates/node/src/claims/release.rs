@@ -35,11 +35,11 @@ async fn follow(shared: &Shared) {
         };
         match seen {
             Some(None) => return,
-            Some(Some(Ok(Watched::Apply(claim) | Watched::InitApply(claim)))) => {
-                if is_doomed(&claim) {
-                    let uid = claim.metadata.uid.clone().unwrap_or_default();
-                    doomed.insert(uid, claim);
-                }
+            Some(Some(Ok(Watched::Apply(claim) | Watched::InitApply(claim))))
+                if is_doomed(&claim) =>
+            {
+                let uid = claim.metadata.uid.clone().unwrap_or_default();
+                doomed.insert(uid, claim);
             }
             Some(Some(Ok(_))) => {}
             Some(Some(Err(error))) => {

@@ -181,7 +181,10 @@ mod tests {
             ..db.clone()
         };
         assert!(keeps_away(&apart, std::slice::from_ref(&db), &seat()).is_some());
-        assert_eq!(keeps_away(&apart, &[elsewhere.clone()], &seat()), None);
+        assert_eq!(
+            keeps_away(&apart, std::slice::from_ref(&elsewhere), &seat()),
+            None
+        );
         assert!(keeps_away(&near, &[elsewhere], &seat()).is_some());
         assert_eq!(keeps_away(&near, &[db], &seat()), None);
     }

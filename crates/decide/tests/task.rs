@@ -18,18 +18,17 @@ fn seconds(seconds: u64) -> Duration {
 #[test]
 fn a_task_waits_for_its_sandbox_and_for_earlier_tasks() {
     let ready = SandboxView::Standing(SandboxPhase::Ready);
-    assert_eq!(start("s", ready, None, false), Start::Now);
-    for (view, before, words) in [
-        (SandboxView::Missing, None, "does not exist yet"),
+    assert_eq!(start("s", ready, false, false), Start::Now);
+    assert_eq!(start("s", ready, true, false), Start::Queue);
+    for (view, words) in [
+        (SandboxView::Missing, "does not exist yet"),
         (
             SandboxView::Standing(SandboxPhase::Pending),
-            None,
             "no pod ready yet",
         ),
-        (ready, Some("first"), "\"first\""),
     ] {
-        let Start::Wait(why) = start("s", view, before, false) else {
-            panic!("{view:?} {before:?}");
+        let Start::Wait(why) = start("s", view, true, false) else {
+            panic!("{view:?}");
         };
         assert!(why.contains(words), "{why}");
     }
@@ -51,7 +50,7 @@ fn a_task_whose_sandbox_is_over_fails_with_a_reason() {
         (SandboxView::Leaving, false, "being removed"),
         (SandboxView::Missing, true, "while the task was running"),
     ] {
-        let Start::Never(why) = start("s", view, None, started) else {
+        let Start::Never(why) = start("s", view, false, started) else {
             panic!("{view:?}");
         };
         assert!(why.contains(words), "{why}");

@@ -24,6 +24,10 @@ use crate::{
 const RUNNING_AFTER: Duration = Duration::from_millis(100);
 /// A task that waits shorter than this is not told to be waiting.
 const PENDING_AFTER: Duration = Duration::from_millis(100);
+/// Nor one whose sandbox is busy with earlier tasks and gets through them: each such word would be
+/// a write that keeps the others waiting. It does not name the task before it, which changes.
+const QUEUED_AFTER: Duration = Duration::from_secs(2);
+const IN_THE_QUEUE: &str = "earlier tasks of the same sandbox come first";
 /// Output kept in a status that the API found too large.
 const SMALL_OUTPUT: usize = 4 * 1024;
 
@@ -49,14 +53,13 @@ pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
         return;
     }
     let first = world.index.queue(&entry.sandbox).next();
-    let before = first
-        .filter(|first| *first != key)
-        .map(|first| &*first.name);
+    let queued = first.is_some_and(|first| first != key);
     let started = entry.state == Some(TaskState::Running);
-    match start(&entry.sandbox_name, view, before, started) {
+    match start(&entry.sandbox_name, view, queued, started) {
         Start::Now => begin(world, key, now),
         Start::Never(why) => give_up(world, key, &why, now),
-        Start::Wait(why) => tell_waiting(world, key, &why, now),
+        Start::Wait(why) => tell_waiting(world, key, &why, PENDING_AFTER, now),
+        Start::Queue => tell_waiting(world, key, IN_THE_QUEUE, QUEUED_AFTER, now),
     }
 }
 
@@ -138,7 +141,7 @@ fn watch_over(world: &mut World, key: &Key, view: SandboxView, now: Timestamp) {
         .and_then(|sandbox| world.index.pod_of(&sandbox.uid))
         .is_some_and(|pod| pod.uid == run.pod && pod.ended.is_none() && !pod.facts.leaving);
     if !pod_is_there {
-        let why = match start(&entry.sandbox_name, view, None, true) {
+        let why = match start(&entry.sandbox_name, view, false, true) {
             Start::Never(why) => why,
             _ => format!(
                 "sandbox {:?} lost its pod while the task was running",
@@ -220,7 +223,7 @@ fn give_up(world: &mut World, key: &Key, why: &str, now: Timestamp) {
     write(world, key, patch);
 }
 
-fn tell_waiting(world: &mut World, key: &Key, why: &str, now: Timestamp) {
+fn tell_waiting(world: &mut World, key: &Key, why: &str, after: Duration, now: Timestamp) {
     let Some(entry) = world.index.tasks.get(key) else {
         return;
     };
@@ -229,7 +232,7 @@ fn tell_waiting(world: &mut World, key: &Key, why: &str, now: Timestamp) {
     }
     // Creation times are whole seconds, so the wait counts from the first look.
     let since = *world.waiting.entry(key.clone()).or_insert(now);
-    let due = later(since, PENDING_AFTER);
+    let due = later(since, after);
     if due > now {
         return world.wakes.at(due, Wake::Task(key.clone()));
     }

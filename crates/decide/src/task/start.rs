@@ -20,13 +20,15 @@ pub enum Start {
     Now,
     /// Leave it pending, for this reason.
     Wait(String),
+    /// Leave it pending: its turn comes when an earlier task of its sandbox is over.
+    Queue,
     /// End it as failed, for this reason.
     Never(String),
 }
 
-/// Decides whether a task may start. `before` names the unfinished task of the same sandbox that
-/// was made just before it; `started` says that it was running when last heard of.
-pub fn start(name: &str, sandbox: SandboxView, before: Option<&str>, started: bool) -> Start {
+/// Decides whether a task may start. `queued` says that an unfinished task of the same sandbox was
+/// made before it, `started` that it was running when last heard of.
+pub fn start(name: &str, sandbox: SandboxView, queued: bool, started: bool) -> Start {
     match sandbox {
         SandboxView::Missing if started => Start::Never(format!(
             "sandbox {name:?} was removed while the task was running"
@@ -39,12 +41,8 @@ pub fn start(name: &str, sandbox: SandboxView, before: Option<&str>, started: bo
             }
             SandboxPhase::Released => Start::Never(format!("sandbox {name:?} has been released")),
             SandboxPhase::Pending => Start::Wait(format!("sandbox {name:?} has no pod ready yet")),
-            SandboxPhase::Ready | SandboxPhase::Bound => match before {
-                Some(earlier) => {
-                    Start::Wait(format!("task {earlier:?} of the same sandbox comes first"))
-                }
-                None => Start::Now,
-            },
+            SandboxPhase::Ready | SandboxPhase::Bound if queued => Start::Queue,
+            SandboxPhase::Ready | SandboxPhase::Bound => Start::Now,
         },
     }
 }

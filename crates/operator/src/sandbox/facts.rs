@@ -34,6 +34,12 @@ pub(super) fn facts(
         .map(|since| later(since, BOUND_AFTER))
         .filter(|at| *at > now);
     let was_bound = entry.status.phase == Some(SandboxPhase::Bound);
+    // Between two tasks of a queue the sandbox does not cease to be busy.
+    let waiting = world.index.queue(key).next().is_some();
+    let shown = match since {
+        Some(_) => bound_at.is_none() || was_bound,
+        None => was_bound && waiting,
+    };
     let stored = entry.status.allocated_at.as_ref().map(|time| time.0);
     let settings = &world.settings;
     let facts = Facts {
@@ -48,8 +54,8 @@ pub(super) fn facts(
         pod: view(world, key, entry, pod),
         allocated: stored.or_else(|| pod.and_then(|pod| pod.claimed_at)),
         tasks: Tasks {
-            running: since.is_some() && (bound_at.is_none() || was_bound),
-            waiting: world.index.queue(key).next().is_some(),
+            running: shown,
+            waiting,
             last_ended: entry.last_ended,
         },
     };

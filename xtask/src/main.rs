@@ -1,5 +1,6 @@
 //! The project's own chores: generate, test, package.
 
+mod deploy;
 mod generate;
 mod protobuf_fields;
 mod test;
@@ -23,6 +24,17 @@ enum Chore {
     Test(test::Options),
     /// Write the files that are made from the Rust types; `--check` only compares.
     Generate(generate::Options),
+    /// Apply the custom resources to the cluster that kubectl talks to (`make install`).
+    Install,
+    /// Remove the custom resources and every object of theirs (`make uninstall`).
+    Uninstall,
+    /// Apply the operator (`make deploy IMG=… TASK_EXECUTOR_IMG=…`).
+    Deploy(deploy::Deploy),
+    /// Remove the operator (`make undeploy`).
+    Undeploy,
+    /// Build the operator's and the agent's images, `--push` them too (`make docker-build
+    /// docker-push docker-build-task-executor docker-push-task-executor`).
+    Image(deploy::Image),
     /// Write the table of the protobuf fields of built-in kinds, from the published Go types.
     ProtobufFields {
         /// Only say whether the table is up to date.
@@ -35,6 +47,11 @@ fn main() -> ExitCode {
     let result = match Args::parse().chore {
         Chore::Test(options) => test::run(&options),
         Chore::Generate(options) => generate::run(&options),
+        Chore::Install => deploy::install(),
+        Chore::Uninstall => deploy::uninstall(),
+        Chore::Deploy(options) => deploy::deploy(&options),
+        Chore::Undeploy => deploy::undeploy(),
+        Chore::Image(options) => deploy::image(&options),
         Chore::ProtobufFields { check } => protobuf_fields::run(check),
     };
     match result {

@@ -15,9 +15,15 @@ pub mod agent {
 pub mod arl;
 #[cfg(feature = "resources")]
 mod go_duration;
+#[cfg(feature = "resources")]
+pub mod opensandbox;
+#[cfg(feature = "resources")]
+mod pod_template;
 
 #[cfg(feature = "resources")]
 pub use go_duration::{BadDuration, GoDuration};
+#[cfg(feature = "resources")]
+pub use pod_template::PodTemplate;
 
 #[cfg(feature = "resources")]
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -26,5 +32,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 #[cfg(feature = "resources")]
 pub fn crds() -> Vec<CustomResourceDefinition> {
     use kube::CustomResourceExt;
-    vec![arl::WarmPool::crd(), arl::Sandbox::crd(), arl::Task::crd()]
+    vec![
+        arl::WarmPool::crd(),
+        arl::Sandbox::crd(),
+        arl::Task::crd(),
+        opensandbox::Pool::crd(),
+        opensandbox::BatchSandbox::crd(),
+        opensandbox::SandboxSnapshot::crd(),
+    ]
 }

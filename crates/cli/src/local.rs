@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result};
 use kube::Client;
 use sandlot_access::PrivateKey;
+use sandlot_api::opensandbox::names::EXECUTOR_PORT;
 use sandlot_cluster::{
     Cluster, Config,
     admission::Chain,
@@ -112,14 +113,14 @@ impl Local {
 
 /// The node, with the agent at hand for the pods that ask for it.
 async fn start_node(options: &Options, cluster: &Cluster) -> Result<Arc<Node>> {
-    let agent = BTreeMap::from([(
-        "sandlot-agent".to_owned(),
-        sandlot_agent_binary::AGENT.to_vec(),
-    )]);
+    // Under its second name it is a task executor.
+    let agent = ["sandlot-agent", "task-executor"]
+        .map(|name| (name.to_owned(), sandlot_agent_binary::AGENT.to_vec()))
+        .into();
     let config = NodeConfig {
         missing_images: options.missing_images,
         egress: options.egress,
-        agent_ports: vec![Settings::default().agent.port],
+        agent_ports: vec![Settings::default().agent.port, EXECUTOR_PORT],
         builtin_images: BTreeMap::from([(AGENT_IMAGE.to_owned(), agent)]),
         ..NodeConfig::new(options.folder.join("node"), node_name(), cluster.client())
     };

@@ -4,12 +4,14 @@
 //! facts to actions, so that each can be tried against thousands of made-up worlds.
 //!
 //! - [`pool`]: how many pods to make, which to remove, which to replace and when.
+//! - [`batch`]: which pods a batch has by index, where it stands, which pool suits it.
 //! - [`shelf`]: which ready pod goes to which waiting claim.
 //! - [`sandbox`]: where a sandbox stands and when its time is over.
 //! - [`task`]: when a task may start, which step is next, what its end means.
 //! - [`expiry`]: when what is finished may be removed.
 
 pub mod backoff;
+pub mod batch;
 pub mod expiry;
 pub mod pool;
 pub mod sandbox;

@@ -17,6 +17,7 @@ mod index;
 mod key;
 mod leader;
 mod metrics;
+mod opensandbox;
 mod pods;
 mod run;
 mod sandbox;

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use kube::Client;
@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error, Settings, admission::webhook, agents::Agents, dispatch::Dispatcher, events::Events,
-    http, key, leader::Election, metrics::Metrics, world::World,
+    http, key, leader::Election, metrics::Metrics, opensandbox, world::World,
 };
 
 /// Runs the operator until it is cancelled. The custom resources must be installed.
@@ -112,13 +112,26 @@ async fn work(
         settings.identity.name.clone(),
         telling.clone(),
     );
+    let batches = opensandbox::World::new(
+        settings.clone(),
+        key.clone(),
+        events.clone(),
+        metrics.clone(),
+    );
     let world = World::new(settings, key, agents, events, metrics);
+    // Each loop reads everything it needs before it decides anything.
+    let unread = AtomicUsize::new(2);
     let tell_ready = || {
-        ready.store(true, Ordering::Release);
-        tracing::info!("the operator has read everything and works");
+        if unread.fetch_sub(1, Ordering::AcqRel) == 1 {
+            ready.store(true, Ordering::Release);
+            tracing::info!("the operator has read everything and works");
+        }
     };
     let dispatching = async {
-        Dispatcher::new(client, world).work(tell_ready, stop).await;
+        tokio::join!(
+            Dispatcher::new(client.clone(), world).work(tell_ready, stop.clone()),
+            opensandbox::work(client.clone(), batches, tell_ready, stop.clone()),
+        );
         telling.cancel();
     };
     tokio::join!(dispatching, tell);

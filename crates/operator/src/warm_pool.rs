@@ -5,77 +5,53 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use sandlot_api::arl::{PoolPhase, WarmPool, WarmPoolStatus};
 use sandlot_decide::{
-    backoff::Backoff,
     expiry::later,
-    pool::{self, Care, Counts, Health, Plan, Share, Sizing, Trouble, Use, Why},
+    pool::{self, Counts, Health, Plan, Share, Sizing, Trouble, Use, Why},
 };
 
 use crate::{
     dispatch::{Wake, Write, status_patch},
     index::{Coming, Key, PoolEntry},
-    pods::{self, Owner},
+    pods::{
+        self, Owner,
+        stock::{Order, care},
+    },
     world::{World, condition, reference},
 };
 
-/// A busy pool is looked at no more often than this; claims do not wait for it.
-const BREATH: Duration = Duration::from_millis(20);
 /// Its counts are written no more often than this.
 const TELL: Duration = Duration::from_millis(200);
 /// Whoever waits for a pod hears how far it is no more often than this.
 const REWORD: Duration = Duration::from_secs(5);
-/// A pod that was made and is not seen for so long is not waited for.
-const UNSEEN: Duration = Duration::from_secs(60);
-
-fn care(max_starting: u32) -> Care {
-    Care {
-        starting: Share::Count(max_starting),
-        rolling: Share::Percent(25),
-        replace: Backoff {
-            first: Duration::from_secs(10),
-            longest: Duration::from_secs(300),
-        },
-        steady: Duration::from_secs(60),
-    }
-}
 
 /// Looks at a pool and puts on the tray what is to be done.
 pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
-    let care = care(world.settings.max_starting);
+    let starting = Share::Count(world.settings.max_starting);
     let Some(entry) = world.index.pools.get_mut(key) else {
         return;
     };
     if entry.leaving {
         return;
     }
-    if let Some(looked) = entry.looked
-        && later(looked, BREATH) > now
-    {
-        world
-            .wakes
-            .at(later(looked, BREATH), Wake::Pool(key.clone()));
+    if let Err(next) = entry.stock.breathe(now) {
+        world.wakes.at(next, Wake::Pool(key.clone()));
         return;
     }
-    entry.looked = Some(now);
-    entry.making.retain(|_, since| later(*since, UNSEEN) > now);
 
     let Some(entry) = world.index.pools.get(key) else {
         return;
     };
     let facts = facts(world, key, entry);
     let shelf = world.index.shelves.get(key);
-    let plan = pool::plan(
-        &pool::Pool {
-            sizing: Sizing::Idle {
-                replicas: entry.replicas,
-            },
-            care,
-            pods: &facts,
-            creating: entry.making.len() as u32,
-            wanted: shelf.map_or(0, |shelf| shelf.wanted()),
-            failures: &entry.failures,
+    let order = Order {
+        sizing: Sizing::Idle {
+            replicas: entry.replicas,
         },
-        now,
-    );
+        care: care(starting, Share::Percent(25)),
+        pods: &facts,
+        wanted: shelf.map_or(0, |shelf| shelf.wanted()),
+    };
+    let plan = entry.stock.plan(&order, now);
     if let Some(again) = plan.again {
         world.wakes.at(again, Wake::Pool(key.clone()));
     }
@@ -98,7 +74,7 @@ fn tell_waiting(
     };
     let starting = |pod: &&pool::Pod| pod.health == Health::Starting && !pod.leaving;
     let coming = Coming {
-        starting: (pods.iter().filter(starting).count() + entry.making.len()) as u32,
+        starting: pods.iter().filter(starting).count() as u32 + entry.stock.making(),
         trouble: trouble.map(|trouble| trouble.message),
         told: entry.coming.told,
     };
@@ -163,7 +139,7 @@ fn carry_out(world: &mut World, key: &Key, plan: &Plan, now: Timestamp) {
     let Some(entry) = world.index.pools.get_mut(key) else {
         return;
     };
-    entry.failures = plan.failures.clone();
+    entry.stock.settle(plan);
     let mut owner = Owner {
         namespace: &key.namespace,
         pool: &key.name,
@@ -189,7 +165,7 @@ fn carry_out(world: &mut World, key: &Key, plan: &Plan, now: Timestamp) {
             &owner,
             &world.settings.agent,
         ));
-        entry.making.insert(name.clone(), now);
+        entry.stock.ask(name.clone(), now);
         world.tray.writes.push(Write::CreatePod {
             pool: key.clone(),
             name,

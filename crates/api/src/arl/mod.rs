@@ -13,9 +13,10 @@ mod task;
 #[expect(unreachable_pub)]
 mod warm_pool;
 
+pub use crate::PodTemplate;
 pub use sandbox::{Sandbox, SandboxPhase, SandboxSpec, SandboxStatus};
 pub use task::{Step, StepState, StepStatus, StepType, Task, TaskSpec, TaskState, TaskStatus};
-pub use warm_pool::{PodTemplate, PoolPhase, Recycle, WarmPool, WarmPoolSpec, WarmPoolStatus};
+pub use warm_pool::{PoolPhase, Recycle, WarmPool, WarmPoolSpec, WarmPoolStatus};
 
 #[cfg(test)]
 mod tests;

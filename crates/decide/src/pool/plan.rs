@@ -263,11 +263,9 @@ fn grow(pool: &Pool<'_>, idle: &[&Pod], now: Timestamp, plan: &mut Plan) {
         .filter(|pod| pod.health == Health::Starting)
         .count() as u32;
     let starting = starting.saturating_add(pool.creating);
-    let at_once = pool
-        .care
-        .starting
-        .of(plan.counts.target)
-        .saturating_sub(starting);
+    // A share is one of all the pods that there will be.
+    let all = plan.counts.target.saturating_add(plan.counts.taken);
+    let at_once = pool.care.starting.of(all).saturating_sub(starting);
     plan.create = missing.min(at_once);
 }
 

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use kube::Error;
 use sandlot_api::arl::WarmPool;
-use sandlot_decide::expiry::later;
 
 use super::{Claimed, Wake, Written};
 use crate::{
@@ -96,7 +95,7 @@ fn pod_created(
     let Some(entry) = world.index.pools.get_mut(key) else {
         return;
     };
-    entry.making.remove(name);
+    entry.stock.answered(name);
     world.index.marks.pool(key);
     let message = match &error {
         // Another pod has the name that was thought up: the next one will have another.
@@ -105,10 +104,7 @@ fn pod_created(
         other => other.to_string(),
     };
     tracing::warn!(pool = %key, %error, "a pod could not be made");
-    // One refusal of a batch speaks for all of them.
-    let told = |last| later(last, super::LEAVING) >= now;
-    if !entry.failures.last.is_some_and(told) {
-        entry.failures.refused(message.clone(), now);
+    if entry.stock.refused(&message, super::LEAVING, now) {
         let about = reference::<WarmPool>(key, &entry.uid);
         let events = &world.events;
         events.warn(about, "CreateRefused", "CreatePod", message);

@@ -6,8 +6,8 @@
 
 mod answers;
 mod wakes;
-mod watches;
-mod writes;
+pub(crate) mod watches;
+pub(crate) mod writes;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 

@@ -1,6 +1,9 @@
 //! What to look at again, and when.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+};
 
 use jiff::Timestamp;
 
@@ -16,15 +19,24 @@ pub(crate) enum Wake {
 }
 
 /// Times to look again: one for each thing, the earliest asked for.
-#[derive(Debug, Default)]
-pub(crate) struct Wakes {
-    order: BTreeSet<(Timestamp, Wake)>,
-    due: HashMap<Wake, Timestamp>,
+#[derive(Debug)]
+pub(crate) struct Wakes<W = Wake> {
+    order: BTreeSet<(Timestamp, W)>,
+    due: HashMap<W, Timestamp>,
 }
 
-impl Wakes {
+impl<W> Default for Wakes<W> {
+    fn default() -> Self {
+        Self {
+            order: BTreeSet::new(),
+            due: HashMap::new(),
+        }
+    }
+}
+
+impl<W: Clone + Ord + Hash> Wakes<W> {
     /// Look at this again, no later than then.
-    pub(crate) fn at(&mut self, when: Timestamp, wake: Wake) {
+    pub(crate) fn at(&mut self, when: Timestamp, wake: W) {
         if let Some(known) = self.due.get(&wake) {
             if *known <= when {
                 return;
@@ -40,15 +52,19 @@ impl Wakes {
         self.order.first().map(|(when, _)| *when)
     }
 
+    /// Takes something that is due.
+    pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<W> {
+        self.order.first().filter(|(when, _)| *when <= now)?;
+        let (_, wake) = self.order.pop_first()?;
+        self.due.remove(&wake);
+        Some(wake)
+    }
+}
+
+impl Wakes {
     /// Marks what is due.
     pub(crate) fn ring(&mut self, now: Timestamp, marks: &mut Marks) {
-        while let Some((when, _)) = self.order.first()
-            && *when <= now
-        {
-            let Some((_, wake)) = self.order.pop_first() else {
-                return;
-            };
-            self.due.remove(&wake);
+        while let Some(wake) = self.take_due(now) {
             match wake {
                 Wake::Pool(key) => marks.pool(&key),
                 Wake::Sandbox(key) => marks.sandbox(&key),

@@ -88,14 +88,21 @@ pub(crate) fn start(client: &Client, settings: &Settings) -> (mpsc::Receiver<Sig
     tasks.spawn(follow(
         api::<Pod>(client, settings),
         pods,
-        Kind::Pod,
-        |pod| Some(Sight::Pod(Box::new(pod))),
+        "Pod",
+        |event| {
+            Some(match event {
+                Seen::There(pod) => Sight::Pod(Box::new(pod)),
+                Seen::Gone(key) => Sight::Gone(Kind::Pod, key),
+                Seen::All(listed) => Sight::Complete(Kind::Pod, listed),
+            })
+        },
         sights,
     ));
     (seen, tasks)
 }
 
-fn api<K>(client: &Client, settings: &Settings) -> Api<K>
+/// The objects of a kind that the operator cares for.
+pub(crate) fn api<K>(client: &Client, settings: &Settings) -> Api<K>
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
 {
@@ -105,7 +112,6 @@ where
     }
 }
 
-/// A custom kind: an object that cannot be read is passed over, and does not hide the others.
 async fn custom<K>(
     api: Api<DeserializeGuard<K>>,
     config: watcher::Config,
@@ -115,23 +121,44 @@ async fn custom<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let read = move |guarded: DeserializeGuard<K>| match guarded.0 {
-        Ok(object) => Some(sight(Box::new(object))),
-        Err(invalid) => {
-            let name = invalid.metadata.name.unwrap_or_default();
-            tracing::warn!(kind = ?kind, name, error = invalid.error, "an object cannot be read and is passed over");
-            None
-        }
+    let read = move |event| match event {
+        Seen::There(guarded) => legible(guarded).map(|object| sight(Box::new(object))),
+        Seen::Gone(key) => Some(Sight::Gone(kind, key)),
+        Seen::All(listed) => Some(Sight::Complete(kind, listed)),
     };
-    follow(api, config, kind, read, sights).await;
+    follow(api, config, &K::kind(&()), read, sights).await;
 }
 
-async fn follow<K>(
+/// A custom object, if it can be read: one that cannot is passed over, and does not hide the
+/// others.
+pub(crate) fn legible<K: Resource<DynamicType = ()>>(guarded: DeserializeGuard<K>) -> Option<K> {
+    match guarded.0 {
+        Ok(object) => Some(object),
+        Err(invalid) => {
+            let name = invalid.metadata.name.unwrap_or_default();
+            tracing::warn!(kind = %K::kind(&()), name, error = invalid.error, "an object cannot be read and is passed over");
+            None
+        }
+    }
+}
+
+/// What a watch tells of a kind.
+pub(crate) enum Seen<K> {
+    /// An object, new or changed.
+    There(K),
+    /// An object is gone.
+    Gone(Key),
+    /// These are all there are; any other is gone.
+    All(HashSet<Key>),
+}
+
+/// Follows a kind and hands in what is read of it, until nobody takes it any more.
+pub(crate) async fn follow<K, S>(
     api: Api<K>,
     config: watcher::Config,
-    kind: Kind,
-    read: impl Fn(K) -> Option<Sight>,
-    sights: mpsc::Sender<Sight>,
+    kind: &str,
+    read: impl Fn(Seen<K>) -> Option<S>,
+    sights: mpsc::Sender<S>,
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -144,7 +171,7 @@ async fn follow<K>(
             Ok(Some(event)) => event,
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(kind = ?kind, %error, "the watch was interrupted and goes on");
+                tracing::warn!(kind, %error, "the watch was interrupted and goes on");
                 continue;
             }
         };
@@ -155,11 +182,11 @@ async fn follow<K>(
             }
             Event::InitApply(object) => {
                 listed.extend(Key::of(object.meta()));
-                read(object)
+                read(Seen::There(object))
             }
-            Event::InitDone => Some(Sight::Complete(kind, std::mem::take(&mut listed))),
-            Event::Apply(object) => read(object),
-            Event::Delete(object) => Key::of(object.meta()).map(|key| Sight::Gone(kind, key)),
+            Event::InitDone => read(Seen::All(std::mem::take(&mut listed))),
+            Event::Apply(object) => read(Seen::There(object)),
+            Event::Delete(object) => Key::of(object.meta()).and_then(|key| read(Seen::Gone(key))),
         };
         if let Some(sight) = sight
             && sights.send(sight).await.is_err()

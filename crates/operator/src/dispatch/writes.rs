@@ -236,21 +236,26 @@ async fn find_out(
 }
 
 /// Whether an error leaves open if the write was done.
-fn is_unclear(error: &Error) -> bool {
+pub(crate) fn is_unclear(error: &Error) -> bool {
     match error {
         Error::Api(status) => status.code >= 500,
         _ => true,
     }
 }
 
-fn manager() -> PatchParams {
+pub(crate) fn manager() -> PatchParams {
     PatchParams {
         field_manager: Some(names::FIELD_MANAGER.to_owned()),
         ..PatchParams::default()
     }
 }
 
-async fn delete<K>(api: &Api<K>, key: &Key, uid: &Uid, grace: Option<u32>) -> Result<(), Error>
+pub(crate) async fn delete<K>(
+    api: &Api<K>,
+    key: &Key,
+    uid: &Uid,
+    grace: Option<u32>,
+) -> Result<(), Error>
 where
     K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
@@ -271,7 +276,7 @@ where
 }
 
 /// Deletes a pod unless it has changed; that it is gone already is fine.
-async fn delete_unchanged(
+pub(crate) async fn delete_unchanged(
     api: &Api<Pod>,
     key: &Key,
     uid: &Uid,

@@ -43,7 +43,7 @@ impl fmt::Debug for Key {
 
 /// The revision that a resourceVersion stands for. Every Kubernetes writes whole numbers that
 /// grow; anything else counts as new.
-pub(super) fn revision(meta: &ObjectMeta) -> u64 {
+pub(crate) fn revision(meta: &ObjectMeta) -> u64 {
     meta.resource_version
         .as_deref()
         .and_then(|version| version.parse().ok())
@@ -51,7 +51,7 @@ pub(super) fn revision(meta: &ObjectMeta) -> u64 {
 }
 
 /// When an object was made.
-pub(super) fn made(meta: &ObjectMeta) -> jiff::Timestamp {
+pub(crate) fn made(meta: &ObjectMeta) -> jiff::Timestamp {
     meta.creation_timestamp
         .as_ref()
         .map_or(jiff::Timestamp::UNIX_EPOCH, |time| time.0)

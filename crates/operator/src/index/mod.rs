@@ -5,7 +5,7 @@
 //! owns the index and everything here is plain memory, so no lock and no lookup over the network
 //! stands between a claim and its pod.
 
-mod key;
+pub(crate) mod key;
 mod marks;
 mod pod;
 mod pool;
@@ -85,7 +85,7 @@ impl Index {
             return;
         };
         if let Some(pool) = self.pools.get_mut(&entry.pool) {
-            pool.making.remove(&entry.facts.name);
+            pool.stock.answered(&entry.facts.name);
         }
         if let Some(old) = self.pods.get(&key).filter(|old| old.uid != entry.uid) {
             let old = old.uid.clone();

@@ -1,12 +1,12 @@
 //! A pool as the index keeps it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use sandlot_api::arl::{PodTemplate, Recycle, WarmPool, WarmPoolStatus};
-use sandlot_decide::pool::Failures;
 
 use super::{Key, Uid, key::revision};
+use crate::pods::stock::Stock;
 
 /// A pool, and what the operator remembers of it.
 pub(crate) struct PoolEntry {
@@ -21,15 +21,9 @@ pub(crate) struct PoolEntry {
     pub(crate) template_revision: Arc<str>,
     pub(crate) status: WarmPoolStatus,
     pub(crate) leaving: bool,
-    /// Pods asked for and not seen yet, by name, and since when. Names are thought up here, so that
-    /// a pod that the watch tells of before its create is answered is not counted twice.
-    pub(crate) making: HashMap<Arc<str>, Timestamp>,
-    pub(crate) failures: Failures,
-    /// Failures count for one template only.
-    failures_of: Arc<str>,
     /// How many pods are on their way, and what keeps them from it: what those who wait are told.
     pub(crate) coming: Coming,
-    pub(crate) looked: Option<Timestamp>,
+    pub(crate) stock: Stock,
     pub(crate) told: Option<Timestamp>,
     pub(crate) writing: bool,
 }
@@ -78,14 +72,11 @@ impl PoolEntry {
                 ),
             status: pool.status.clone().unwrap_or_default(),
             leaving: pool.metadata.deletion_timestamp.is_some(),
-            making: old.map_or_else(HashMap::new, |old| old.making.clone()),
-            failures: old
-                .filter(|old| old.failures_of == template_revision)
-                .map_or_else(Failures::default, |old| old.failures.clone()),
-            failures_of: template_revision.clone(),
+            stock: old
+                .map_or_else(Stock::default, |old| old.stock.clone())
+                .under(&template_revision),
             template_revision,
             coming: old.map_or_else(Coming::default, |old| old.coming.clone()),
-            looked: old.and_then(|old| old.looked),
             told: old.and_then(|old| old.told),
             writing: old.is_some_and(|old| old.writing),
         })

@@ -52,6 +52,28 @@ impl Keys {
             agent,
         })
     }
+
+    /// What the agent is told of them, as variables.
+    pub(crate) fn variables(&self) -> [(&'static str, String); 2] {
+        [
+            (OPERATOR_KEYS, self.operator.to_string()),
+            (AGENT_KEY, self.agent.reveal()),
+        ]
+    }
+
+    /// What the pod says of them, as annotations.
+    pub(crate) fn annotations(&self) -> [(String, String); 2] {
+        [
+            (
+                AGENT_KEY_ANNOTATION.to_owned(),
+                self.agent_public.to_string(),
+            ),
+            (
+                OPERATOR_KEY_ANNOTATION.to_owned(),
+                self.operator.to_string(),
+            ),
+        ]
+    }
 }
 
 /// The container that tasks run in: the one named `executor`, else the first that is not the

@@ -2,5 +2,6 @@
 
 mod build;
 pub(crate) mod health;
+pub(crate) mod stock;
 
 pub(crate) use build::{Keys, Owner, build, fresh_name, pool_reference};

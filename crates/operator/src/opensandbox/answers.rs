@@ -1,0 +1,217 @@
+//! What came of the operator's own writes goes into the index, before the watch tells of it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Error;
+use sandlot_api::opensandbox::{BatchSandbox, Pool};
+use sandlot_decide::{backoff::Backoff, expiry::later};
+
+use super::{
+    index::{BatchEntry, Refused},
+    world::{Wake, World},
+    writes::{Maker, Written},
+};
+use crate::{index::Key, world::reference};
+
+/// Refusals that come together are one.
+const TOGETHER: Duration = Duration::from_secs(5);
+/// Waits between attempts at pods that the API refuses.
+const REFUSED: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(60),
+};
+
+/// Takes in what came of a write.
+pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
+    match written {
+        Written::PodCreated { result: Ok(()), .. } => {
+            // It stays on the list of those being made until the watch tells of it.
+        }
+        Written::PodCreated {
+            maker,
+            name,
+            result: Err(error),
+        } => match maker {
+            Maker::Pool(pool) => pool_refused(world, &pool, &name, &error, now),
+            Maker::Batch(batch, index) => batch_refused(world, &batch, index, &error, now),
+        },
+        Written::PodDeleted { pod, uid, result } => pod_deleted(world, &pod, &uid, result, now),
+        Written::PodChanged { pod, result } => {
+            let Some(entry) = world.index.pods.get_mut(&pod) else {
+                return;
+            };
+            entry.busy = false;
+            match result {
+                Ok(changed) => {
+                    world.index.see_pod(&changed, now);
+                    world.index.shelve(&pod);
+                }
+                Err(error) => {
+                    say(&pod, &error, "a pod");
+                    world.failed(Wake::Stray(pod.clone()), now);
+                }
+            }
+            mark_around(world, &pod);
+        }
+        Written::Pool { key, result } => {
+            let Some(entry) = world.index.pools.get_mut(&key) else {
+                return;
+            };
+            entry.writing = false;
+            match result {
+                Ok(pool) => {
+                    world.succeeded(&Wake::Pool(key));
+                    world.index.see_pool(&pool);
+                }
+                Err(error) => {
+                    say(&key, &error, "a pool");
+                    world.failed(Wake::Pool(key), now);
+                }
+            }
+        }
+        Written::Batch { key, seen, failed } => batch_written(world, &key, seen, failed, now),
+    }
+}
+
+fn batch_written(
+    world: &mut World,
+    key: &Key,
+    seen: Option<Box<BatchSandbox>>,
+    failed: Option<Error>,
+    now: Timestamp,
+) {
+    if let Some(entry) = world.index.batches.get_mut(key) {
+        entry.writing = false;
+    }
+    if let Some(batch) = seen {
+        world.index.see_batch(&batch);
+    }
+    match failed {
+        None => world.succeeded(&Wake::Batch(key.clone())),
+        Some(error) => {
+            say(key, &error, "a batch");
+            world.failed(Wake::Batch(key.clone()), now);
+        }
+    }
+    world.index.marks.batches.insert(key.clone());
+}
+
+fn pod_deleted(world: &mut World, pod: &Key, uid: &str, result: Result<(), Error>, now: Timestamp) {
+    let Some(entry) = world
+        .index
+        .pods
+        .get_mut(pod)
+        .filter(|entry| *entry.uid == *uid)
+    else {
+        return;
+    };
+    match result {
+        // The watch takes the pod away; from now on it is nobody's to use.
+        Ok(()) => entry.facts.leaving = true,
+        Err(error) => {
+            say(pod, &error, "the deletion of a pod");
+            entry.busy = false;
+            world.failed(Wake::Stray(pod.clone()), now);
+        }
+    }
+    world.index.shelve(pod);
+    mark_around(world, pod);
+}
+
+/// Marks whoever has to do with a pod.
+pub(super) fn mark_around(world: &mut World, pod: &Key) {
+    let index = &mut world.index;
+    if let Some(batch) = index.holder(pod).cloned() {
+        match index.batches.contains_key(&batch) {
+            true => index.marks.batches.insert(batch),
+            false => index.marks.strays.insert(pod.clone()),
+        };
+    }
+    let Some(entry) = index.pods.get(pod) else {
+        return;
+    };
+    match &entry.origin {
+        super::index::Origin::Pool { pool, .. } => index.marks.pools.insert(pool.clone()),
+        super::index::Origin::Batch { batch, .. } => index.marks.batches.insert(batch.clone()),
+    };
+}
+
+fn pool_refused(world: &mut World, key: &Key, name: &str, error: &Error, now: Timestamp) {
+    let Some(entry) = world.index.pools.get_mut(key) else {
+        return;
+    };
+    entry.stock.answered(name);
+    world.index.marks.pools.insert(key.clone());
+    let Some(message) = refusal(error) else {
+        return;
+    };
+    tracing::warn!(pool = %key, %error, "a pod could not be made");
+    if entry.stock.refused(&message, TOGETHER, now) {
+        let about = reference::<Pool>(key, &entry.uid);
+        world
+            .events
+            .warn(about, "FailedCreate", "CreatePod", message);
+    }
+}
+
+fn batch_refused(world: &mut World, key: &Key, index: usize, error: &Error, now: Timestamp) {
+    let Some(entry) = world.index.batches.get_mut(key) else {
+        return;
+    };
+    entry.making.remove(&index);
+    world.index.marks.batches.insert(key.clone());
+    let Some(message) = refusal(error) else {
+        // The name is taken: by a pod that is on its way out, or by somebody else's.
+        world
+            .wakes
+            .at(later(now, Duration::from_secs(1)), Wake::Batch(key.clone()));
+        return;
+    };
+    tracing::warn!(batch = %key, %error, "a pod could not be made");
+    let fresh = entry
+        .refused
+        .as_ref()
+        .is_none_or(|refused| refused.message != message);
+    refuse(entry, message.clone(), now);
+    if fresh {
+        let about = reference::<BatchSandbox>(key, &entry.uid);
+        world
+            .events
+            .warn(about, "FailedCreate", "CreatePod", message);
+    }
+}
+
+/// A batch's pods cannot be made for now.
+pub(super) fn refuse(entry: &mut BatchEntry, message: String, now: Timestamp) {
+    let times = match &entry.refused {
+        // Those asked for together are refused together.
+        Some(refused) if refused.until > now => refused.times,
+        Some(refused) => refused.times.saturating_add(1),
+        None => 1,
+    };
+    entry.refused = Some(Refused {
+        message,
+        times,
+        until: later(now, REFUSED.after(times)),
+    });
+}
+
+/// What the API said against a pod; nothing where only its name is taken.
+fn refusal(error: &Error) -> Option<String> {
+    match error {
+        Error::Api(status) if status.code == 409 => None,
+        Error::Api(status) => Some(status.message.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+/// Conflicts are part of life; anything else is worth a line.
+fn say(key: &Key, error: &Error, what: &str) {
+    match error {
+        Error::Api(status) if status.code == 409 || status.code == 404 => {
+            tracing::debug!(%key, %error, what, "written too late");
+        }
+        error => tracing::warn!(%key, %error, what, "could not be written"),
+    }
+}

@@ -1,0 +1,336 @@
+//! What the operator knows of pools, their pods, and batches.
+//!
+//! Who has which pod of a pool stands in the batches' annotations, and nowhere else: giving a
+//! hundred pods to a batch is one write. In memory each given pod knows its batch, so that none
+//! is given twice.
+
+mod batch;
+mod pod;
+mod pool;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1;
+use sandlot_api::opensandbox::{BatchSandbox, Pool};
+use sandlot_decide::{pool::Use, shelf::Shelf};
+
+pub(crate) use batch::{BatchEntry, Refused, write_list};
+pub(crate) use pod::{Origin, PodEntry};
+pub(crate) use pool::PoolEntry;
+
+use crate::index::{Key, Uid};
+
+/// What has changed and wants to be looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    pub(crate) pools: BTreeSet<Key>,
+    pub(crate) batches: BTreeSet<Key>,
+    /// Pods that nobody has and no pool wants.
+    pub(crate) strays: BTreeSet<Key>,
+}
+
+/// One picture of all that concerns pools and batches.
+#[derive(Default)]
+pub(crate) struct Index {
+    pub(crate) pools: HashMap<Key, PoolEntry>,
+    pub(crate) pods: HashMap<Key, PodEntry>,
+    pub(crate) batches: HashMap<Key, BatchEntry>,
+    /// Shelves outlive their pools: batches may wait for a pool that is yet to come.
+    pub(crate) shelves: HashMap<Key, Shelf<Key, Key>>,
+    pub(crate) marks: Marks,
+    /// Which batch has a pod, or has not given it back yet.
+    holders: HashMap<Key, Key>,
+    pods_of_pool: HashMap<Key, HashSet<Key>>,
+    pods_of_batch: HashMap<Key, HashSet<Key>>,
+}
+
+impl Index {
+    /// A pool is seen.
+    pub(crate) fn see_pool(&mut self, pool: &Pool) {
+        let Some(key) = Key::of(&pool.metadata) else {
+            return;
+        };
+        let Some(entry) = PoolEntry::read(&key, pool, self.pools.get(&key)) else {
+            return;
+        };
+        self.pools.insert(key.clone(), entry);
+        self.mark_waiting(&key);
+        self.marks.pools.insert(key);
+    }
+
+    /// A pool is gone: what is left of its pods is nobody's.
+    pub(crate) fn lose_pool(&mut self, key: &Key) {
+        if self.pools.remove(key).is_some() {
+            self.mark_waiting(key);
+            let pods = self.pods_of_pool.get(key).into_iter().flatten();
+            self.marks.strays.extend(pods.cloned());
+        }
+    }
+
+    /// A pod is seen.
+    pub(crate) fn see_pod(&mut self, pod: &v1::Pod, now: Timestamp) {
+        let Some(key) = Key::of(&pod.metadata) else {
+            return;
+        };
+        let Some(entry) = PodEntry::read(&key, pod, self.pods.get(&key), now) else {
+            return;
+        };
+        if self.pods.get(&key).is_some_and(|old| old.uid != entry.uid) {
+            self.lose_pod(&key);
+        }
+        match &entry.origin {
+            Origin::Pool { pool, .. } => {
+                if let Some(found) = self.pools.get_mut(pool) {
+                    found.stock.answered(&entry.facts.name);
+                }
+                self.pods_of_pool
+                    .entry(pool.clone())
+                    .or_default()
+                    .insert(key.clone());
+                self.marks.pools.insert(pool.clone());
+                if !self.pools.contains_key(pool) {
+                    self.marks.strays.insert(key.clone());
+                }
+            }
+            Origin::Batch { batch, index } => {
+                if let Some(found) = self.batches.get_mut(batch) {
+                    found.making.remove(index);
+                }
+                self.pods_of_batch
+                    .entry(batch.clone())
+                    .or_default()
+                    .insert(key.clone());
+                self.marks.batches.insert(batch.clone());
+            }
+        }
+        if let Some(batch) = self.holders.get(&key) {
+            self.marks.batches.insert(batch.clone());
+        }
+        self.pods.insert(key.clone(), entry);
+        self.shelve(&key);
+    }
+
+    /// Puts a pod on its pool's shelf, or takes it off, as it is now.
+    pub(crate) fn shelve(&mut self, key: &Key) {
+        let Some(entry) = self.pods.get(key) else {
+            return;
+        };
+        let Some(pool) = entry.pool() else { return };
+        let free = !self.holders.contains_key(key) && !entry.facts.evict;
+        let shelf = self.shelves.entry(pool.clone()).or_default();
+        match entry.ready_since().filter(|_| free) {
+            Some(since) => shelf.put(key.clone(), since),
+            None => shelf.take(key),
+        }
+    }
+
+    /// A pod is gone.
+    pub(crate) fn lose_pod(&mut self, key: &Key) {
+        let Some(entry) = self.pods.remove(key) else {
+            return;
+        };
+        match &entry.origin {
+            Origin::Pool { pool, .. } => {
+                if let Some(pods) = self.pods_of_pool.get_mut(pool) {
+                    pods.remove(key);
+                    if pods.is_empty() {
+                        self.pods_of_pool.remove(pool);
+                    }
+                }
+                if let Some(shelf) = self.shelves.get_mut(pool) {
+                    shelf.take(key);
+                }
+                self.marks.pools.insert(pool.clone());
+            }
+            Origin::Batch { batch, .. } => {
+                if let Some(pods) = self.pods_of_batch.get_mut(batch) {
+                    pods.remove(key);
+                    if pods.is_empty() {
+                        self.pods_of_batch.remove(batch);
+                    }
+                }
+                self.marks.batches.insert(batch.clone());
+            }
+        }
+        if let Some(batch) = self.holders.get(key) {
+            self.marks.batches.insert(batch.clone());
+        }
+    }
+
+    /// A batch is seen.
+    pub(crate) fn see_batch(&mut self, batch: &BatchSandbox) {
+        let Some(key) = Key::of(&batch.metadata) else {
+            return;
+        };
+        let Some(uid) = batch.metadata.uid.as_deref().map(Uid::from) else {
+            return;
+        };
+        if self.batches.get(&key).is_some_and(|old| old.uid != uid) {
+            self.lose_batch(&key);
+        }
+        let entry = self
+            .batches
+            .entry(key.clone())
+            .or_insert_with(|| BatchEntry::new(uid, batch));
+        let before = entry.pool(&key);
+        entry.see(batch);
+        let after = entry.pool(&key);
+        // It waits at one pool at a time.
+        if let Some(before) = before.filter(|before| after.as_ref() != Some(before)) {
+            self.leave_line(&before, &key);
+        }
+        self.hold(&key);
+        self.marks.batches.insert(key);
+    }
+
+    /// Notes which pods a batch has. If two batches name one pod, which only a crash of two
+    /// operators at once can bring about, the older batch keeps it.
+    fn hold(&mut self, key: &Key) {
+        let Some(entry) = self.batches.get(key) else {
+            return;
+        };
+        let (own, seniority) = (
+            entry.slots.held().cloned().collect::<Vec<_>>(),
+            entry.seniority,
+        );
+        for name in own {
+            let pod = key.beside(&name);
+            let rival = self
+                .holders
+                .get(&pod)
+                .filter(|rival| *rival != key)
+                .cloned();
+            let older = rival.as_ref().and_then(|rival| {
+                let rival = self.batches.get(rival)?;
+                Some(rival.seniority < seniority)
+            });
+            let loser = match older {
+                Some(true) => Some(key.clone()),
+                Some(false) => rival,
+                None => None,
+            };
+            if let Some(loser) = loser {
+                tracing::warn!(%pod, batch = %loser, "two batches name one pod: the younger gives it up");
+                if let Some(entry) = self.batches.get_mut(&loser) {
+                    entry.slots.vacate(&name);
+                }
+                self.marks.batches.insert(loser.clone());
+                if loser == *key {
+                    continue;
+                }
+            }
+            self.take_pod(&pod, key);
+        }
+    }
+
+    /// A batch has this pod from now on.
+    pub(crate) fn take_pod(&mut self, pod: &Key, batch: &Key) {
+        self.holders.insert(pod.clone(), batch.clone());
+        self.shelve(pod);
+    }
+
+    /// Nobody has this pod any more.
+    pub(crate) fn free_pod(&mut self, pod: &Key) {
+        self.holders.remove(pod);
+        self.shelve(pod);
+        if let Some(entry) = self.pods.get(pod)
+            && let Some(pool) = entry.pool()
+        {
+            if self.pools.contains_key(pool) {
+                self.marks.pools.insert(pool.clone());
+            } else {
+                self.marks.strays.insert(pod.clone());
+            }
+        }
+    }
+
+    /// A batch is gone. The pods it had without giving them back are strays.
+    pub(crate) fn lose_batch(&mut self, key: &Key) {
+        let Some(entry) = self.batches.remove(key) else {
+            return;
+        };
+        if let Some(pool) = entry.pool(key) {
+            self.leave_line(&pool, key);
+            self.marks.pools.insert(pool);
+        }
+        for name in entry.slots.held() {
+            self.marks.strays.insert(key.beside(name));
+        }
+    }
+
+    /// A batch no longer waits for pods.
+    pub(crate) fn leave_line(&mut self, pool: &Key, batch: &Key) {
+        if let Some(shelf) = self.shelves.get_mut(pool) {
+            shelf.leave(batch);
+            if shelf.is_empty() && !self.pools.contains_key(pool) {
+                self.shelves.remove(pool);
+            }
+        }
+    }
+
+    /// The batch that has a pod.
+    pub(crate) fn holder(&self, pod: &Key) -> Option<&Key> {
+        self.holders.get(pod)
+    }
+
+    /// The pods that a pool made and still owns.
+    pub(crate) fn pods_of<'a>(
+        &'a self,
+        pool: &Key,
+        uid: &'a Uid,
+    ) -> impl Iterator<Item = &'a PodEntry> {
+        let keys = self.pods_of_pool.get(pool).into_iter().flatten();
+        keys.filter_map(|key| self.pods.get(key))
+            .filter(move |pod| pod.owner.as_ref() == Some(uid))
+    }
+
+    /// The pods that a batch of this name made.
+    pub(crate) fn pods_of_batch(&self, batch: &Key) -> impl Iterator<Item = &PodEntry> {
+        let keys = self.pods_of_batch.get(batch).into_iter().flatten();
+        keys.filter_map(|key| self.pods.get(key))
+    }
+
+    /// Whether somebody has this pod.
+    pub(crate) fn use_of(&self, pod: &Key) -> Use {
+        match self.holders.contains_key(pod) {
+            true => Use::Taken,
+            false => Use::Idle,
+        }
+    }
+
+    /// The pod of a batch at an index, if it is there.
+    pub(crate) fn pod_at(&self, key: &Key, batch: &BatchEntry, index: usize) -> Option<&PodEntry> {
+        let name = match batch.slots.at(index) {
+            Some(name) => name.clone(),
+            None if batch.slots.is_done(index) => return None,
+            None => BatchEntry::own_pod(key, index),
+        };
+        let pod = self.pods.get(&key.beside(&name))?;
+        match &pod.origin {
+            Origin::Pool { .. } => batch.slots.at(index).map(|_| pod),
+            Origin::Batch { batch: owner, .. } => {
+                (owner == key && pod.owner.as_ref() == Some(&batch.uid)).then_some(pod)
+            }
+        }
+    }
+
+    /// Marks what may have happened while nobody watched: pods that no pool and no batch has.
+    /// Only meaningful once everything has been listed.
+    pub(crate) fn mark_strays(&mut self) {
+        for (key, pod) in &self.pods {
+            let unowned = pod
+                .pool()
+                .is_some_and(|pool| !self.pools.contains_key(pool));
+            if unowned {
+                self.marks.strays.insert(key.clone());
+            }
+        }
+    }
+
+    fn mark_waiting(&mut self, pool: &Key) {
+        if let Some(shelf) = self.shelves.get(pool) {
+            self.marks.batches.extend(shelf.claimants().cloned());
+        }
+    }
+}

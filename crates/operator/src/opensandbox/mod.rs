@@ -1,0 +1,20 @@
+//! `sandbox.opensandbox.io`: pools, batches of sandboxes, their tasks.
+//!
+//! A loop of its own beside that of `arl.infra.io`, of the same make: watches feed an index,
+//! thin controllers look at what has changed and put writes on a tray, the loop sends them off
+//! and takes the answers in. Both stock their pools by the one engine.
+
+mod answers;
+mod batch;
+mod build;
+mod index;
+mod pool;
+mod recycle;
+mod sights;
+mod tasks;
+mod work;
+mod world;
+mod writes;
+
+pub(crate) use work::work;
+pub(crate) use world::World;

@@ -1,0 +1,86 @@
+//! What the API tells about pools, batches and their pods.
+
+use std::{collections::HashSet, fmt::Debug};
+
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::Pod};
+use kube::{Api, Client, Resource, core::DeserializeGuard, runtime::watcher};
+use sandlot_api::opensandbox::{BatchSandbox, Pool, names};
+use serde::de::DeserializeOwned;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use crate::{
+    dispatch::watches::{Seen, api, follow, legible},
+    index::Key,
+    settings::Settings,
+};
+
+/// How many sights may wait for the loop before the watches are held back.
+const BACKLOG: usize = 1024;
+
+/// What is watched. Pods of pools and pods of batches bear different labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Pool,
+    PoolPod,
+    Batch,
+    BatchPod,
+}
+
+/// Everything that is watched.
+pub(crate) const KINDS: [Kind; 4] = [Kind::Pool, Kind::PoolPod, Kind::Batch, Kind::BatchPod];
+
+/// Something seen through a watch.
+pub(crate) enum Sight {
+    Pool(Box<Pool>),
+    Pod(Box<Pod>),
+    Batch(Box<BatchSandbox>),
+    Gone(Kind, Key),
+    /// These are all there are; any other is gone.
+    Complete(Kind, HashSet<Key>),
+}
+
+/// Starts the watches. They end when the receiver is dropped.
+pub(crate) fn start(client: &Client, settings: &Settings) -> (mpsc::Receiver<Sight>, JoinSet<()>) {
+    let (sights, seen) = mpsc::channel(BACKLOG);
+    let mut tasks = JoinSet::new();
+    let pools: Api<DeserializeGuard<Pool>> = api(client, settings);
+    tasks.spawn(custom(pools, Kind::Pool, Sight::Pool, sights.clone()));
+    let batches: Api<DeserializeGuard<BatchSandbox>> = api(client, settings);
+    tasks.spawn(custom(batches, Kind::Batch, Sight::Batch, sights.clone()));
+    for (kind, label) in [(Kind::PoolPod, names::POOL), (Kind::BatchPod, names::BATCH)] {
+        let pods: Api<Pod> = api(client, settings);
+        let config = watcher::Config::default().labels(label);
+        let read = move |event| {
+            Some(match event {
+                Seen::There(pod) => Sight::Pod(Box::new(pod)),
+                Seen::Gone(key) => Sight::Gone(kind, key),
+                Seen::All(listed) => Sight::Complete(kind, listed),
+            })
+        };
+        let sights = sights.clone();
+        tasks.spawn(async move { follow(pods, config, "Pod", read, sights).await });
+    }
+    (seen, tasks)
+}
+
+async fn custom<K>(
+    api: Api<DeserializeGuard<K>>,
+    kind: Kind,
+    sight: fn(Box<K>) -> Sight,
+    sights: mpsc::Sender<Sight>,
+) where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
+    let read = move |event| match event {
+        Seen::There(guarded) => legible(guarded).map(|object| sight(Box::new(object))),
+        Seen::Gone(key) => Some(Sight::Gone(kind, key)),
+        Seen::All(listed) => Some(Sight::Complete(kind, listed)),
+    };
+    let config = watcher::Config::default();
+    follow(api, config, &K::kind(&()), read, sights).await;
+}

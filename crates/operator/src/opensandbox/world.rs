@@ -1,0 +1,97 @@
+//! What the controllers of pools and batches have at hand.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use sandlot_access::PrivateKey;
+use sandlot_decide::{backoff::Backoff, expiry::later};
+
+use super::{
+    index::Index,
+    tasks::{Courier, Order},
+    writes::Write,
+};
+use crate::{dispatch::Wakes, events::Events, index::Key, metrics::Metrics, settings::Settings};
+
+/// Waits between attempts at a write that fails.
+const RETRY: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    longest: Duration::from_secs(30),
+};
+
+/// Something to look at again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Wake {
+    Pool(Key),
+    Batch(Key),
+    Stray(Key),
+}
+
+/// What the controllers of pools and batches have at hand.
+pub(crate) struct World {
+    pub(crate) index: Index,
+    pub(crate) settings: Arc<Settings>,
+    /// What this operator proves itself with to the task executors.
+    pub(crate) key: Option<PrivateKey>,
+    pub(crate) couriers: Courier,
+    pub(crate) events: Events,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) wakes: Wakes<Wake>,
+    pub(crate) tray: Tray,
+    failures: HashMap<Wake, u32>,
+}
+
+/// What is to be done, taken away by the loop after each round.
+#[derive(Default)]
+pub(crate) struct Tray {
+    pub(crate) writes: Vec<Write>,
+    pub(crate) orders: Vec<Order>,
+    /// Pods whose containers are to be restarted, with those containers and the command.
+    pub(crate) restarts: Vec<Restart>,
+}
+
+/// A pod whose containers are to be restarted.
+#[derive(Clone, Debug)]
+pub(crate) struct Restart {
+    pub(crate) pod: Key,
+    pub(crate) containers: Vec<String>,
+    pub(crate) command: Vec<String>,
+}
+
+impl World {
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        key: Option<PrivateKey>,
+        events: Events,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            index: Index::default(),
+            couriers: Courier::new(key.clone()),
+            settings,
+            key,
+            events,
+            metrics,
+            wakes: Wakes::default(),
+            tray: Tray::default(),
+            failures: HashMap::new(),
+        }
+    }
+
+    /// A write about this has failed: look again, each time later.
+    pub(crate) fn failed(&mut self, what: Wake, now: Timestamp) {
+        self.metrics.failed(match &what {
+            Wake::Pool(_) => "pool",
+            Wake::Batch(_) | Wake::Stray(_) => "batchsandbox",
+        });
+        let failures = self.failures.entry(what.clone()).or_default();
+        *failures = failures.saturating_add(1);
+        let when = later(now, RETRY.after(*failures));
+        self.wakes.at(when, what);
+    }
+
+    /// A write about this has succeeded, or there is nothing left to write about.
+    pub(crate) fn succeeded(&mut self, what: &Wake) {
+        self.failures.remove(what);
+    }
+}

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cgroup::Cgroups;
 use crate::claims::Claims;
 use crate::events::Events;
-use crate::images::{Image, ImageError, Images, MissingImages, Wanting};
+use crate::images::{Image, ImageError, Images, MissingImages, Wanting, door};
 use crate::log_files::LogFiles;
 use crate::network::{Network, Traffic};
 use crate::pod::Sources;
@@ -223,6 +223,8 @@ impl Node {
             stop: stop.clone(),
             data_dir,
         });
+        // Open before anybody is told that the node is there.
+        let at_door = door::listen(&shared.data_dir).map_err(in_folder)?;
         find_sandboxes(&shared, &sandboxes).await;
         registration::register(&shared).await?;
         shared.claims.offer().await?;
@@ -236,7 +238,7 @@ impl Node {
             tokio::spawn(changes::run(shared.clone())),
             tokio::spawn(claims::run(shared.clone())),
             tokio::spawn(crate::rates::measure(shared.clone())),
-            tokio::spawn(crate::images::door::serve(shared.clone())),
+            tokio::spawn(door::serve(shared.clone(), at_door)),
         ];
         Ok(Arc::new(Node {
             shared,

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything a change must pass, in the order in which it fails fastest.
 
+mod components;
 mod step;
 mod tally;
 
@@ -27,6 +28,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let root = crate::root();
     let started = Instant::now();
     let mut outcomes: Vec<Outcome> = Vec::new();
+    components::provide();
     for step in steps(&root, options) {
         if options
             .only

@@ -59,6 +59,21 @@ pub(crate) struct Image {
     _hold: Option<Arc<Hold>>,
 }
 
+impl Image {
+    /// What it runs by itself; other arguments take the place of its own.
+    pub(crate) fn own_command(&self, with_other_arguments: bool) -> Vec<String> {
+        if self.id == "host" {
+            // The machine's shell would end at once; a machine rests until it is used.
+            return ["sleep", "infinity"].map(str::to_owned).to_vec();
+        }
+        let mut words = self.config.entrypoint.clone();
+        if !with_other_arguments {
+            words.extend(self.config.cmd.iter().cloned());
+        }
+        words
+    }
+}
+
 /// Layers that make one folder of the container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Tree {
@@ -278,7 +293,9 @@ impl Images {
             }
             Err(error) => {
                 if error.is_unreachable() {
-                    lock(&self.silent).insert(reference.registry().to_owned(), Instant::now());
+                    let mut silent = lock(&self.silent);
+                    silent.retain(|_, since| since.elapsed() < LEFT_ALONE);
+                    silent.insert(reference.registry().to_owned(), Instant::now());
                 }
                 let hint = words::hint(self.store.find(&reference.to_string()).is_some());
                 let message = format!("failed to pull image {name:?}: {error}{hint}");

@@ -159,6 +159,8 @@ impl Puller {
         };
         let (store, kept) = (self.store.clone(), record.clone());
         blocking(move || store.put(kept).map_err(PullError::from)).await?;
+        // From here on it is held by its name.
+        let (record, hold) = self.store.find(&record.name).unwrap_or((record, hold));
         let packed = manifest.layers.iter().map(|layer| layer.size).sum();
         Ok((record, hold, packed))
     }

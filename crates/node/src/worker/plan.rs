@@ -67,10 +67,7 @@ pub(super) fn plan(of: Ingredients<'_>) -> Result<Plan, String> {
         .filter(|cwd| !cwd.is_empty())
         .unwrap_or_else(|| config.working_dir.clone());
     Ok(Plan {
-        argv: argv(of.container, of.image)
-            .iter()
-            .map(|argument| expand(argument, known))
-            .collect(),
+        argv: argv(of.container, of.image, |word| expand(word, known))?,
         cwd: if cwd.is_empty() { "/".to_owned() } else { cwd },
         folders: config.volumes.clone(),
         view: Some(view),
@@ -89,29 +86,40 @@ pub(super) fn plan(of: Ingredients<'_>) -> Result<Plan, String> {
     })
 }
 
+/// What stands in a command for the image's own, which whoever wrote the command cannot know:
+/// the agent that starts a container's command is told so what to start.
+const IMAGE_COMMAND: &str = "$(SANDLOT_IMAGE_COMMAND)";
+
 /// The pod's command replaces the image's entry point, and with it the image's arguments.
-fn argv(container: &Container, image: &Image) -> Vec<String> {
-    let given = |list: &Option<Vec<String>>| list.clone().filter(|list| !list.is_empty());
-    match (given(&container.command), given(&container.args)) {
-        (Some(command), args) => command
-            .into_iter()
-            .chain(args.unwrap_or_default())
-            .collect(),
-        (None, Some(args)) => image
-            .config
-            .entrypoint
-            .iter()
-            .cloned()
-            .chain(args)
-            .collect(),
-        (None, None) => image
-            .config
-            .entrypoint
-            .iter()
-            .chain(&image.config.cmd)
-            .cloned()
-            .collect(),
+/// Variables are put in where the pod wrote them, never in the image's words.
+fn argv(
+    container: &Container,
+    image: &Image,
+    expanded: impl Fn(&str) -> String,
+) -> Result<Vec<String>, String> {
+    let given = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
+    let (command, args) = (given(&container.command), given(&container.args));
+    let config = &image.config;
+    let mut words = Vec::new();
+    if command.is_empty() {
+        words.extend(config.entrypoint.iter().cloned());
+        if args.is_empty() {
+            words.extend(config.cmd.iter().cloned());
+        }
     }
+    let wrote: Vec<String> = command.into_iter().chain(args).collect();
+    for (at, word) in wrote.iter().enumerate() {
+        if word != IMAGE_COMMAND {
+            words.push(expanded(word));
+            continue;
+        }
+        let own = image.own_command(at + 1 < wrote.len());
+        if own.is_empty() {
+            return Err("no command specified: neither the pod nor the image names one".to_owned());
+        }
+        words.extend(own);
+    }
+    Ok(words)
 }
 
 /// Where a run's changes to one of its image's trees go.

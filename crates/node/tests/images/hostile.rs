@@ -221,3 +221,46 @@ async fn an_image_cannot_lead_the_node_elsewhere_when_its_container_is_built() {
     cluster.phase("pipe", "Succeeded").await;
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_fails_the_pull_with_the_reason_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = dir.path().join("images");
+    std::fs::create_dir(&images).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=8m", "none"])
+        .arg(&images)
+        .status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: a small disk cannot be mounted here; it takes root");
+        return;
+    }
+    let folder = dir.path().to_owned();
+    let cluster = Cluster::with(|config| config.data_dir = folder).await;
+    let noise: Vec<u8> = (0..10_000_000u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .collect();
+    let made = resting(vec![
+        Layer::new()
+            .packed(Packing::Plain)
+            .file("noise", &noise, 0o644),
+    ]);
+    let liar = Liar::of(&made, |_| {}).await;
+    cluster
+        .create(pod("big", &format!("{}/big:1", liar.host)))
+        .await;
+    event(&cluster.client, "big", "Failed", "no space left on device").await;
+    assert_eq!(count(&images.join("incoming")), 0);
+    let small = resting(Vec::new());
+    let other = Liar::of(&small, |_| {}).await;
+    cluster
+        .create(pod("small", &format!("{}/small:1", other.host)))
+        .await;
+    cluster.ready("small").await;
+    cluster.stop().await;
+    let unmounted = std::process::Command::new("umount")
+        .arg("-l")
+        .arg(&images)
+        .status();
+    assert!(unmounted.unwrap().success());
+}

@@ -102,6 +102,10 @@ async fn a_pods_arguments_replace_the_images() {
     );
     registry.put("args", "1", &made).await;
     let cluster = Cluster::start().await;
+    let echo = |more: &[&str]| {
+        let words = [&["/bin/sh", "-c", "echo \"$@\"", "sh"], more].concat();
+        json!({"command": words})
+    };
     let cases = [
         ("none", json!({}), "cmd\n"),
         ("args", json!({"args": ["a", "b"]}), "a b\n"),
@@ -109,6 +113,17 @@ async fn a_pods_arguments_replace_the_images() {
             "command",
             json!({"command": ["/bin/sh", "-c", "echo own"]}),
             "own\n",
+        ),
+        // What an agent that starts a container's command is told to start.
+        (
+            "stands-for",
+            echo(&["$(SANDLOT_IMAGE_COMMAND)"]),
+            "/bin/sh -c echo $@ sh cmd\n",
+        ),
+        (
+            "with-args",
+            echo(&["$(SANDLOT_IMAGE_COMMAND)", "x"]),
+            "/bin/sh -c echo $@ sh x\n",
         ),
     ];
     for (name, more, said) in cases {
@@ -119,6 +134,15 @@ async fn a_pods_arguments_replace_the_images() {
         cluster.phase(name, "Succeeded").await;
         assert_eq!(cluster.logs(name, Default::default()).await, said, "{name}");
     }
+    let silent = image(vec![shell()], json!({}));
+    registry.put("silent", "1", &silent).await;
+    let mut wanted = pod("silent", &registry.name("silent:1"));
+    wanted["spec"]["containers"][0]["command"] = json!(["/bin/sh", "$(SANDLOT_IMAGE_COMMAND)"]);
+    cluster.create(wanted).await;
+    let refused = |pod: &Value| state(pod)["waiting"]["reason"] == "CreateContainerConfigError";
+    let held = cluster.until("silent", "refused", refused).await;
+    let message = state(&held)["waiting"]["message"].as_str().unwrap();
+    assert!(message.starts_with("no command specified"), "{message}");
     cluster.stop().await;
 }
 

@@ -55,9 +55,14 @@ fn check_template(template: &Value, findings: &mut Findings) {
         if container["image"].as_str().is_none_or(str::is_empty) && name != "sidecar" {
             findings.fault(field("image"), "name the image to run");
         }
-        if given(container, "args").is_some() && given(container, "command").is_none() {
+        if given(container, "command").is_none() && name != "sidecar" {
+            let instead = match given(container, "args") {
+                Some(_) => "runs the args as the command",
+                None => "keeps the container alive and runs nothing else",
+            };
             findings.warn(format!(
-                "container {name:?} has args and no command: the args are run as the command, not by the image's entry point"
+                "container {name:?} has no command: Sandlot's own node runs the image's entry point, but on a \
+                 cluster the agent cannot know it and {instead}; write the command"
             ));
         }
     }

@@ -23,6 +23,8 @@ const STATE_MOUNT: &str = "/.sandlot-state";
 /// A folder of the agent's own in it: a volume's root belongs to whoever the kubelet says.
 const STATE_DIR: &str = "/.sandlot-state/agent";
 const STATE_VOLUME: &str = "sandlot-state";
+/// Stands for the image's own command; Sandlot's node puts that in its place.
+const IMAGE_COMMAND: &str = "$(SANDLOT_IMAGE_COMMAND)";
 
 /// Whose pod it will be.
 pub(crate) struct Owner<'a> {
@@ -203,6 +205,10 @@ fn deliver(spec: &mut Map<String, Value>, agent: &Agent) {
 /// Lets the agent start the container's own command.
 fn wrap(container: &mut Map<String, Value>, agent: &Agent, keys: Option<&Keys>) {
     let mut own = Vec::new();
+    let node_knows_images = matches!(agent.delivery, Delivery::ImageVolume { .. });
+    if node_knows_images && is_empty_list(container.get("command")) {
+        own.push(json!(IMAGE_COMMAND));
+    }
     for part in ["command", "args"] {
         if let Some(Value::Array(words)) = container.remove(part) {
             own.extend(words);
@@ -222,8 +228,8 @@ fn wrap(container: &mut Map<String, Value>, agent: &Agent, keys: Option<&Keys>) 
         None => command.push(json!("--plain")),
     }
     tell(container, variables);
-    // Without a command of its own a container would run its image's, which is not known here:
-    // then the agent alone keeps it alive.
+    // Without a command of its own a container would run its image's, which a cluster's nodes
+    // tell nobody: there the agent alone keeps it alive, as admission says.
     if own.is_empty() {
         command.extend(["--http-port", "0"].map(Value::from));
     } else {
@@ -235,6 +241,10 @@ fn wrap(container: &mut Map<String, Value>, agent: &Agent, keys: Option<&Keys>) 
         json!({ "name": AGENT_VOLUME, "mountPath": AGENT_DIR, "readOnly": true }),
         json!({ "name": STATE_VOLUME, "mountPath": STATE_MOUNT }),
     ]);
+}
+
+fn is_empty_list(value: Option<&Value>) -> bool {
+    value.and_then(Value::as_array).is_none_or(Vec::is_empty)
 }
 
 /// Sets the agent's own variables, whatever a template says about them.
@@ -444,11 +454,35 @@ mod tests {
     }
 
     #[test]
-    fn a_container_without_a_command_is_kept_alive_by_the_agent_alone() {
+    fn a_container_without_a_command_is_kept_alive_by_the_agent_alone_on_a_cluster() {
         let template = json!({ "spec": { "containers": [{ "name": "executor", "image": "i" }] } });
-        let pod = pod_of(template, by_volume());
+        let by_container = Delivery::InitContainer {
+            image: "agent:1".into(),
+        };
+        let pod = pod_of(template, by_container);
         let command = pod["spec"]["containers"][0]["command"].as_array().unwrap();
         assert!(!command.contains(&json!("run")) && !command.contains(&json!("--")));
+    }
+
+    #[test]
+    fn where_the_node_knows_images_a_container_without_a_command_runs_its_images() {
+        for (more, expected) in [
+            (json!({}), &["--", "$(SANDLOT_IMAGE_COMMAND)"][..]),
+            (
+                json!({ "args": ["x"] }),
+                &["--", "$(SANDLOT_IMAGE_COMMAND)", "x"],
+            ),
+        ] {
+            let mut container = json!({ "name": "executor", "image": "i" });
+            let fields = container.as_object_mut().unwrap();
+            fields.extend(more.as_object().unwrap().clone());
+            let template = json!({ "spec": { "containers": [container] } });
+            let pod = pod_of(template, by_volume());
+            let command = pod["spec"]["containers"][0]["command"].as_array().unwrap();
+            assert!(
+                command.ends_with(&expected.iter().map(|word| json!(word)).collect::<Vec<_>>())
+            );
+        }
     }
 
     #[test]

@@ -82,8 +82,8 @@ impl Limits {
 pub(crate) enum LayerError {
     #[error("a layer holds the path {0:?}, which leads out of the image; the image is refused")]
     Escapes(String),
-    #[error("a layer unpacks to more than {most} bytes from {packed}; the image is refused")]
-    TooBig { most: u64, packed: u64 },
+    #[error("a layer unpacks to more than {0} bytes; the image is refused")]
+    TooBig(u64),
     #[error("a layer holds more than {0} files; the image is refused")]
     TooMany(u64),
     #[error("a layer's file headers are larger than {0} bytes; the image is refused")]

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{
-    Mode, SFlag, UtimensatFlags, fchmod, fstatat, makedev, mkdirat, mknodat, utimensat,
+    FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstatat, makedev, mkdirat,
+    mknodat, utimensat,
 };
 use nix::sys::time::TimeSpec;
 use nix::unistd::{
@@ -96,7 +97,10 @@ impl Tree {
             walked.push(step);
             here = match self.open_folder(&walked) {
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                    mkdirat(&here, step, Mode::from_bits_retain(0o755))?;
+                    let mode = Mode::from_bits_retain(0o755);
+                    mkdirat(&here, step, mode)?;
+                    // Whatever our own user masks: the image's users are to get in.
+                    fchmodat(&here, step, mode, FchmodatFlags::FollowSymlink)?;
                     self.open_folder(&walked)?
                 }
                 other => other?,

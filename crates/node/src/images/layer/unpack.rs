@@ -59,17 +59,13 @@ pub(crate) fn unpack(
     let plain = unpacked(packed).map_err(LayerError::from_reading)?;
     // Headers come on top of what files may hold.
     let with_headers = most.saturating_add(limits.files.saturating_mul(2048));
-    let (plain, inner) = Metered::new(plain, with_headers, |most| LayerError::TooBig {
-        most,
-        packed: 0,
-    });
+    let (plain, inner) = Metered::new(plain, with_headers, LayerError::TooBig);
     let (plain, ration) = Rationed::new(plain);
     let mut unpacking = Unpacking {
         tree: Tree::open(into, rights).map_err(|error| in_file("/", error))?,
         folder: into.to_owned(),
         limits: *limits,
         most,
-        packed: wanted.size,
         bytes: 0,
         files: 0,
         devices: 0,
@@ -127,7 +123,6 @@ struct Unpacking {
     folder: PathBuf,
     limits: Limits,
     most: u64,
-    packed: u64,
     bytes: u64,
     files: u64,
     devices: u64,
@@ -236,10 +231,7 @@ impl Unpacking {
     /// Refuses a file that is too big before a byte of it is written.
     fn make_room_for(&self, size: u64) -> Result<(), LayerError> {
         if self.bytes.saturating_add(size) > self.most {
-            return Err(LayerError::TooBig {
-                most: self.most,
-                packed: self.packed,
-            });
+            return Err(LayerError::TooBig(self.most));
         }
         Ok(())
     }

@@ -44,14 +44,17 @@ pub(crate) struct Store {
 #[derive(Default)]
 struct State {
     images: BTreeMap<String, Record>,
-    /// Layers that someone is about to use.
+    /// Layers that someone uses or is about to.
     held: HashMap<Digest, usize>,
+    /// Images by name that someone uses or is about to.
+    held_names: HashMap<String, usize>,
 }
 
 /// Keeps layers from being removed for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Hold {
     store: Weak<Store>,
+    name: Option<String>,
     layers: Vec<Digest>,
 }
 
@@ -62,12 +65,19 @@ impl Drop for Hold {
         };
         let mut state = store.state();
         for layer in &self.layers {
-            if let Some(count) = state.held.get_mut(layer) {
-                *count -= 1;
-                if *count == 0 {
-                    state.held.remove(layer);
-                }
-            }
+            let_go(&mut state.held, layer);
+        }
+        if let Some(name) = &self.name {
+            let_go(&mut state.held_names, name);
+        }
+    }
+}
+
+fn let_go<K: std::hash::Hash + Eq>(held: &mut HashMap<K, usize>, what: &K) {
+    if let Some(count) = held.get_mut(what) {
+        *count -= 1;
+        if *count == 0 {
+            held.remove(what);
         }
     }
 }
@@ -122,7 +132,7 @@ impl Store {
             limits,
             state: Mutex::new(State {
                 images: images.collect(),
-                held: HashMap::new(),
+                ..State::default()
             }),
             changes: AtomicU64::new(1),
             turns: Turns::default(),
@@ -157,24 +167,31 @@ impl Store {
     pub(crate) fn find(self: &Arc<Self>, name: &str) -> Option<(Record, Arc<Hold>)> {
         let mut state = self.state();
         let record = state.images.get(name)?.clone();
-        let hold = self.hold_in(
-            &mut state,
-            record.layers().map(|layer| layer.diff.clone()).collect(),
-        );
+        let layers = record.layers().map(|layer| layer.diff.clone()).collect();
+        let hold = self.hold_in(&mut state, Some(name.to_owned()), layers);
         Some((record, hold))
     }
 
     /// Holds layers, whether they are here yet or not.
     pub(crate) fn hold(self: &Arc<Self>, layers: Vec<Digest>) -> Arc<Hold> {
-        self.hold_in(&mut self.state(), layers)
+        self.hold_in(&mut self.state(), None, layers)
     }
 
-    fn hold_in(self: &Arc<Self>, state: &mut State, layers: Vec<Digest>) -> Arc<Hold> {
+    fn hold_in(
+        self: &Arc<Self>,
+        state: &mut State,
+        name: Option<String>,
+        layers: Vec<Digest>,
+    ) -> Arc<Hold> {
         for layer in &layers {
             *state.held.entry(layer.clone()).or_default() += 1;
         }
+        if let Some(name) = &name {
+            *state.held_names.entry(name.clone()).or_default() += 1;
+        }
         Arc::new(Hold {
             store: Arc::downgrade(self),
+            name,
             layers,
         })
     }
@@ -314,11 +331,8 @@ impl Store {
     pub(crate) fn users(&self, record: &Record, uses: &Uses) -> Vec<String> {
         let layers: BTreeSet<&Digest> = record.layers().map(|layer| &layer.diff).collect();
         let mut users = uses.of(&layers);
-        if users.is_empty() && !layers.is_empty() {
-            let state = self.state();
-            if layers.iter().all(|layer| state.held.contains_key(*layer)) {
-                users.push("a pod that is being started".to_owned());
-            }
+        if users.is_empty() && self.state().held_names.contains_key(&record.name) {
+            users.push("a pod that is being started".to_owned());
         }
         users
     }

@@ -1,18 +1,12 @@
-//! How `sandlot image` talks to the node: the node alone writes its images, so whatever else
-//! goes on at the time, nothing is pulled from under a pod that starts.
-//!
-//! A socket in the node's folder, which only its owner may enter. A line of JSON asks; lines of
-//! JSON answer, the last of which is the result. An archive follows its question as it is.
+//! The node's side of the door.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tokio::io::{
     AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader,
 };
@@ -20,14 +14,14 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use super::pull::{Came, Progress, Source};
-use super::reference::Reference;
-use super::registry::credentials::Keyring;
-use super::store::{Origin, Record, Removed};
-use super::{Images, archive, commit};
+use super::{Ask, ImageInfo, SOCKET, Tell, with_short_path};
+use crate::images::pull::{Came, Progress, Source};
+use crate::images::reference::Reference;
+use crate::images::registry::credentials::{Credentials, Keyring};
+use crate::images::store::{Origin, Record, Removed};
+use crate::images::{Images, archive, commit};
 use crate::node::Shared;
 
-const SOCKET: &str = "images.sock";
 /// So many are served at a time; more wait at the door.
 const MOST_GUESTS: usize = 16;
 const LONGEST_QUESTION: u64 = 64 << 10;
@@ -36,108 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// How often a guest hears how far its work is.
 const BETWEEN_NEWS: Duration = Duration::from_millis(200);
 
-/// What can be asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Ask {
-    /// All images.
-    List {},
-    /// Get an image from its registry, whether it is here or not.
-    Pull {
-        /// The image.
-        name: String,
-    },
-    /// Take in the images of the archive that follows.
-    Import {
-        /// A name for it, if it brings none or another is wanted.
-        name: Option<String>,
-    },
-    /// Give an image to a registry.
-    Push {
-        /// The image.
-        name: String,
-        /// Its name there.
-        to: String,
-    },
-    /// Save what a container has written as an image.
-    Commit {
-        /// The pod's namespace.
-        namespace: String,
-        /// The pod.
-        pod: String,
-        /// The container; the only one if none is named.
-        container: Option<String>,
-        /// The new image.
-        name: String,
-    },
-    /// Remove an image.
-    Remove {
-        /// The image.
-        name: String,
-    },
-    /// Remove all images that no pod uses.
-    Prune {},
-}
-
-/// What is answered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Tell {
-    /// It goes on; bytes done and to be done, 0 while that is not known.
-    Progress {
-        /// Bytes done.
-        done: u64,
-        /// Bytes to be done.
-        all: u64,
-    },
-    /// The images asked for, or those that were taken in.
-    Images {
-        /// One for each name.
-        images: Vec<ImageInfo>,
-    },
-    /// What was removed.
-    Removed {
-        /// What was removed.
-        removed: Removed,
-    },
-    /// The registry has it.
-    Pushed {
-        /// The manifest's digest.
-        digest: String,
-    },
-    /// It could not be done.
-    Failed {
-        /// Why, and what to do about it.
-        message: String,
-    },
-}
-
-/// An image as people see it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ImageInfo {
-    /// Its full name.
-    pub name: String,
-    /// What identifies its content.
-    pub id: String,
-    /// Bytes of its files; layers that others share count for each.
-    pub size_bytes: u64,
-    /// How it came here: `registry`, `archive`, `container`, `built-in` or `machine`.
-    pub origin: String,
-    /// Since when it is here.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub since: Option<String>,
-    /// The pods that use it, as `namespace/name`.
-    pub used_by: Vec<String>,
-}
-
 /// Lets guests in until the node stops.
-pub(crate) async fn serve(shared: Arc<Shared>) {
-    let listener = match listen(&shared.data_dir) {
-        Ok(listener) => listener,
-        Err(error) => {
-            tracing::error!(%error, "`sandlot image` will not work: its socket cannot be made");
-            return;
-        }
-    };
+pub(crate) async fn serve(shared: Arc<Shared>, listener: UnixListener) {
     let stop = shared.stopped().clone();
     let mut guests = JoinSet::new();
     loop {
@@ -157,7 +51,8 @@ pub(crate) async fn serve(shared: Arc<Shared>) {
     }
 }
 
-fn listen(folder: &Path) -> io::Result<UnixListener> {
+/// Opens the door of the node that keeps its things in this folder.
+pub(crate) fn listen(folder: &Path) -> io::Result<UnixListener> {
     let path = folder.join(SOCKET);
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -167,14 +62,6 @@ fn listen(folder: &Path) -> io::Result<UnixListener> {
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     UnixListener::from_std(listener)
-}
-
-/// Sockets' paths may only be short; a folder's may be long.
-fn with_short_path<T>(folder: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
-    let folder = std::fs::File::open(folder)?;
-    act(&Path::new("/proc/self/fd")
-        .join(folder.as_raw_fd().to_string())
-        .join(SOCKET))
 }
 
 async fn attend(shared: Arc<Shared>, stream: UnixStream) {
@@ -359,10 +246,7 @@ impl Images {
             .map_err(|error| error.to_string())
     }
 
-    async fn logins(
-        &self,
-        reference: &Reference,
-    ) -> Vec<super::registry::credentials::Credentials> {
+    async fn logins(&self, reference: &Reference) -> Vec<Credentials> {
         let mut keyring = Keyring::default();
         self.add_own_logins(&mut keyring, reference).await;
         keyring.for_image(reference)
@@ -442,70 +326,5 @@ fn info(record: &Record) -> ImageInfo {
         origin: origin.to_owned(),
         since: Some(record.since.to_string()),
         used_by: Vec::new(),
-    }
-}
-
-/// A conversation with a node.
-pub struct Client {
-    reader: BufReader<OwnedReadHalf>,
-    writer: OwnedWriteHalf,
-}
-
-impl Client {
-    /// Finds the node that keeps its things in this folder.
-    pub async fn connect(folder: &Path) -> io::Result<Client> {
-        let stream = with_short_path(folder, |path| std::os::unix::net::UnixStream::connect(path))?;
-        stream.set_nonblocking(true)?;
-        let (reader, writer) = UnixStream::from_std(stream)?.into_split();
-        Ok(Client {
-            reader: BufReader::new(reader),
-            writer,
-        })
-    }
-
-    /// Asks, sends the archive if there is one, and waits for the result; `news` hears of the
-    /// progress until then.
-    pub async fn ask(
-        self,
-        ask: &Ask,
-        archive: Option<impl AsyncRead + Unpin>,
-        mut news: impl FnMut(u64, u64),
-    ) -> io::Result<Tell> {
-        let Client {
-            mut reader,
-            mut writer,
-        } = self;
-        let mut line = serde_json::to_vec(ask)?;
-        line.push(b'\n');
-        writer.write_all(&line).await?;
-        let send = async move {
-            if let Some(mut archive) = archive {
-                // A node that has seen enough closes its end and says why.
-                let _ = tokio::io::copy(&mut archive, &mut writer).await;
-            }
-            let _ = writer.shutdown().await;
-            // Kept open: a guest that has closed everything has left.
-            writer
-        };
-        let hear = async {
-            loop {
-                let mut line = String::new();
-                if reader.read_line(&mut line).await? == 0 {
-                    return Err(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        "the node has stopped",
-                    ));
-                }
-                match serde_json::from_str(&line)? {
-                    Tell::Progress { done, all } => news(done, all),
-                    told => return Ok(told),
-                }
-            }
-        };
-        let (mut send, mut hear) = (std::pin::pin!(send), std::pin::pin!(hear));
-        tokio::select! {
-            told = &mut hear => told,
-            _writer = &mut send => hear.await,
-        }
     }
 }

@@ -1,0 +1,60 @@
+//! Real servers that tests run against, from this machine's packages.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// A program that tests start.
+struct Component {
+    program: &'static str,
+    /// The Debian package that has it.
+    package: &'static str,
+    /// What is not shown without it.
+    shows: &'static str,
+}
+
+const ALL: [Component; 1] = [Component {
+    program: "docker-registry",
+    package: "docker-registry",
+    shows: "pulling images from a registry and pushing them",
+}];
+
+/// Gets what is missing. What cannot be had is said here, and again by each test that skips.
+pub(super) fn provide() {
+    let missing: Vec<&Component> = ALL.iter().filter(|one| !is_there(one.program)).collect();
+    if missing.is_empty() {
+        return;
+    }
+    let packages: Vec<&str> = missing.iter().map(|one| one.package).collect();
+    eprintln!("── components: installing {}", packages.join(", "));
+    // A list of packages from long ago names versions that are gone.
+    let _ = apt(&["update", "-qq"]);
+    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    install.extend(&packages);
+    if !apt(&install) {
+        eprintln!(
+            "apt-get could not install them; it needs root, and a Debian or a relative of it"
+        );
+    }
+    for one in missing.iter().filter(|one| !is_there(one.program)) {
+        eprintln!("SKIPPED without {}: {}", one.program, one.shows);
+    }
+}
+
+fn is_there(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+fn apt(arguments: &[&str]) -> bool {
+    if !Path::new("/usr/bin/apt-get").exists() {
+        return false;
+    }
+    Command::new("apt-get")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}

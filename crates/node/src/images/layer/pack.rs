@@ -102,6 +102,7 @@ impl<W: Write> Packing<W> {
         header.set_entry_type(EntryType::Regular);
         header.set_size(0);
         header.set_mode(0o600);
+        // A field that is left out is no number to those who read it.
         header.set_uid(0);
         header.set_gid(0);
         header.set_mtime(0);

@@ -2,8 +2,13 @@
 
 mod stage;
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
+use kube::{
+    ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
 use rand::RngExt;
 use sandlot_api::arl::{Sandbox, Task, TaskState, names};
 use serde_json::json;
@@ -169,4 +174,66 @@ async fn under_crashes_every_step_of_every_task_runs_once_and_none_is_forgotten(
     let count = started.len();
     started.dedup();
     assert_eq!((started.len(), count), (2 * made, 2 * made));
+}
+
+/// Clients and a small pool, while the operator is killed again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_crashes_no_pod_goes_to_two_and_none_is_lost() {
+    const CLAIMS: usize = 120;
+    let mut stage = Stage::set().await;
+    stage.pool("p", 8).await;
+    let mut random = rand::rng();
+    let mut made = 0;
+    while made < CLAIMS {
+        for _ in 0..random.random_range(1..20) {
+            stage.sandbox(&format!("s{made}"), "p").await;
+            made += 1;
+        }
+        let pause = random.random_range(0..40);
+        tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+        stage.kill_operator().await;
+        stage.start_operator();
+    }
+    let mut owners: BTreeMap<String, String> = BTreeMap::new();
+    for number in 0..made {
+        let name = format!("s{number}");
+        let pod = pod_of(&stage.until_phase(&name, "Ready").await);
+        if let Some(other) = owners.insert(pod.clone(), name.clone()) {
+            panic!("pod {pod} was given to {other} and to {name}");
+        }
+    }
+    // Every taken pod has its sandbox, and the pool is full again.
+    let settled = |pods: &[Pod]| {
+        let taken = pods
+            .iter()
+            .filter(|pod| pod.annotations().contains_key(names::CLAIMED_BY));
+        pods.len() == made + 8 && taken.count() == made
+    };
+    let pods = stage.until_pods(settled).await;
+    for pod in pods
+        .iter()
+        .filter(|pod| pod.annotations().contains_key(names::CLAIMED_BY))
+    {
+        assert!(
+            owners.contains_key(&pod.name_any()),
+            "{} is leaked",
+            pod.name_any()
+        );
+    }
+    let all = stage
+        .api::<Sandbox>()
+        .list(&ListParams::default())
+        .await
+        .unwrap();
+    for sandbox in all {
+        stage.delete::<Sandbox>(&sandbox.name_any()).await;
+    }
+    stage.until_pods(|pods| pods.len() == 8).await;
+    // A patch that changes nothing still goes through: the API is in good order.
+    let nothing = Patch::Merge(json!({}));
+    stage
+        .api::<sandlot_api::arl::WarmPool>()
+        .patch("p", &PatchParams::default(), &nothing)
+        .await
+        .unwrap();
 }

@@ -69,6 +69,15 @@ def test_a_command_is_run_and_its_output_and_code_are_its_own(cli):
     eventually(lambda: cli.sandboxes() == [])
 
 
+def test_scripts_get_output_and_exit_code_in_lines_of_json(cli):
+    done = cli("run", "--pool", "tools", "-o", "json", "--", "sh", "-c", "echo out; printf '\\377' >&2; exit 7")
+    assert done.returncode == 7
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {"event": "text", "stream": "stdout", "text": "out\n"} in lines
+    assert {"event": "bytes", "stream": "stderr", "base64": "/w=="} in lines
+    assert lines[-1] == {"event": "end", "exitCode": 7}
+
+
 def test_what_is_piped_in_reaches_the_command(cli):
     assert cli.ok("run", "--pool", "tools", "--", "tr", "a-z", "A-Z", stdin="hello\n") == "HELLO\n"
 

@@ -148,6 +148,9 @@ pub(crate) struct Run {
     /// Keep the sandbox when the command has ended, and say its name.
     #[arg(long)]
     pub(crate) keep: bool,
+    /// How to print what the command prints: as it is, or in lines of JSON.
+    #[arg(short, long, default_value = "text")]
+    pub(crate) output: Output,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<String>,
@@ -160,6 +163,9 @@ pub(crate) struct Exec {
     pub(crate) target: Target,
     /// The sandbox.
     pub(crate) sandbox: String,
+    /// How to print what the command prints: as it is, or in lines of JSON.
+    #[arg(short, long, default_value = "text")]
+    pub(crate) output: Output,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) command: Vec<String>,

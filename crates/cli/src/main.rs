@@ -21,6 +21,7 @@ mod run;
 mod table;
 mod target;
 mod terminal;
+mod transcript;
 mod up;
 
 use std::process::ExitCode;

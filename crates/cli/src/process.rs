@@ -11,7 +11,7 @@ use kube::{
 };
 use tokio::io::{AsyncWriteExt, copy, stdin, stdout};
 
-use crate::terminal::RawTerminal;
+use crate::{args::Output, terminal::RawTerminal, transcript};
 
 /// The container that user commands run in, by the name that the documents give it.
 pub(crate) const EXECUTOR: &str = "executor";
@@ -35,6 +35,7 @@ pub(crate) async fn run(
     namespace: &str,
     pod: &str,
     command: &[String],
+    output: Output,
 ) -> Result<i32> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     // A terminal's input would be read away from whoever comes after us.
@@ -55,25 +56,9 @@ pub(crate) async fn run(
         });
     }
     let status = process.take_status();
-    let (mut out, mut err) = (process.stdout(), process.stderr());
-    let outputs = async {
-        tokio::try_join!(
-            async {
-                if let Some(from) = &mut out {
-                    copy(from, &mut stdout()).await?;
-                    stdout().flush().await?;
-                }
-                Ok(())
-            },
-            async {
-                if let Some(from) = &mut err {
-                    copy(from, &mut tokio::io::stderr()).await?;
-                }
-                Ok::<_, std::io::Error>(())
-            },
-        )
-    };
-    outputs.await.context("the output could not be passed on")?;
+    if let (Some(out), Some(err)) = (process.stdout(), process.stderr()) {
+        transcript::pass_on(out, err, output).await?;
+    }
     let ended = match status {
         Some(status) => status.await,
         None => None,

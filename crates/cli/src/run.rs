@@ -4,9 +4,9 @@ use anyhow::Result;
 use kube::Client;
 
 use crate::{
-    args::{Exec, Run, Shell},
+    args::{Exec, Output, Run, Shell},
     claim::{self, Claim},
-    pool, process, target,
+    pool, process, target, transcript,
 };
 
 /// Claims a sandbox, runs the command, and gives the sandbox back.
@@ -18,7 +18,14 @@ pub(crate) async fn run(options: &Run) -> Result<i32> {
         (None, None) => anyhow::bail!("name a pool with --pool, or an image with --image"),
     };
     let claim = Claim::make(&client, &namespace, &pool).await?;
-    let ended = run_or_interrupt(&client, &namespace, &claim.pod, &options.command).await;
+    let ended = run_or_interrupt(
+        &client,
+        &namespace,
+        &claim.pod,
+        &options.command,
+        options.output,
+    )
+    .await;
     if options.keep {
         eprintln!(
             "sandbox {} is kept; `sandlot exec {} -- …` runs more in it",
@@ -36,18 +43,21 @@ async fn run_or_interrupt(
     namespace: &str,
     pod: &str,
     command: &[String],
+    output: Output,
 ) -> Result<i32> {
-    tokio::select! {
-        ended = process::run(client, namespace, pod, command) => ended,
-        _ = tokio::signal::ctrl_c() => Ok(130),
-    }
+    let code = tokio::select! {
+        ended = process::run(client, namespace, pod, command, output) => ended?,
+        _ = tokio::signal::ctrl_c() => 130,
+    };
+    transcript::end(code, output).await?;
+    Ok(code)
 }
 
 /// Runs a command in a sandbox that is there already.
 pub(crate) async fn exec(options: &Exec) -> Result<i32> {
     let (client, namespace) = target::connect(&options.target).await?;
     let pod = claim::pod_of(&client, &namespace, &options.sandbox).await?;
-    run_or_interrupt(&client, &namespace, &pod, &options.command).await
+    run_or_interrupt(&client, &namespace, &pod, &options.command, options.output).await
 }
 
 /// Opens a terminal in a sandbox.

@@ -142,9 +142,12 @@ mod tests {
         fs::write(dir.path().join("a/b/file"), "old").unwrap();
         fs::write(dir.path().join("a/gone"), "old").unwrap();
         let now = || {
-            // Later than anything that the kernel's slower clock can still note for what was done.
+            // The kernel's slower clock notes what was done as earlier than this moment, and what
+            // is done next as later.
             std::thread::sleep(2 * COARSE);
-            std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap()
+            let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+            std::thread::sleep(2 * COARSE);
+            now
         };
         let find = |since| look(dir.path(), since, &[dir.path().join("spared")], &mut 100).unwrap();
         let since = now();

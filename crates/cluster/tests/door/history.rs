@@ -112,6 +112,7 @@ async fn an_idle_watch_is_told_every_minute_how_far_it_has_come_and_ends_when_it
     let path = format!(
         "{MAPS}?watch=1&resourceVersion=1&allowWatchBookmarks=true&timeoutSeconds=150&fieldSelector=metadata.name=nobody"
     );
+    let began = tokio::time::Instant::now();
     let watch = send(&cluster, Method::GET, &path, String::new()).await;
     let elsewhere = json!({"metadata": {"name": "elsewhere"}}).to_string();
     let made = send(&cluster, Method::POST, MAPS, elsewhere).await;
@@ -122,7 +123,6 @@ async fn an_idle_watch_is_told_every_minute_how_far_it_has_come_and_ends_when_it
         text.parse().unwrap()
     };
     tokio::time::pause();
-    let began = tokio::time::Instant::now();
     let shown = watch.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(began.elapsed().as_secs(), 150);
     let lines = shown.trim_ascii_end().split(|byte| *byte == b'\n');

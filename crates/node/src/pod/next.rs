@@ -188,7 +188,9 @@ fn end(facts: &Facts, spec: &PodSpec, now: Timestamp, next: &mut Next) {
         deadline = deadline.min(leaving.max(now));
     }
     if let Some(asked) = &facts.pod.metadata.deletion_timestamp {
-        deadline = deadline.min(asked.0.max(now));
+        // It tells whole seconds: what was rounded off still belongs to the pod.
+        let asked = asked.0 + SignedDuration::from_secs(1);
+        deadline = deadline.min(asked.max(now));
     }
     let order: Vec<_> = containers(spec).collect();
     let (sidecars, others): (Vec<_>, Vec<_>) = order

@@ -77,11 +77,21 @@ fn steps(root: &Path, options: &Options) -> Vec<Step> {
             ]),
         ));
     }
-    steps.push(Step::counted(
+    let tests = Step::counted(
         "unit and property tests",
         cargo(&["test", "--workspace", "--no-fail-fast"]),
         Tally::of_cargo,
-    ));
+    );
+    let folder = root.to_owned();
+    steps.push(tests.tried_again(move |failed| {
+        let mut command = Command::new(env!("CARGO"));
+        command
+            .args(["test", "--workspace", "--no-fail-fast", "--"])
+            .args(["--exact", "--test-threads=1"])
+            .args(failed)
+            .current_dir(&folder);
+        command
+    }));
     steps.push(Step::plain(
         "generated files",
         xtask(root, &["generate", "--check"]),
@@ -107,26 +117,33 @@ fn end_to_end(root: &Path) -> Outcome {
     eprintln!("── set up: kubectl, the Python client and Go");
     match Tools::install(root) {
         Ok(tools) => {
-            let mut pytest = Command::new(&tools.python);
-            if let Some(go) = &tools.go {
-                pytest.env("GO", go);
-            }
-            pytest
-                .args([
-                    "-m",
-                    "pytest",
-                    "-q",
-                    "--color=yes",
-                    "tests",
-                    "sdk/python/tests",
-                ])
-                .env("SANDLOT", crate::target_folder().join("debug/sandlot"))
-                .env("KUBECTL", &tools.kubectl)
-                .current_dir(root);
-            Step::counted("end to end", pytest, Tally::of_pytest).run()
+            let root = root.to_owned();
+            let all = pytest(
+                &tools,
+                &root,
+                &["tests".to_owned(), "sdk/python/tests".to_owned()],
+            );
+            Step::counted("end to end", all, Tally::of_pytest)
+                .tried_again(move |failed| pytest(&tools, &root, failed))
+                .run()
         }
         Err(error) => Outcome::broken("end to end", format!("{error:#}"), started.elapsed()),
     }
+}
+
+/// pytest on these files and tests.
+fn pytest(tools: &Tools, root: &Path, what: &[String]) -> Command {
+    let mut pytest = Command::new(&tools.python);
+    if let Some(go) = &tools.go {
+        pytest.env("GO", go);
+    }
+    pytest
+        .args(["-m", "pytest", "-q", "--color=yes"])
+        .args(what)
+        .env("SANDLOT", crate::target_folder().join("debug/sandlot"))
+        .env("KUBECTL", &tools.kubectl)
+        .current_dir(root);
+    pytest
 }
 
 fn summary(outcomes: &[Outcome], started: Instant) {
@@ -140,6 +157,9 @@ fn summary(outcomes: &[Outcome], started: Instant) {
             outcome.name,
             outcome.took.as_secs_f64()
         );
+        for name in &outcome.unsteady {
+            println!("     passed only when run again: {name}");
+        }
         if let Some(tally) = outcome.tally {
             total += tally;
         }

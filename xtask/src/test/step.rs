@@ -1,4 +1,7 @@
 //! One step of the test command: a program whose output is shown as it comes.
+//!
+//! Tests that fail are run once more, alone: a machine that was too busy for one of them is told
+//! apart from a fault, and the summary names each that needed it.
 
 use std::{
     io::{BufRead, BufReader},
@@ -6,16 +9,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::tally::Tally;
+use super::tally::{self, Tally};
 
 /// Reads a line of a step's output for what it says of tests.
 type Count = fn(&str) -> Option<Tally>;
+
+/// Runs just the tests of these names.
+type Again = Box<dyn Fn(&[String]) -> Command>;
+
+/// More failures than this are no accident of a busy machine.
+const MOST_AGAIN: usize = 12;
 
 /// A program to run.
 pub(super) struct Step {
     pub(super) name: &'static str,
     command: Command,
     count: Option<Count>,
+    again: Option<Again>,
+}
+
+/// What one run of a program showed.
+#[derive(Default)]
+struct Run {
+    succeeded: bool,
+    tally: Tally,
+    failed: Vec<String>,
 }
 
 /// How a step ended.
@@ -24,6 +42,8 @@ pub(super) struct Outcome {
     pub(super) passed: bool,
     pub(super) tally: Option<Tally>,
     pub(super) took: Duration,
+    /// The tests that passed only when they were run again.
+    pub(super) unsteady: Vec<String>,
 }
 
 impl Outcome {
@@ -35,6 +55,7 @@ impl Outcome {
             passed: false,
             tally: None,
             took,
+            unsteady: Vec::new(),
         }
     }
 }
@@ -46,6 +67,7 @@ impl Step {
             name,
             command,
             count: None,
+            again: None,
         }
     }
 
@@ -55,43 +77,78 @@ impl Step {
             name,
             command,
             count: Some(count),
+            again: None,
         }
+    }
+
+    /// With a way to run only what failed.
+    pub(super) fn tried_again(mut self, again: impl Fn(&[String]) -> Command + 'static) -> Step {
+        self.again = Some(Box::new(again));
+        self
     }
 
     /// Runs it to its end.
     pub(super) fn run(mut self) -> Outcome {
         eprintln!("── {}", self.name);
         let started = Instant::now();
-        if self.count.is_some() {
-            self.command.stdout(Stdio::piped());
-        }
-        let mut child = match self.command.spawn() {
-            Ok(child) => child,
+        let first = match run(&mut self.command, self.count) {
+            Ok(first) => first,
             Err(error) => {
-                return Outcome::broken(
-                    self.name,
-                    format!("cannot run {:?}: {error}", self.command),
-                    started.elapsed(),
-                );
+                let why = format!("cannot run {:?}: {error}", self.command);
+                return Outcome::broken(self.name, why, started.elapsed());
             }
         };
-        let mut tally = self.count.map(|_| Tally::default());
-        if let (Some(count), Some(stdout)) = (self.count, child.stdout.take()) {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if let (Some(sum), Some(more)) = (tally.as_mut(), count(&line)) {
-                    *sum += more;
-                }
-                println!("{line}");
-            }
-        }
-        let passed = child.wait().is_ok_and(|status| status.success());
-        // A step that was to run tests and ran none has not shown anything.
-        let passed = passed && tally.is_none_or(|t| t.passed > 0 && t.failed == 0);
-        Outcome {
+        let mut outcome = Outcome {
             name: self.name,
-            passed,
-            tally,
+            // A step that was to run tests and ran none has not shown anything.
+            passed: first.succeeded && (self.count.is_none() || first.tally.shows_success()),
+            tally: self.count.map(|_| first.tally),
             took: started.elapsed(),
+            unsteady: Vec::new(),
+        };
+        if !outcome.passed {
+            self.try_again(first, &mut outcome);
+            outcome.took = started.elapsed();
+        }
+        outcome
+    }
+
+    /// A failure counts when it is there again.
+    fn try_again(&self, first: Run, outcome: &mut Outcome) {
+        let (Some(again), Some(tally)) = (&self.again, outcome.tally.as_mut()) else {
+            return;
+        };
+        let failed = u32::try_from(first.failed.len()).unwrap_or(u32::MAX);
+        if first.failed.is_empty() || first.failed.len() > MOST_AGAIN || failed != tally.failed {
+            return;
+        }
+        eprintln!("── {}: once more, {}", self.name, first.failed.join(", "));
+        let second = run(&mut again(&first.failed), self.count).unwrap_or_default();
+        if second.succeeded && second.tally.failed == 0 && second.tally.passed >= failed {
+            tally.passed += failed;
+            tally.failed = 0;
+            outcome.passed = true;
+            outcome.unsteady = first.failed;
         }
     }
+}
+
+/// Runs a program to its end, and reads what its lines say of tests.
+fn run(command: &mut Command, count: Option<Count>) -> std::io::Result<Run> {
+    if count.is_some() {
+        command.stdout(Stdio::piped());
+    }
+    let mut child = command.spawn()?;
+    let mut run = Run::default();
+    if let (Some(count), Some(stdout)) = (count, child.stdout.take()) {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if let Some(more) = count(&line) {
+                run.tally += more;
+            }
+            run.failed.extend(tally::failed(&line));
+            println!("{line}");
+        }
+    }
+    run.succeeded = child.wait().is_ok_and(|status| status.success());
+    Ok(run)
 }

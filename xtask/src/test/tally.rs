@@ -26,6 +26,11 @@ impl Tally {
         (tally != Tally::default()).then_some(tally)
     }
 
+    /// Whether tests ran and none failed.
+    pub(super) fn shows_success(self) -> bool {
+        self.passed > 0 && self.failed == 0
+    }
+
     fn of_words<'a>(counts: impl Iterator<Item = &'a str>) -> Tally {
         let mut tally = Tally::default();
         for (number, word) in counts.filter_map(|count| count.trim().split_once(' ')) {
@@ -61,6 +66,21 @@ impl fmt::Display for Tally {
     }
 }
 
+/// The name of the test that a line says has failed: cargo's `test a::b ... FAILED`, pytest's
+/// `FAILED tests/a.py::b - why`.
+pub(super) fn failed(line: &str) -> Option<String> {
+    let plain = without_colours(line);
+    let of_cargo = plain
+        .strip_prefix("test ")
+        .and_then(|rest| rest.strip_suffix(" ... FAILED"));
+    let of_pytest = ["FAILED ", "ERROR "]
+        .iter()
+        .find_map(|word| plain.strip_prefix(word))
+        .filter(|rest| rest.contains(".py::"))
+        .map(|rest| rest.split_once(" - ").map_or(rest, |(name, _)| name));
+    of_cargo.or(of_pytest).map(str::to_owned)
+}
+
 /// The line without terminal colour sequences.
 fn without_colours(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
@@ -89,6 +109,17 @@ mod tests {
             })
         );
         assert_eq!(Tally::of_cargo("test tests::a_test ... ok"), None);
+    }
+
+    #[test]
+    fn failed_tests_are_known_by_name() {
+        assert_eq!(failed("test a::b ... FAILED").as_deref(), Some("a::b"));
+        assert_eq!(
+            failed("\u{1b}[31mFAILED\u{1b}[0m tests/a.py::b[c] - assert 1 == 2").as_deref(),
+            Some("tests/a.py::b[c]")
+        );
+        assert_eq!(failed("test a::b ... ok"), None);
+        assert_eq!(failed("FAILED to connect"), None);
     }
 
     #[test]

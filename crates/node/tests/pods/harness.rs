@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, PostParams};
-use sandlot_cluster::kubelet::{ContainerRef, Exit, Kubelet as _, LogOptions, Streams};
+use sandlot_cluster::kubelet::{
+    ContainerRef, Exit, Kubelet as _, KubeletError, LogOptions, Streams,
+};
 use sandlot_node::{MissingImages, Node, NodeConfig, StopMode};
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
@@ -191,7 +193,9 @@ impl Cluster {
     pub(crate) async fn until_shows(&self, pod: &str, script: &str, wanted: &str) {
         let begun = Instant::now();
         loop {
-            let (_, text) = self.exec(pod, script).await;
+            // After a restart of the node, its containers are found again a moment later.
+            let shown = self.try_exec(pod, script).await;
+            let text = shown.map_or_else(|error| error.to_string(), |(_, text)| text);
             if text.trim_end() == wanted {
                 return;
             }
@@ -261,6 +265,11 @@ impl Cluster {
 
     /// Runs a script in a container: its code, and what it wrote.
     pub(crate) async fn exec(&self, name: &str, script: &str) -> (i32, String) {
+        self.try_exec(name, script).await.unwrap()
+    }
+
+    /// The same, where the container may not be there to run it in.
+    async fn try_exec(&self, name: &str, script: &str) -> Result<(i32, String), KubeletError> {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let (err_ours, err_theirs) = tokio::io::duplex(1 << 16);
         let (_sizes, resize) = mpsc::channel(1);
@@ -279,8 +288,8 @@ impl Cluster {
             ours.read_to_string(&mut text),
             err_ours.read_to_string(&mut errors),
         );
-        let Exit { code } = exit.unwrap();
-        (code, text + &errors)
+        let Exit { code } = exit?;
+        Ok((code, text + &errors))
     }
 
     /// The node is replaced by a new one on the same folder; pods are left as they are.

@@ -9,7 +9,7 @@ use crate::Cluster;
 async fn a_pod_starts_from_what_another_has_written() {
     let cluster = Cluster::start().await;
     // Two files that are always the same but between the two writes.
-    let script = "i=0; while :; do i=$((i+1)); echo $i > /opt/a; echo $i > /opt/b; done";
+    let script = "i=0; while :; do i=$((i+1)); echo $i > /opt/c; mv /opt/c /opt/a; echo $i > /opt/c; mv /opt/c /opt/b; done";
     cluster.run("p", script).await;
     cluster.ready("p").await;
     cluster.exec("p", "mkdir -p /srv/work && echo kept > /srv/work/file && ln -s file /srv/work/link && rm -r /home").await;

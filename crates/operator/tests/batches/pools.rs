@@ -78,9 +78,9 @@ async fn a_pod_marked_for_eviction_goes_only_when_nobody_has_it() {
     stage.until_available("p", 1).await;
     stage.batch("b", "p", 1).await;
     let used = listed(&stage.until_delivered("b").await, names::ALLOCATED)[0].clone();
-    stage.until_available("p", 1).await;
     let evict = Patch::Merge(json!({ "metadata": { "labels": { (names::EVICT): "" } } }));
-    let before = stage.pods().await;
+    // The one in use and the one that took its place.
+    let before = stage.until_pods(|pods| pods.len() == 2).await;
     for pod in &before {
         stage
             .api::<Pod>()

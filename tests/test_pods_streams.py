@@ -117,7 +117,7 @@ def test_attach_joins_a_containers_own_terminal(machine, namespace, ready):
 
 def test_logs_of_the_run_before_of_one_container_and_with_times(kubectl):
     kubectl("create", "-f", "-", stdin=pod(
-        "p", sh("crashes", "echo run; exit 3"), sh("stays", "echo a; sleep 0.2; echo b; sleep 0.2; echo c; exec sleep 1000")))
+        "p", sh("crashes", "echo run; exit 3"), sh("stays", "echo a; sleep 1.2; echo b; sleep 0.2; echo c; exec sleep 1000")))
     eventually(lambda: "run" in kubectl("logs", "p", "-c", "crashes", "--previous", check=False).stdout, timeout=60)
     eventually(lambda: kubectl("logs", "p", "-c", "stays").stdout == "a\nb\nc\n", timeout=60)
     assert kubectl("logs", "p", "-c", "stays", "--tail=2").stdout == "b\nc\n"
@@ -127,6 +127,7 @@ def test_logs_of_the_run_before_of_one_container_and_with_times(kubectl):
     time.sleep(2)
     assert kubectl("logs", "p", "-c", "stays", "--since=1s").stdout == ""
     assert kubectl("logs", "p", "-c", "stays", "--since=1h").stdout == "a\nb\nc\n"
+    # kubectl sends whole seconds.
     first = timed[1].split()[0]
     assert kubectl("logs", "p", "-c", "stays", f"--since-time={first}").stdout == "b\nc\n"
     prefixed = kubectl("logs", "p", "--all-containers", "--prefix").stdout

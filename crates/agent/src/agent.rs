@@ -45,6 +45,8 @@ impl Agent {
         environment: Environment,
         main: Option<Arc<MainCommand>>,
     ) -> std::io::Result<Self> {
+        // Made before anybody's change counts; where it cannot be made, its first use says why.
+        let _ = std::fs::create_dir_all(&workspace);
         let supervisor = Supervisor::open(state, Limits::default()).await?;
         let answers = Arc::new(Mutex::new(Answers::open(&state.join("answers"))?));
         let state = state.canonicalize()?;

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -23,7 +24,7 @@ class Machine:
         self.log = open(folder / "up.log", "ab")
         self.process = subprocess.Popen(
             [SANDLOT, "up", "--data-dir", str(folder / "data"), "--listen", "127.0.0.1:0",
-             "--kubeconfig", str(self.kubeconfig), *options],
+             "--kubeconfig", str(self.kubeconfig), *self._gateway(options), *options],
             stdout=self.log, stderr=subprocess.STDOUT,
         )
         self._wait_until_ready()
@@ -39,6 +40,16 @@ class Machine:
                     return
             time.sleep(0.05)
         raise AssertionError(f"sandlot up was not ready after a minute:\n{self.output()}")
+
+    @staticmethod
+    def _gateway(options) -> list[str]:
+        """A port of its own for sessions over REST, unless the test has an opinion."""
+        return [] if any("gateway" in option for option in options) else ["--gateway", "127.0.0.1:0"]
+
+    @property
+    def gateway(self) -> str:
+        """Where sessions are served over REST."""
+        return re.findall(r"sessions    http://([0-9.:]+)/", self.output())[-1]
 
     def output(self) -> str:
         return (self.folder / "up.log").read_text(errors="replace")

@@ -16,6 +16,7 @@ mod changes;
 mod container;
 mod container_log;
 mod environment;
+mod executor;
 mod files;
 mod grpc;
 mod install;
@@ -42,6 +43,8 @@ use crate::{
     agent::Agent,
     container::MainCommand,
     environment::Environment,
+    executor::ExecutorDoor,
+    grpc::GrpcDoor,
     serve::{listen, listen_at, serve_grpc, serve_health, serve_routes},
     tasks::Tasks,
 };
@@ -122,7 +125,8 @@ pub async fn serve(
 
     let stop = CancellationToken::new();
     let grpc = tokio::spawn(serve_grpc(
-        agent.clone(),
+        GrpcDoor::new(agent.clone()),
+        ExecutorDoor::new(agent.clone(), &state),
         listeners,
         tls.clone(),
         stop.clone(),

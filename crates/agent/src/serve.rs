@@ -3,19 +3,20 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
 use axum::{Json, Router, routing::get};
 use futures::{Stream, StreamExt, stream, stream::BoxStream};
-use sandlot_api::agent::agent_service_server::AgentServiceServer;
+use sandlot_api::{
+    agent::agent_service_server::AgentServiceServer, executor::executor_server::ExecutorServer,
+};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use crate::{agent::Agent, grpc::GrpcDoor};
+use crate::{executor::ExecutorDoor, grpc::GrpcDoor};
 
 /// The largest message, in either direction: a batch of files.
 const LARGEST_MESSAGE: usize = 64 << 20;
@@ -53,12 +54,13 @@ pub(crate) fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves gRPC on these listeners until told to stop.
 pub(crate) async fn serve_grpc(
-    agent: Arc<Agent>,
+    door: GrpcDoor,
+    executor: ExecutorDoor,
     listeners: Vec<TcpListener>,
     tls: Option<TlsAcceptor>,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let service = AgentServiceServer::new(GrpcDoor::new(agent))
+    let service = AgentServiceServer::new(door)
         .max_decoding_message_size(LARGEST_MESSAGE)
         .max_encoding_message_size(LARGEST_MESSAGE);
     let server = Server::builder()
@@ -67,7 +69,8 @@ pub(crate) async fn serve_grpc(
         .max_concurrent_streams(256)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .add_service(service);
+        .add_service(service)
+        .add_service(ExecutorServer::new(executor).max_decoding_message_size(LARGEST_MESSAGE));
     let accepted = stream::select_all(
         listeners
             .into_iter()

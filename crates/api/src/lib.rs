@@ -11,6 +11,12 @@ pub mod agent {
     tonic::include_proto!("arl.sidecar");
 }
 
+/// The agent's gRPC door for sessions, `sandlot.executor.v1.Executor`.
+#[allow(missing_docs)]
+pub mod executor {
+    tonic::include_proto!("sandlot.executor.v1");
+}
+
 #[cfg(feature = "resources")]
 pub mod arl;
 #[cfg(feature = "resources")]

@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Image(Image),
     /// Run the controllers on a cluster; agents come into its pods from an image.
     Operator(Operator),
+    /// Serve sessions over REST: the Sandbox Control Plane.
+    Gateway(Gateway),
     /// Say what this machine offers for isolation, and what is missing.
     Doctor(Doctor),
     /// Measure what the specification promises.
@@ -67,6 +69,12 @@ pub(crate) struct Up {
     /// Leave the controllers out: a plain cluster, for `sandlot operator` to work on.
     #[arg(long)]
     pub(crate) no_controllers: bool,
+    /// Where sessions are served over REST; port 0 picks a free one [default: 127.0.0.1:8000, or a free port]
+    #[arg(long, value_name = "ADDR", conflicts_with = "no_controllers")]
+    pub(crate) gateway: Option<SocketAddr>,
+    /// Serve no sessions over REST.
+    #[arg(long, conflicts_with = "gateway")]
+    pub(crate) no_gateway: bool,
 }
 
 /// Options of `operator`.
@@ -112,6 +120,50 @@ Environment:
   POOL_MAX_STARTING              pods of one pool starting at once          [100]
   ENABLE_AUTO_CLEANUP            remove what has outlived its time          [true]
   RUST_LOG                       what is logged                             [info]
+";
+
+/// Options of `gateway`.
+#[derive(Debug, Args)]
+#[command(after_long_help = GATEWAY_VARIABLES)]
+pub(crate) struct Gateway {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Where sessions and their files are kept, as far as no database and no bucket is named
+    /// [default: gateway in the data folder]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Think up a token, print it and the line that SANDLOT_GATEWAY_TOKENS takes, and end.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) new_token: Option<String>,
+}
+
+/// What else the gateway can be told.
+const GATEWAY_VARIABLES: &str = "\
+Environment:
+  HOST, PORT                     where it listens                      [127.0.0.1, 8000]
+  SANDLOT_GATEWAY_TOKENS         who may call: NAME:admin|user:SHA256, separated by blanks
+                                 [nobody else than this machine]
+  CORS_ORIGINS                   pages that may call, separated by commas
+  DATABASE_URL                   sqlite:, mysql:, mariadb: or postgres: [SQLite in the data folder]
+  DB_TYPE, DB_HOST, DB_PORT, DB_USER, DB_PASSWORD, DB_DATABASE
+                                 the same in parts; all of them win over DATABASE_URL
+  DB_POOL_SIZE                   connections to it                     [20]
+  S3_ENDPOINT_URL, S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_BUCKET, S3_REGION
+                                 where files are kept                  [a folder in the data folder]
+  KUBERNETES_NAMESPACE           where sessions' pods live             [sandbox-runtime]
+  SANDLOT_OPERATOR_KEY           the key that agents know the operator by
+  SIDECAR_GRPC_PORT              where agents listen                   [50051]
+  DEFAULT_TEMPLATE_ID, DEFAULT_TEMPLATE_IMAGE
+                                 the template of sessions that name none [python-basic]
+  WARM_POOL_DEFAULT_SIZE         pods that each template keeps warm    [2]
+  WARM_POOL_ENABLED              make them ready at the start, not at first use [false]
+  IDLE_THRESHOLD_MINUTES         a session that is not used so long goes; -1 for never [-1]
+  MAX_LIFETIME_HOURS             how long a session lives; -1 for ever [-1]
+  CREATING_TIMEOUT_SECONDS       how long a session waits for its pod  [300]
+  HEALTH_CHECK_INTERVAL_SECONDS  how often sessions are looked through [5]
+  MAX_UPLOAD_FILE_SIZE_MB, MAX_EXTRACTED_FILE_COUNT, MAX_EXTRACTED_TOTAL_SIZE_MB
+                                 how much is taken in at once          [100, 10000, 512]
+  RUST_LOG                       what is logged                        [warn]
 ";
 
 /// What to do about an image that cannot be had.

@@ -16,12 +16,13 @@ use sandlot_cluster::{
     admission::Chain,
     server::{Limits, Listen, Listening},
 };
+use sandlot_gateway::Serving;
 use sandlot_node::{MissingImages, Node, NodeConfig, StopMode};
 use sandlot_operator::{Agent, Delivery, Proof, Settings};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::rules::Rules;
+use crate::{gateway, rules::Rules};
 
 /// The image, known to the node without a registry, that holds the agent.
 const AGENT_IMAGE: &str = "sandlot-agent";
@@ -44,6 +45,19 @@ pub(crate) struct Options {
     /// Whether the controllers and their admission rules are part of it; without them it is a
     /// cluster on which somebody may run `sandlot operator`.
     pub(crate) controllers: bool,
+    /// Whether, and where, sessions are served over REST.
+    pub(crate) gateway: Gateway,
+}
+
+/// Whether, and where, sessions are served over REST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gateway {
+    /// Nowhere.
+    Off,
+    /// At the usual address, or beside it when that is taken.
+    Usual,
+    /// Here.
+    At(SocketAddr),
 }
 
 /// The running whole.
@@ -52,6 +66,7 @@ pub(crate) struct Local {
     listening: Listening,
     node: Arc<Node>,
     operator: Option<Operator>,
+    gateway: Option<Serving>,
 }
 
 impl Local {
@@ -74,6 +89,7 @@ impl Local {
             true => Some(Operator::start(&cluster, &options.folder).await?),
             false => None,
         };
+        let gateway = start_gateway(options, &cluster).await?;
         let listen = Listen {
             address: options.listen,
             keys,
@@ -87,6 +103,7 @@ impl Local {
             listening,
             node,
             operator,
+            gateway,
         })
     }
 
@@ -100,8 +117,16 @@ impl Local {
         self.cluster.client()
     }
 
+    /// Where sessions are served over REST.
+    pub(crate) fn gateway(&self) -> Option<SocketAddr> {
+        self.gateway.as_ref().map(Serving::address)
+    }
+
     /// Lets nobody in any more and stops everything, the API last.
     pub(crate) async fn stop(self) {
+        if let Some(gateway) = self.gateway {
+            gateway.stop().await;
+        }
         self.listening.stop().await;
         if let Some(operator) = self.operator {
             operator.stop().await;
@@ -109,6 +134,25 @@ impl Local {
         self.node.stop(StopMode::StopPods).await;
         self.cluster.stop().await;
     }
+}
+
+/// The gateway, which calls agents with the operator's key.
+async fn start_gateway(options: &Options, cluster: &Cluster) -> Result<Option<Serving>> {
+    let listen = match options.gateway {
+        Gateway::Off => return Ok(None),
+        Gateway::Usual => None,
+        Gateway::At(address) => Some(address),
+    };
+    let (client, folder) = (cluster.client(), &options.folder);
+    let key = operator_key(folder)?;
+    let serving = gateway::beside(client, folder, listen, key, options.missing_images).await?;
+    Ok(Some(serving))
+}
+
+/// The key that agents know the operator by, and the gateway beside it.
+fn operator_key(folder: &Path) -> Result<PrivateKey> {
+    PrivateKey::kept_at(&folder.join("operator.key"))
+        .context("the key that agents know the operator by could not be had")
 }
 
 /// The node, with the agent at hand for the pods that ask for it.
@@ -159,8 +203,7 @@ impl Operator {
         sandlot_operator::install_crds(cluster.client())
             .await
             .context("the custom resources could not be installed")?;
-        let key = PrivateKey::kept_at(&folder.join("operator.key"))
-            .context("the key that agents know the operator by could not be had")?;
+        let key = operator_key(folder)?;
         let settings = Settings {
             agent: Agent {
                 delivery: Delivery::ImageVolume {

@@ -6,6 +6,7 @@ mod claim;
 mod copy;
 mod doctor;
 mod folders;
+mod gateway;
 mod image;
 mod interrupts;
 mod local;
@@ -84,6 +85,7 @@ async fn dispatch(command: &Command) -> Result<i32> {
         Command::Pool(command) => pool::run(command).await?,
         Command::Image(command) => image::run(command).await?,
         Command::Operator(options) => operator::run(options).await?,
+        Command::Gateway(options) => gateway::run(options).await?,
         Command::Doctor(options) => doctor::run(options)?,
         Command::Bench(options) => bench::run(options).await?,
     }

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     folders::Temporary,
-    local::{Local, Options},
+    local::{Gateway, Local, Options},
     manifest::{self, Kinds},
 };
 
@@ -43,6 +43,7 @@ pub(crate) async fn run() -> Result<()> {
         missing_images: MissingImages::Host,
         egress: true,
         controllers: true,
+        gateway: Gateway::Off,
     };
     let local = Local::start(&options).await?;
     print_step(

@@ -10,7 +10,7 @@ use crate::{
     args::{self, Up},
     folders::{self, Temporary},
     interrupts::Interrupts,
-    local::{Local, Options},
+    local::{Gateway, Local, Options},
 };
 
 /// Starts, says what runs where, waits, and stops in order.
@@ -37,6 +37,11 @@ pub(crate) async fn run(up: &Up) -> Result<()> {
         },
         egress: !up.no_egress,
         controllers: !up.no_controllers,
+        gateway: match up.gateway {
+            _ if up.no_gateway || up.no_controllers => Gateway::Off,
+            Some(address) => Gateway::At(address),
+            None => Gateway::Usual,
+        },
     };
     let mut interrupts = Interrupts::listen()?;
     let local = Local::start(&options).await?;
@@ -57,6 +62,9 @@ fn introduce(local: &Local, options: &Options, started: Instant) {
     );
     println!();
     println!("  API         https://{}", local.address());
+    if let Some(address) = local.gateway() {
+        println!("  sessions    http://{address}/docs");
+    }
     println!("  kubeconfig  {}", options.kubeconfig.display());
     match options.in_memory {
         true => println!("  data        in memory; nothing is kept"),

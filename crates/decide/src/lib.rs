@@ -7,6 +7,7 @@
 //! - [`batch`]: which pods a batch has by index, where it stands, which pool suits it.
 //! - [`shelf`]: which ready pod goes to which waiting claim.
 //! - [`sandbox`]: where a sandbox stands and when its time is over.
+//! - [`session`]: how a session and its executions go on, and when a session's time is over.
 //! - [`task`]: when a task may start, which step is next, what its end means.
 //! - [`expiry`]: when what is finished may be removed.
 
@@ -16,6 +17,7 @@ pub mod expiry;
 pub mod pool;
 pub mod sandbox;
 mod seniority;
+pub mod session;
 pub mod shelf;
 pub mod task;
 

@@ -3,6 +3,7 @@
 mod access;
 mod commands;
 mod container;
+mod executor;
 mod files;
 mod log;
 mod neighbour;

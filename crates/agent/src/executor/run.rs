@@ -1,0 +1,232 @@
+//! One execution, from its code to its end, told to one caller event by event.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream, stream::BoxStream};
+use sandlot_api::executor::{Ended, RunEvent, RunRequest};
+use sandlot_supervisor::{
+    Chunk, End, Input, Key, Launch, Outcome, Reader, Run, StartError, Stream,
+};
+use tonic::Status;
+
+use super::{Results, program::Language, shell};
+use crate::agent::Agent;
+
+/// How long code out of time has between TERM and KILL.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Runs the code, or follows the run that has its key.
+pub(super) async fn run(
+    agent: &Arc<Agent>,
+    results: &Arc<Results>,
+    request: RunRequest,
+) -> Result<BoxStream<'static, Result<RunEvent, Status>>, Status> {
+    let key = key(&request.key)?;
+    let found = agent.supervisor.find(&key).await.map_err(broken)?;
+    let run = match found {
+        Some(run) => run,
+        None if request.attach_only => {
+            return Err(Status::not_found(format!("no run has the key {key}")));
+        }
+        None => start(agent, results, key, request).await?,
+    };
+    let following = Following {
+        agent: agent.clone(),
+        results: results.clone(),
+        readers: [Stream::Stdout, Stream::Stderr].map(|stream| Some(run.output(stream, 0))),
+        run,
+        over: false,
+    };
+    Ok(stream::unfold(following, |mut following| async {
+        let event = following.next().await?;
+        Some((event, following))
+    })
+    .boxed())
+}
+
+/// A key that is also the name of a file.
+fn key(text: &str) -> Result<Key, Status> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if text.is_empty() || text.len() > 128 || !text.chars().all(is_plain) {
+        return Err(Status::invalid_argument(
+            "a key has 1 to 128 letters, digits, '-' and '_'",
+        ));
+    }
+    Key::new(text).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+async fn start(
+    agent: &Arc<Agent>,
+    results: &Arc<Results>,
+    key: Key,
+    request: RunRequest,
+) -> Result<Run, Status> {
+    let language = Language::parse(&request.language).ok_or_else(|| {
+        Status::invalid_argument(format!(
+            "{:?} is no language: use python, javascript or shell",
+            request.language
+        ))
+    })?;
+    let directory = directory(agent, &request.working_directory)?;
+    let code = match language {
+        Language::Shell => shell::plain(&request.code, |script| directory.join(script).is_file()),
+        _ => request.code,
+    };
+    let result = results.place(key.as_str());
+    let program = language.program(&code, &request.event, &result);
+    let mut launch = Launch::new(program.argv);
+    launch.env = agent.environment.with(request.env);
+    launch.cwd = Some(directory);
+    launch.grace = GRACE;
+    launch.timeout = u64::try_from(request.timeout_millis)
+        .ok()
+        .filter(|millis| *millis > 0)
+        .map(Duration::from_millis);
+    if let Some(input) = program.input {
+        launch.input = Input::Bytes(input);
+    }
+    let begin = {
+        let (results, key) = (results.clone(), key.clone());
+        let workspace = agent.grounds.workspace.clone();
+        move || results.begin(key.as_str(), &workspace)
+    };
+    let begun = tokio::task::spawn_blocking(begin).await.map_err(broken)?;
+    begun.map_err(broken)?;
+    agent
+        .supervisor
+        .start(key, launch)
+        .await
+        .map_err(|error| refused(&error))
+}
+
+/// Where the code works: the workspace, or a folder below it.
+fn directory(agent: &Agent, wanted: &str) -> Result<std::path::PathBuf, Status> {
+    let is_plain = |part: &str| part != "..";
+    if wanted.starts_with('/') || !wanted.split('/').all(is_plain) {
+        return Err(Status::invalid_argument(format!(
+            "{wanted:?} leads out of the workspace: name a folder inside it"
+        )));
+    }
+    let directory = agent.directory(wanted);
+    if !directory.is_dir() {
+        return Err(Status::failed_precondition(format!(
+            "there is no folder {wanted:?} in the workspace: upload a file into it, or make it first"
+        )));
+    }
+    Ok(directory)
+}
+
+struct Following {
+    agent: Arc<Agent>,
+    results: Arc<Results>,
+    run: Run,
+    readers: [Option<Reader>; 2],
+    over: bool,
+}
+
+impl Following {
+    async fn next(&mut self) -> Option<Result<RunEvent, Status>> {
+        if self.over {
+            return None;
+        }
+        match self.output().await {
+            Ok(Some(event)) => return Some(Ok(event)),
+            Ok(None) => {}
+            Err(error) => {
+                self.over = true;
+                return Some(Err(broken(error)));
+            }
+        }
+        self.over = true;
+        let Some(outcome) = self.run.ended().await else {
+            return Some(Err(Status::unavailable(
+                "the agent is going: ask again with the same key",
+            )));
+        };
+        let (results, key) = (self.results.clone(), self.run.key().clone());
+        let workspace = self.agent.grounds.workspace.clone();
+        let ending = move || ended(&results, &key, &workspace, &outcome);
+        let ended = tokio::task::spawn_blocking(ending).await.map_err(broken);
+        Some(ended.map(|ended| RunEvent {
+            ended: Some(ended),
+            ..RunEvent::default()
+        }))
+    }
+
+    /// The next piece of output of either stream.
+    async fn output(&mut self) -> std::io::Result<Option<RunEvent>> {
+        loop {
+            let [out, err] = &mut self.readers;
+            let (index, chunk) = tokio::select! {
+                chunk = next_of(out), if out.is_some() => (0, chunk?),
+                chunk = next_of(err), if err.is_some() => (1, chunk?),
+                else => return Ok(None),
+            };
+            let mut event = RunEvent::default();
+            match (index, chunk) {
+                (0, Some(Chunk::Bytes(bytes))) => event.stdout = bytes,
+                (_, Some(Chunk::Bytes(bytes))) => event.stderr = bytes,
+                (0, Some(Chunk::Missing(bytes))) => event.stdout_missing = bytes,
+                (_, Some(Chunk::Missing(bytes))) => event.stderr_missing = bytes,
+                (_, None) => {
+                    self.readers[index] = None;
+                    continue;
+                }
+            }
+            return Ok(Some(event));
+        }
+    }
+}
+
+async fn next_of(reader: &mut Option<Reader>) -> std::io::Result<Option<Chunk>> {
+    match reader {
+        Some(reader) => reader.next().await,
+        None => Ok(None),
+    }
+}
+
+fn ended(results: &Results, key: &Key, workspace: &std::path::Path, outcome: &Outcome) -> Ended {
+    let changes = results.changes(key.as_str(), workspace);
+    let mut exit_code = outcome.end.code();
+    let mut reason = outcome.reason.clone();
+    let mut result = Vec::new();
+    if outcome.end.is_success() {
+        match results.read(key.as_str()) {
+            Ok(text) => result = text.unwrap_or_default(),
+            Err(why) => (exit_code, reason) = (1, why),
+        }
+    }
+    let took = outcome.started.duration_until(outcome.finished);
+    let cpu = outcome.usage.user + outcome.usage.system;
+    Ended {
+        exit_code,
+        reason,
+        timed_out: matches!(outcome.end, End::TimedOut { .. }),
+        stopped: matches!(outcome.end, End::Stopped { .. }),
+        lost: outcome.end == End::Lost,
+        duration_millis: i64::try_from(took.as_millis()).unwrap_or(i64::MAX).max(0),
+        cpu_millis: i64::try_from(cpu.as_millis()).unwrap_or(i64::MAX),
+        peak_memory_bytes: outcome.usage.peak_memory,
+        read_bytes: outcome.usage.read,
+        written_bytes: outcome.usage.written,
+        result: result.into(),
+        changed: changes.changed,
+        removed: changes.removed,
+        files_left_out: changes.left_out,
+    }
+}
+
+fn refused(error: &StartError) -> Status {
+    let message = error.to_string();
+    match error {
+        StartError::Unrunnable(_) => Status::invalid_argument(message),
+        StartError::KeyTaken { .. } => Status::already_exists(message),
+        StartError::Busy(_) => Status::resource_exhausted(message),
+        StartError::Closed => Status::unavailable(message),
+        StartError::System(_) => Status::internal(message),
+    }
+}
+
+fn broken(error: impl std::fmt::Display) -> Status {
+    Status::internal(error.to_string())
+}

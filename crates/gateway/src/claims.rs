@@ -1,0 +1,312 @@
+//! Claims: a session has a pod by way of a Sandbox, and one watch tells how all of them stand.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::TryStreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    api::{DeleteParams, LogParams, ObjectMeta, PostParams},
+    runtime::{WatchStreamExt, watcher, watcher::Event},
+};
+use sandlot_access::AGENT_KEY_ANNOTATION;
+use sandlot_api::arl::{Sandbox, SandboxPhase, SandboxSpec};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// The label by which our claims are known from others'.
+const LABEL: (&str, &str) = ("sandlot.dev/claimed-by", "gateway");
+/// The most of a log that is handed on, in bytes.
+const LARGEST_LOG: i64 = 4 << 20;
+/// The annotation that names the session.
+const SESSION: &str = "sandlot.dev/session";
+
+/// How a claim stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It waits for a pod, for this reason.
+    Waiting(String),
+    /// It has one.
+    Ready {
+        /// The pod's name.
+        pod: String,
+        /// The pod's address.
+        ip: String,
+    },
+    /// It had or was to have one, and this came between.
+    Lost(String),
+}
+
+/// Why there is no pod for a session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClaimError {
+    /// It is lost.
+    #[error("{0}")]
+    Lost(String),
+    /// None came in time.
+    #[error("no pod became ready within {0:?}: {1}")]
+    Late(Duration, String),
+    /// The API refused.
+    #[error("the Kubernetes API: {0}")]
+    Api(#[from] kube::Error),
+}
+
+/// The claims of all sessions.
+pub(crate) struct Claims {
+    client: Client,
+    namespace: String,
+    standings: Mutex<HashMap<String, watch::Sender<Option<Standing>>>>,
+    /// Wakes who looks for lost pods.
+    lost: tokio::sync::Notify,
+}
+
+impl Claims {
+    pub(crate) fn new(client: Client, namespace: String) -> Self {
+        Self {
+            client,
+            namespace,
+            standings: Mutex::default(),
+            lost: tokio::sync::Notify::new(),
+        }
+    }
+
+    fn api(&self) -> Api<Sandbox> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Follows all claims until cancelled.
+    pub(crate) async fn follow(&self, cancel: &CancellationToken) {
+        let config = watcher::Config::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
+        let mut events = std::pin::pin!(watcher(self.api(), config).default_backoff());
+        let mut listed = Vec::new();
+        loop {
+            let event = tokio::select! {
+                event = events.try_next() => event,
+                () = cancel.cancelled() => return,
+            };
+            match event {
+                Ok(Some(Event::Init)) => listed.clear(),
+                Ok(Some(Event::InitApply(sandbox))) => {
+                    listed.extend(sandbox.metadata.name.clone());
+                    self.saw(&sandbox);
+                }
+                Ok(Some(Event::InitDone)) => self.keep_only(&listed),
+                Ok(Some(Event::Apply(sandbox))) => self.saw(&sandbox),
+                Ok(Some(Event::Delete(sandbox))) => {
+                    let name = sandbox.metadata.name.unwrap_or_default();
+                    // Whose claim was given back is not waited for any more.
+                    if self.standing(&name).is_some() {
+                        self.note(&name, deleted());
+                    }
+                }
+                // The watcher begins again by itself, and waits in between.
+                Err(error) => tracing::warn!(%error, "the watch on sandboxes broke"),
+                Ok(None) => return,
+            }
+        }
+    }
+
+    fn saw(&self, sandbox: &Sandbox) {
+        if let Some(name) = &sandbox.metadata.name {
+            self.note(name, standing(sandbox));
+        }
+    }
+
+    fn note(&self, name: &str, standing: Standing) {
+        let is_lost = matches!(standing, Standing::Lost(_));
+        self.sender(name).send_if_modified(|known| {
+            let news = known.as_ref() != Some(&standing);
+            *known = Some(standing);
+            news
+        });
+        if is_lost {
+            self.lost.notify_one();
+        }
+    }
+
+    /// What is not in a fresh list was deleted while nobody looked.
+    fn keep_only(&self, listed: &[String]) {
+        let standings = self
+            .standings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (name, sender) in standings.iter() {
+            let is_known = sender.borrow().is_some();
+            if is_known && !listed.contains(name) {
+                sender.send_replace(Some(deleted()));
+                self.lost.notify_one();
+            }
+        }
+    }
+
+    fn sender(&self, name: &str) -> watch::Sender<Option<Standing>> {
+        let mut standings = self
+            .standings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        standings.entry(name.to_owned()).or_default().clone()
+    }
+
+    /// How a claim stands, as far as that is known.
+    pub(crate) fn standing(&self, name: &str) -> Option<Standing> {
+        let standings = self
+            .standings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        standings
+            .get(name)
+            .and_then(|sender| sender.borrow().clone())
+    }
+
+    /// Waits until a claim is lost, any claim.
+    pub(crate) async fn any_lost(&self) {
+        self.lost.notified().await;
+    }
+
+    /// Claims a pod from a pool for a session. Asking twice is the same claim.
+    pub(crate) async fn make(
+        &self,
+        name: &str,
+        session: &str,
+        pool: &str,
+    ) -> Result<(), ClaimError> {
+        let metadata = ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some([(LABEL.0.to_owned(), LABEL.1.to_owned())].into()),
+            annotations: Some([(SESSION.to_owned(), session.to_owned())].into()),
+            ..ObjectMeta::default()
+        };
+        let spec = SandboxSpec {
+            pool_ref: pool.to_owned(),
+            keep_alive: Some(true),
+            // The session says when its time is over.
+            idle_timeout_seconds: Some(0),
+            max_lifetime_seconds: Some(0),
+            ..SandboxSpec::default()
+        };
+        let sandbox = Sandbox {
+            metadata,
+            spec,
+            status: None,
+        };
+        match self.api().create(&PostParams::default(), &sandbox).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits for a claim's pod: its name and address.
+    pub(crate) async fn ready(
+        &self,
+        name: &str,
+        patience: Duration,
+    ) -> Result<(String, String), ClaimError> {
+        let mut standing = self.sender(name).subscribe();
+        let decided = standing.wait_for(|standing| {
+            matches!(standing, Some(Standing::Ready { .. } | Standing::Lost(_)))
+        });
+        let decided = tokio::time::timeout(patience, decided).await;
+        match decided.map(|known| known.map(|known| known.clone())) {
+            Ok(Ok(Some(Standing::Ready { pod, ip }))) => Ok((pod, ip)),
+            Ok(Ok(Some(Standing::Lost(why)))) => Err(ClaimError::Lost(why)),
+            _ => {
+                let why = match self.standing(name) {
+                    Some(Standing::Waiting(why)) => why,
+                    _ => "nothing was heard of it".to_owned(),
+                };
+                Err(ClaimError::Late(patience, why))
+            }
+        }
+    }
+
+    /// A pod's node, and the key that its agent proves itself with.
+    pub(crate) async fn pod(&self, name: &str) -> Result<(String, Option<String>), ClaimError> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let pod = pods.get(name).await?;
+        let key = pod
+            .metadata
+            .annotations
+            .and_then(|mut annotations| annotations.remove(AGENT_KEY_ANNOTATION));
+        let node = pod.spec.and_then(|spec| spec.node_name);
+        Ok((node.unwrap_or_default(), key))
+    }
+
+    /// What a pod's agent said, its last lines, since so many seconds ago.
+    pub(crate) async fn log(
+        &self,
+        pod: &str,
+        tail: i64,
+        since: Option<i64>,
+    ) -> Result<String, ClaimError> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
+        let wanted = LogParams {
+            tail_lines: Some(tail),
+            since_seconds: since,
+            limit_bytes: Some(LARGEST_LOG),
+            ..LogParams::default()
+        };
+        Ok(pods.logs(pod, &wanted).await?)
+    }
+
+    /// Gives a claim's pod back.
+    pub(crate) async fn release(&self, name: &str) -> Result<(), ClaimError> {
+        let deleted = self.api().delete(name, &DeleteParams::default()).await;
+        match deleted {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => {}
+        }
+        let mut standings = self
+            .standings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        standings.remove(name);
+        Ok(())
+    }
+
+    /// Whether the API answers.
+    pub(crate) async fn answers(&self) -> Result<(), ClaimError> {
+        let one = kube::api::ListParams::default().limit(1);
+        self.api().list(&one).await?;
+        Ok(())
+    }
+
+    /// All claims there are, with their sessions.
+    pub(crate) async fn all(&self) -> Result<Vec<(String, String)>, ClaimError> {
+        let ours = kube::api::ListParams::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
+        let list = self.api().list(&ours).await?;
+        let named = |sandbox: Sandbox| {
+            let session = sandbox.metadata.annotations?.remove(SESSION)?;
+            Some((sandbox.metadata.name?, session))
+        };
+        Ok(list.items.into_iter().filter_map(named).collect())
+    }
+}
+
+fn deleted() -> Standing {
+    Standing::Lost("its sandbox was deleted".to_owned())
+}
+
+fn standing(sandbox: &Sandbox) -> Standing {
+    let status = sandbox.status.clone().unwrap_or_default();
+    let why = status
+        .conditions
+        .iter()
+        .flatten()
+        .map(|condition| condition.message.clone())
+        .rfind(|message| !message.is_empty());
+    match (status.phase, status.pod_name, status.pod_ip) {
+        (Some(SandboxPhase::Ready | SandboxPhase::Bound), Some(pod), Some(ip)) => {
+            Standing::Ready { pod, ip }
+        }
+        (Some(SandboxPhase::Failed | SandboxPhase::Released), ..) => {
+            Standing::Lost(why.unwrap_or_else(|| "its pod is gone".to_owned()))
+        }
+        _ => Standing::Waiting(why.unwrap_or_else(|| "it was not looked at yet".to_owned())),
+    }
+}

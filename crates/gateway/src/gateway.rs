@@ -1,0 +1,100 @@
+//! The gateway itself: what its routes work with.
+
+use std::{sync::Arc, time::Instant};
+
+use kube::Client;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    claims::Claims,
+    error::GatewayError,
+    executors::Executors,
+    ledger::{Ledger, LedgerError, Template, TemplateFacts},
+    pools::Pools,
+    runs::Runs,
+    settings::Settings,
+    workspaces::Workspaces,
+};
+
+/// So many templates' pods are made ready at the start.
+const TEMPLATES: i64 = 200;
+
+/// Everything the routes work with.
+pub(crate) struct Gateway {
+    pub(crate) settings: Settings,
+    pub(crate) ledger: Ledger,
+    pub(crate) files: Workspaces,
+    pub(crate) pools: Pools,
+    pub(crate) claims: Claims,
+    pub(crate) executors: Executors,
+    pub(crate) runs: Runs,
+    /// What goes on beside requests; waited for at the end.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) cancel: CancellationToken,
+    /// The name of this gateway among several.
+    pub(crate) me: String,
+    pub(crate) started: Instant,
+}
+
+impl Gateway {
+    /// Opens the database and the store, and notes the default template if it is new.
+    pub(crate) async fn open(
+        client: Client,
+        settings: Settings,
+        cancel: CancellationToken,
+    ) -> Result<Arc<Self>, GatewayError> {
+        let ledger = Ledger::open(&settings.database_url, settings.database_connections).await?;
+        let files = Workspaces::open(&settings.files)?;
+        let namespace = settings.namespace.clone();
+        let gateway = Self {
+            pools: Pools::new(client.clone(), namespace.clone(), settings.warm),
+            claims: Claims::new(client, namespace),
+            executors: Executors::new(settings.key.clone(), settings.agent_port),
+            runs: Runs::default(),
+            tasks: TaskTracker::new(),
+            me: format!("gateway-{}", uuid::Uuid::new_v4().simple()),
+            started: Instant::now(),
+            ledger,
+            files,
+            settings,
+            cancel,
+        };
+        gateway.pools.make_namespace().await?;
+        gateway.seed().await?;
+        if gateway.settings.warm_at_start {
+            gateway.warm().await?;
+        }
+        Ok(Arc::new(gateway))
+    }
+
+    /// Makes every template's pods ready. What fails here is tried again by who wants one.
+    async fn warm(&self) -> Result<(), LedgerError> {
+        for template in self.ledger.templates(TEMPLATES, 0).await? {
+            if !template.facts.is_active {
+                continue;
+            }
+            if let Err(error) = self.pools.keep(&template).await {
+                tracing::warn!(%error, template = template.id, "its pods could not be made ready");
+            }
+        }
+        Ok(())
+    }
+
+    async fn seed(&self) -> Result<(), LedgerError> {
+        let id = &self.settings.default_template;
+        if self.ledger.template(id).await?.is_some() {
+            return Ok(());
+        }
+        let facts = TemplateFacts {
+            image: self.settings.default_image.clone(),
+            cpu_cores: 1.0,
+            ..TemplateFacts::default()
+        };
+        let template = Template::new(id.clone(), "Python Basic".to_owned(), facts);
+        match self.ledger.add_template(&template).await {
+            // Another gateway was faster, or somebody named a template so.
+            Ok(()) | Err(LedgerError::Taken) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}

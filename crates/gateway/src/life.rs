@@ -1,0 +1,184 @@
+//! A session's life: it gets a pod and its files, and gives both back.
+
+use std::sync::Arc;
+
+use sandlot_decide::session::{ExecutionStatus, SessionStatus};
+
+use crate::{
+    executors::{Executor, ReachError},
+    gateway::Gateway,
+    ledger::{InstallStatus, LedgerError, Session},
+    moment::now,
+    pools::{Shape, object_name},
+    workspaces::{Content, FileError},
+};
+
+/// So many files are brought into a new pod.
+const MOST_FILES: usize = 20_000;
+
+/// Why a session does not come to run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error(transparent)]
+    Reach(#[from] ReachError),
+    #[error("the Kubernetes API: {0}")]
+    Api(#[from] kube::Error),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Files(#[from] FileError),
+    #[error("its template {0} is gone")]
+    NoTemplate(String),
+    #[error("its files could not be brought to its pod: {0}")]
+    Restore(String),
+}
+
+impl From<crate::claims::ClaimError> for OpenError {
+    fn from(error: crate::claims::ClaimError) -> Self {
+        Self::Reach(error.into())
+    }
+}
+
+/// The name of a session's first claim.
+pub(crate) fn first_claim(session: &str) -> String {
+    format!("sandbox-{}", object_name(session))
+}
+
+impl Gateway {
+    /// Brings a session from `creating` to `running`, or to `failed` with the reason. It is
+    /// waited for by nobody but the session itself.
+    pub(crate) async fn open_session(self: &Arc<Self>, session: Session) {
+        let id = session.id.clone();
+        let opened = self.give_pod(&session).await;
+        let noted = match &opened {
+            Ok(executor) => self.note_running(&id, executor).await,
+            Err(error) => self.note_failed(&id, &error.to_string()).await,
+        };
+        match noted {
+            // It was ended meanwhile: what it was given goes back.
+            Ok(false) => self.give_back(&session).await,
+            Ok(true) if opened.is_err() => self.give_back(&session).await,
+            Ok(true) => self.furnish(&id).await,
+            // The session stays as it was; the next sweep sees to it.
+            Err(error) => tracing::warn!(%error, session = id, "how it stands could not be noted"),
+        }
+    }
+
+    /// Installs the packages that a session was asked for with, once it runs.
+    async fn furnish(self: &Arc<Self>, id: &str) {
+        let done = match self.ledger.session(id).await {
+            Ok(Some(session)) if session.facts.install == InstallStatus::Installing => {
+                self.install(&session).await.map(drop)
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, session = id, "its packages could not be seen to");
+        }
+    }
+
+    async fn give_pod(&self, session: &Session) -> Result<Executor, OpenError> {
+        let template = self.ledger.template(&session.template).await?;
+        let template = template.ok_or_else(|| OpenError::NoTemplate(session.template.clone()))?;
+        let wanted = Shape::of_session(&session.facts);
+        let own = wanted.filter(|wanted| *wanted != Shape::of_template(&template));
+        let pool = match own {
+            None => self.pools.keep(&template).await?,
+            Some(shape) => self.pools.make_own(&template, &session.id, shape).await?,
+        };
+        let claim = &session.facts.claim;
+        self.claims.make(claim, &session.id, &pool).await?;
+        let patience = self.settings.limits.creating;
+        let executor = self.executors.of(&self.claims, claim, patience).await;
+        if own.is_some() {
+            // The pod is the session's own by now, or never came.
+            self.pools.remove(&pool).await?;
+        }
+        let executor = executor?;
+        self.restore(&session.id, &executor).await?;
+        Ok(executor)
+    }
+
+    /// Brings a session's files into its new pod.
+    async fn restore(&self, session: &str, executor: &Executor) -> Result<(), OpenError> {
+        for file in self.files.list(session, "", MOST_FILES).await? {
+            let content: Content = self.files.get(session, &file.path, None).await?;
+            let written = executor.write(&file.path, content).await;
+            written.map_err(|status| {
+                OpenError::Restore(format!("{}: {}", file.path, status.message()))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether it was still waited for.
+    async fn note_running(&self, id: &str, executor: &Executor) -> Result<bool, LedgerError> {
+        let changed = self.ledger.change_session(id, |session| {
+            let recovered = session.status == SessionStatus::Running;
+            if !recovered && !session.status.may_become(SessionStatus::Running) {
+                return false;
+            }
+            session.status = SessionStatus::Running;
+            session.facts.pod = executor.pod.clone();
+            session.facts.node = executor.node.clone();
+            session.active = now();
+            true
+        });
+        Ok(changed.await?.is_some_and(|(_, changed)| changed))
+    }
+
+    async fn note_failed(&self, id: &str, why: &str) -> Result<bool, LedgerError> {
+        self.end_session(id, SessionStatus::Failed, why).await
+    }
+
+    /// Notes that a session is over. Says whether it was not before.
+    pub(crate) async fn end_session(
+        &self,
+        id: &str,
+        status: SessionStatus,
+        why: &str,
+    ) -> Result<bool, LedgerError> {
+        let changed = self.ledger.change_session(id, |session| {
+            if !session.status.may_become(status) {
+                return false;
+            }
+            session.status = status;
+            session.facts.completed = Some(now());
+            session.facts.reason = why.to_owned();
+            true
+        });
+        Ok(changed.await?.is_some_and(|(_, changed)| changed))
+    }
+
+    /// Gives a session's pod back. What fails here the next sweep does again.
+    async fn give_back(&self, session: &Session) {
+        let claim = &session.facts.claim;
+        self.executors.forget(claim);
+        if let Err(error) = self.claims.release(claim).await {
+            tracing::warn!(%error, session = session.id, "its pod could not be given back yet");
+        }
+    }
+
+    /// Ends a session: no code runs in it any more, its pod and its files go, its row stays.
+    pub(crate) async fn terminate(&self, session: &Session, why: &str) -> Result<(), OpenError> {
+        self.end_session(&session.id, SessionStatus::Terminated, why)
+            .await?;
+        let why = format!("session {} was terminated: {why}", session.id);
+        self.crash_all(&session.id, &why).await?;
+        self.give_back(session).await;
+        self.files.clear(&session.id).await?;
+        Ok(())
+    }
+
+    /// Ends what is still going in a session, as far as it is known.
+    pub(crate) async fn crash_all(&self, session: &str, why: &str) -> Result<(), LedgerError> {
+        for mut execution in self.ledger.open_executions(session).await? {
+            execution.status = ExecutionStatus::Crashed;
+            execution.outcome.error = Some(why.to_owned());
+            execution.outcome.completed = Some(now());
+            self.conclude(execution).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! The routes, subject by subject.
+
+mod containers;
+mod executions;
+mod files;
+mod health;
+mod sessions;
+mod stream;
+mod templates;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{Json, Router, extract::DefaultBodyLimit, http::StatusCode, response::IntoResponse};
+use serde_json::{Value, json};
+
+use crate::{
+    access::Caller,
+    docs,
+    gateway::Gateway,
+    ledger::{LedgerError, Session},
+    life::OpenError,
+    refusal::Refusal,
+    workspaces::FileError,
+};
+
+/// The largest body that is not a file.
+const LARGEST_BODY: usize = 2 << 20;
+/// A page that nobody limited.
+const PAGE: i64 = 50;
+
+type Query = axum::extract::Query<BTreeMap<String, String>>;
+type State = axum::extract::State<Arc<Gateway>>;
+type Answer = Result<Json<Value>, Refusal>;
+
+/// All routes.
+pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
+    let api = Router::new()
+        .merge(sessions::routes())
+        .merge(executions::routes())
+        .merge(stream::routes())
+        .merge(templates::routes())
+        .merge(containers::routes())
+        .merge(health::routes())
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .merge(files::routes());
+    Router::new()
+        .nest("/api/v1", api)
+        .merge(docs::routes())
+        .fallback(|| async {
+            (
+                StatusCode::NOT_FOUND,
+                Json(json!({ "detail": "Not Found" })),
+            )
+                .into_response()
+        })
+        .with_state(gateway)
+}
+
+/// A session that the caller may use.
+async fn session_of(gateway: &Gateway, caller: &Caller, id: &str) -> Result<Session, Refusal> {
+    let session = gateway.ledger.session(id).await?;
+    // Others' sessions are not even there.
+    session
+        .filter(|session| caller.may_use(&session.owner))
+        .ok_or_else(|| Refusal::no_session(id))
+}
+
+/// A number in a query that is clamped rather than refused.
+fn clamped(query: &BTreeMap<String, String>, name: &str, usual: i64, least: i64, most: i64) -> i64 {
+    let given = query.get(name).and_then(|text| text.trim().parse().ok());
+    given.unwrap_or(usual).clamp(least, most)
+}
+
+impl From<LedgerError> for Refusal {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Database(_) => Self::Plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{error}; try again in a moment"),
+            ),
+            LedgerError::Contended => Self::Conflict(error.to_string()),
+            error => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+impl From<FileError> for Refusal {
+    fn from(error: FileError) -> Self {
+        let message = error.to_string();
+        match error {
+            FileError::Path(_) | FileError::Broken(_) => Self::bad(message),
+            FileError::Missing(_) => Self::NotFound(message),
+            FileError::TooLarge(_) => Self::Plain(StatusCode::PAYLOAD_TOO_LARGE, message),
+            FileError::Store(_) => Self::Plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("{message}; try again in a moment"),
+            ),
+        }
+    }
+}
+
+impl From<OpenError> for Refusal {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Ledger(error) => error.into(),
+            OpenError::Files(error) => error.into(),
+            error => Self::Plain(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The listener, and what every answer carries.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{access, gateway::Gateway, routes};
+
+/// How long a page may remember what it was told about calling from elsewhere.
+const REMEMBER: &str = "600";
+
+/// Everything that is served.
+pub(crate) fn app(gateway: Arc<Gateway>) -> Router {
+    routes::router(gateway.clone())
+        .layer(middleware::from_fn_with_state(
+            gateway.clone(),
+            access::admit,
+        ))
+        .layer(middleware::from_fn_with_state(gateway, dress))
+}
+
+/// Serves until told to stop; what is under way is finished first.
+pub(crate) async fn serve(
+    app: Router,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    axum::serve(listener, app)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+}
+
+/// Gives every answer a number and the time it took, and says to browsers which pages may read
+/// it.
+async fn dress(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let origin = allowed_origin(request.headers(), &gateway.settings.origins);
+    let asks = request.method() == Method::OPTIONS
+        && request
+            .headers()
+            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let mut response = match (asks, &origin) {
+        (true, Some(_)) => StatusCode::OK.into_response(),
+        (true, None) => StatusCode::BAD_REQUEST.into_response(),
+        (false, _) => next.run(request).await,
+    };
+    let headers = response.headers_mut();
+    let mut set = |name: &'static str, value: String| {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    };
+    set("x-request-id", uuid::Uuid::new_v4().to_string());
+    set(
+        "x-process-time",
+        format!("{:.3}", began.elapsed().as_secs_f64()),
+    );
+    if let Some(origin) = origin {
+        set("access-control-allow-origin", origin);
+        set("access-control-allow-credentials", "true".to_owned());
+        set("vary", "Origin".to_owned());
+        if asks {
+            set(
+                "access-control-allow-methods",
+                "GET, POST, PUT, DELETE, OPTIONS".to_owned(),
+            );
+            set(
+                "access-control-allow-headers",
+                "Authorization, Content-Type, Range".to_owned(),
+            );
+            set("access-control-max-age", REMEMBER.to_owned());
+        } else {
+            set(
+                "access-control-expose-headers",
+                "X-Request-ID, X-Process-Time".to_owned(),
+            );
+        }
+    }
+    response
+}
+
+/// The origin of a page that may read the answer.
+fn allowed_origin(headers: &HeaderMap, named: &[String]) -> Option<String> {
+    let text = |name: header::HeaderName| {
+        headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
+    let origin = text(header::ORIGIN)?;
+    access::may_come_from(origin, text(header::HOST), named).then(|| origin.to_owned())
+}

@@ -1,0 +1,118 @@
+//! What the gateway can be told, by its embedder or by environment variables.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use sandlot_access::PrivateKey;
+use sandlot_decide::session::Limits;
+
+use crate::access::Token;
+
+/// How the gateway runs.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The database's address.
+    pub database_url: String,
+    /// How many connections to the database are kept, where it can have more than one.
+    pub database_connections: u32,
+    /// Where sessions' files are kept.
+    pub files: Files,
+    /// The namespace that sessions' pods live in.
+    pub namespace: String,
+    /// What this gateway proves itself with to the agents; without it, they serve anybody.
+    pub key: Option<PrivateKey>,
+    /// The port of the agents' gRPC door.
+    pub agent_port: u16,
+    /// How long sessions may live.
+    pub limits: Limits,
+    /// How often sessions are looked through.
+    pub sweep_every: Duration,
+    /// The template of sessions that name none, made at the first start.
+    pub default_template: String,
+    /// Its image.
+    pub default_image: String,
+    /// How many pods each template keeps warm.
+    pub warm: u32,
+    /// Make the templates' pods ready when the gateway starts, not when they are first used.
+    pub warm_at_start: bool,
+    /// The largest file that is taken in one piece.
+    pub largest_upload: u64,
+    /// The most files that are taken out of one archive, and their size in all.
+    pub largest_archive: (usize, u64),
+    /// How many bytes of each output stream of an execution are kept.
+    pub output_limit: usize,
+    /// Who may call. With none, only this machine's own address is listened on.
+    pub tokens: Vec<Token>,
+    /// Origins, besides this machine's own, whose pages may call.
+    pub origins: Vec<String>,
+}
+
+/// Where sessions' files are kept.
+#[derive(Clone, Debug)]
+pub enum Files {
+    /// In a folder.
+    Folder(PathBuf),
+    /// In a bucket of an S3 store.
+    Bucket(Bucket),
+}
+
+/// A bucket and how it is reached.
+#[derive(Clone)]
+pub struct Bucket {
+    /// Its name.
+    pub name: String,
+    /// Where the store is; Amazon's own when not said.
+    pub endpoint: Option<String>,
+    /// Its region.
+    pub region: String,
+    /// The key and its secret.
+    pub credentials: Option<(String, String)>,
+}
+
+impl std::fmt::Debug for Bucket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {:?}", self.name, self.endpoint)
+    }
+}
+
+impl std::fmt::Debug for Settings {
+    /// Without the passwords that are in it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("listen", &self.listen)
+            .field("namespace", &self.namespace)
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// Those of a gateway on one machine that keeps everything below `folder`.
+    pub fn in_folder(folder: &std::path::Path) -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            database_url: crate::ledger::Ledger::in_file(&folder.join("sessions.db")),
+            database_connections: 20,
+            files: Files::Folder(folder.join("workspaces")),
+            namespace: "sandbox-runtime".to_owned(),
+            key: None,
+            agent_port: 50051,
+            limits: Limits {
+                idle: None,
+                lifetime: None,
+                creating: Duration::from_secs(300),
+            },
+            sweep_every: Duration::from_secs(5),
+            default_template: "python-basic".to_owned(),
+            default_image: "sandbox-template-python-basic:v1.0.0".to_owned(),
+            warm: 2,
+            warm_at_start: false,
+            largest_upload: 100 << 20,
+            largest_archive: (10_000, 512 << 20),
+            output_limit: 1 << 20,
+            tokens: Vec::new(),
+            origins: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! Sessions' files, kept in a folder or in a bucket. A session sees what is below its own
+//! prefix and nothing else; files are streamed, never held whole.
+
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use jiff::Timestamp;
+use object_store::{
+    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart,
+    aws::AmazonS3Builder,
+    local::LocalFileSystem,
+    path::{Path, PathPart},
+    signer::Signer,
+};
+
+use crate::settings::{Bucket, Files};
+
+/// A file's content, piece by piece.
+pub(crate) type Content = BoxStream<'static, std::io::Result<Bytes>>;
+
+/// What is sent to the store at once.
+const PART: usize = 8 << 20;
+/// How many parts are on their way to it.
+const PARTS: usize = 2;
+/// How long a link to a file is good.
+const LINK: Duration = Duration::from_secs(3600);
+
+/// Where sessions' files are kept.
+#[derive(Clone)]
+pub(crate) struct Workspaces {
+    store: Arc<dyn ObjectStore>,
+    signer: Option<Arc<dyn Signer>>,
+    bucket: String,
+}
+
+/// Why a file is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FileError {
+    /// The path leads elsewhere, or nowhere.
+    #[error("{0:?} is no path of a file: use names separated by '/', without '.' and '..'")]
+    Path(String),
+    /// There is no such file.
+    #[error("File not found: {0}")]
+    Missing(String),
+    /// There is more of it than is taken.
+    #[error("the file is larger than the limit of {0} bytes")]
+    TooLarge(u64),
+    /// The request's body broke off, or is not what it says.
+    #[error("the upload could not be read: {0}")]
+    Broken(String),
+    /// The store is away, or refused.
+    #[error("the store of files: {0}")]
+    Store(#[from] object_store::Error),
+}
+
+/// A file, without its content.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    /// Below the session's workspace.
+    pub(crate) path: String,
+    pub(crate) size: u64,
+    pub(crate) modified: Option<Timestamp>,
+    pub(crate) etag: Option<String>,
+}
+
+impl Workspaces {
+    /// Opens the store; a folder is made.
+    pub(crate) fn open(files: &Files) -> Result<Self, FileError> {
+        match files {
+            Files::Folder(folder) => {
+                let made = std::fs::create_dir_all(folder);
+                made.map_err(|error| FileError::Broken(format!("{}: {error}", folder.display())))?;
+                let store = LocalFileSystem::new_with_prefix(folder)?.with_automatic_cleanup(true);
+                Ok(Self {
+                    store: Arc::new(store),
+                    signer: None,
+                    bucket: "sandbox-workspace".to_owned(),
+                })
+            }
+            Files::Bucket(bucket) => Self::in_bucket(bucket),
+        }
+    }
+
+    fn in_bucket(bucket: &Bucket) -> Result<Self, FileError> {
+        // The store's client takes the process's own; that there is one already is fine.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(&bucket.name)
+            .with_region(&bucket.region);
+        if let Some(endpoint) = &bucket.endpoint {
+            builder = builder
+                .with_endpoint(endpoint)
+                .with_allow_http(endpoint.starts_with("http://"));
+        }
+        if let Some((key, secret)) = &bucket.credentials {
+            builder = builder
+                .with_access_key_id(key)
+                .with_secret_access_key(secret);
+        }
+        let store = Arc::new(builder.build()?);
+        Ok(Self {
+            store: store.clone(),
+            signer: Some(store),
+            bucket: bucket.name.clone(),
+        })
+    }
+
+    /// How a session's workspace is called.
+    pub(crate) fn address(&self, session: &str) -> String {
+        format!("s3://{}/sessions/{session}", self.bucket)
+    }
+
+    /// Whether the store takes and gives.
+    pub(crate) async fn answers(&self) -> Result<(), FileError> {
+        let probe = Path::from("health/probe");
+        let text = Timestamp::now().to_string();
+        self.store
+            .put(&probe, PutPayload::from(text.clone().into_bytes()))
+            .await?;
+        self.store.get(&probe).await?.bytes().await?;
+        Ok(())
+    }
+
+    /// Takes a file in, of at most so many bytes; its size. It is there whole or not at all.
+    pub(crate) async fn put(
+        &self,
+        session: &str,
+        path: &str,
+        mut content: Content,
+        most: u64,
+    ) -> Result<u64, FileError> {
+        let place = place(session, path)?;
+        let upload = self.store.put_multipart(&place).await?;
+        let mut writing = WriteMultipart::new_with_chunk_size(upload, PART);
+        let mut size = 0;
+        let taken = loop {
+            match content.next().await {
+                None => break Ok(()),
+                Some(Err(error)) => break Err(FileError::Broken(error.to_string())),
+                Some(Ok(piece)) => {
+                    size += piece.len() as u64;
+                    if size > most {
+                        break Err(FileError::TooLarge(most));
+                    }
+                    if let Err(error) = writing.wait_for_capacity(PARTS).await {
+                        break Err(error.into());
+                    }
+                    writing.put(piece);
+                }
+            }
+        };
+        match taken {
+            Ok(()) => {
+                writing.finish().await?;
+                Ok(size)
+            }
+            Err(error) => {
+                // What was sent goes; where that fails the store's own housekeeping takes it.
+                let _ = writing.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// What is known of a file.
+    pub(crate) async fn find(&self, session: &str, path: &str) -> Result<Entry, FileError> {
+        let place = place(session, path)?;
+        let found = self.store.head(&place).await;
+        let found = found.map_err(|error| missing(path, error))?;
+        entry(session, &found).ok_or_else(|| FileError::Missing(path.to_owned()))
+    }
+
+    /// A file's content, or a part of it.
+    pub(crate) async fn get(
+        &self,
+        session: &str,
+        path: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<Content, FileError> {
+        let place = place(session, path)?;
+        let options = GetOptions {
+            range: range.map(GetRange::Bounded),
+            ..GetOptions::default()
+        };
+        let got = self.store.get_opts(&place, options).await;
+        let got = got.map_err(|error| missing(path, error))?;
+        Ok(got.into_stream().map_err(std::io::Error::other).boxed())
+    }
+
+    /// A link to a file that needs no other proof, where the store makes such.
+    pub(crate) async fn link(
+        &self,
+        session: &str,
+        path: &str,
+    ) -> Result<Option<String>, FileError> {
+        let Some(signer) = &self.signer else {
+            return Ok(None);
+        };
+        let place = place(session, path)?;
+        let link = signer.signed_url(http::Method::GET, &place, LINK).await?;
+        Ok(Some(link.to_string()))
+    }
+
+    /// The session's files below a folder, by name, at most so many.
+    pub(crate) async fn list(
+        &self,
+        session: &str,
+        below: &str,
+        most: usize,
+    ) -> Result<Vec<Entry>, FileError> {
+        let below = below.trim_end_matches('/');
+        let prefix = match below {
+            "" => own(session),
+            below => place(session, below)?,
+        };
+        let mut listed = self.store.list(Some(&prefix)).take(most);
+        let mut entries = Vec::new();
+        while let Some(found) = listed.try_next().await? {
+            entries.extend(entry(session, &found));
+        }
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(entries)
+    }
+
+    /// Removes one file; it may be gone already.
+    pub(crate) async fn remove(&self, session: &str, path: &str) -> Result<(), FileError> {
+        match self.store.delete(&place(session, path)?).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes all files of a session.
+    pub(crate) async fn clear(&self, session: &str) -> Result<(), FileError> {
+        let own = own(session);
+        let found = self.store.list(Some(&own)).map_ok(|found| found.location);
+        let mut removed = self.store.delete_stream(found.boxed());
+        while let Some(one) = removed.next().await {
+            match one {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The prefix that is a session's own.
+fn own(session: &str) -> Path {
+    Path::from_iter([PathPart::from("sessions"), PathPart::from(session)])
+}
+
+/// Where a file of a session is. The path is taken name by name, so that none of them can mean
+/// another folder.
+fn place(session: &str, path: &str) -> Result<Path, FileError> {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name != "."
+            && name != ".."
+            && !name.contains(['\0', '\\'])
+            && name.len() <= 255
+    };
+    if path.len() > 1024 || !path.split('/').all(is_name) {
+        return Err(FileError::Path(path.to_owned()));
+    }
+    let names = path.split('/').map(PathPart::from);
+    let own = [PathPart::from("sessions"), PathPart::from(session)];
+    Ok(Path::from_iter(own.into_iter().chain(names)))
+}
+
+/// Whether this can be the path of a file of a session.
+pub(crate) fn is_path(path: &str) -> bool {
+    place("s", path).is_ok()
+}
+
+fn entry(session: &str, found: &ObjectMeta) -> Option<Entry> {
+    let own = own(session);
+    let below = found.location.prefix_match(&own)?;
+    let names: Option<Vec<String>> = below
+        .map(|part| {
+            let name = percent_encoding::percent_decode_str(part.as_ref());
+            name.decode_utf8().ok().map(|name| name.into_owned())
+        })
+        .collect();
+    Some(Entry {
+        path: names?.join("/"),
+        size: found.size,
+        modified: Timestamp::from_millisecond(found.last_modified.timestamp_millis()).ok(),
+        etag: found.e_tag.clone(),
+    })
+}
+
+fn missing(path: &str, error: object_store::Error) -> FileError {
+    match error {
+        object_store::Error::NotFound { .. } => FileError::Missing(path.to_owned()),
+        error => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(text: &'static str) -> Content {
+        futures::stream::iter([Ok(Bytes::from_static(text.as_bytes()))]).boxed()
+    }
+
+    async fn text(content: Content) -> String {
+        let pieces: Vec<Bytes> = content.try_collect().await.unwrap();
+        String::from_utf8(pieces.concat()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_session_sees_its_own_files_and_no_namesakes() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Workspaces::open(&Files::Folder(folder.path().join("w"))).unwrap();
+        files.answers().await.unwrap();
+        for (session, path) in [("a1", "x.txt"), ("a1", "deep/y ä%.txt"), ("a10", "z.txt")] {
+            files
+                .put(session, path, content("hello"), 100)
+                .await
+                .unwrap();
+        }
+        let names = |list: Vec<Entry>| list.into_iter().map(|entry| entry.path).collect::<Vec<_>>();
+        assert_eq!(
+            names(files.list("a1", "", 10).await.unwrap()),
+            ["deep/y ä%.txt", "x.txt"]
+        );
+        assert_eq!(
+            names(files.list("a1", "deep/", 10).await.unwrap()),
+            ["deep/y ä%.txt"]
+        );
+        files.clear("a1").await.unwrap();
+        assert!(files.list("a1", "", 10).await.unwrap().is_empty());
+        assert_eq!(names(files.list("a10", "", 10).await.unwrap()), ["z.txt"]);
+    }
+
+    #[tokio::test]
+    async fn parts_are_given_and_what_is_too_large_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Workspaces::open(&Files::Folder(folder.path().into())).unwrap();
+        files
+            .put("s", "a", content("0123456789"), 10)
+            .await
+            .unwrap();
+        assert_eq!(
+            text(files.get("s", "a", Some(2..5)).await.unwrap()).await,
+            "234"
+        );
+        let refused = files.put("s", "b", content("0123456789"), 9).await;
+        assert!(matches!(refused, Err(FileError::TooLarge(9))));
+        assert!(matches!(
+            files.find("s", "b").await,
+            Err(FileError::Missing(_))
+        ));
+    }
+
+    #[test]
+    fn no_path_leads_out() {
+        for path in [
+            "", "/", "/etc", "..", "a/../b", "a//b", "./a", "a/", "a\\b", "a\0",
+        ] {
+            assert!(!is_path(path), "{path:?}");
+        }
+        assert!(is_path("a/b c/ä.txt") && is_path("..a"));
+        // What looks encoded is a name like any other.
+        assert!(
+            place("s", "%2e%2e")
+                .unwrap()
+                .as_ref()
+                .starts_with("sessions/s/%25")
+        );
+    }
+}

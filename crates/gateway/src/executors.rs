@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use sandlot_access::{PrivateKey, PublicKey};
 use sandlot_api::{
     agent::{SignalRequest, agent_service_client::AgentServiceClient},
@@ -172,7 +172,10 @@ impl Executor {
             };
             Some((part, (!last).then_some(content)))
         });
-        let parts = stream::iter([first]).chain(rest);
-        Ok(self.client().write(parts).await?.into_inner().size)
+        // Boxed: the compiler cannot see for itself that so long a type may move between threads.
+        let parts = stream::iter([first]).chain(rest).boxed();
+        let mut client = self.client();
+        let answer = client.write(parts).boxed().await?;
+        Ok(answer.into_inner().size)
     }
 }

@@ -373,6 +373,28 @@ async fn warnings_are_handed_on_and_configurations_work_in_the_order_of_their_na
 }
 
 #[tokio::test]
+async fn a_patch_may_be_a_list_of_numbers() {
+    let bytes = json!([{"op": "add", "path": "/metadata/labels/numbers", "value": "yes"}]);
+    let bytes = bytes.to_string().into_bytes();
+    let hooks = Hooks::start(
+        move |_, _| json!({"allowed": true, "patchType": "JSONPatch", "patch": bytes}),
+    )
+    .await;
+    let world = World::new();
+    configure(
+        &world,
+        "mutating",
+        "a",
+        vec![hooks.hook("first", json!({}))],
+    )
+    .await;
+    let mut request = pod();
+    webhooks(&world).mutate(&mut request).await.unwrap();
+    let labels = &request.object.unwrap()["metadata"]["labels"];
+    assert_eq!(labels["numbers"], "yes");
+}
+
+#[tokio::test]
 async fn a_patch_may_not_make_another_object_of_it() {
     let patch = json!([{"op": "replace", "path": "/metadata/name", "value": "other"}]);
     let patch = STANDARD.encode(patch.to_string());

@@ -61,9 +61,17 @@ struct Response {
     uid: String,
     allowed: bool,
     status: Option<Status>,
-    patch: Option<String>,
+    patch: Option<Patch>,
     patch_type: Option<String>,
     warnings: Option<Vec<String>>,
+}
+
+/// The bytes of a patch: base64, or a list of numbers as some libraries write bytes in JSON.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Patch {
+    Base64(String),
+    Numbers(Vec<u8>),
 }
 
 /// Reads an answer to the question of this uid.
@@ -86,7 +94,7 @@ pub(super) fn read(bytes: &[u8], uid: &str, sort: Sort) -> Result<Answer, String
             response.uid
         ));
     }
-    let patch = match (&response.patch, response.patch_type.as_deref()) {
+    let patch = match (response.patch, response.patch_type.as_deref()) {
         (None, _) => None,
         (Some(_), _) if sort == Sort::Validating => {
             return Err("a validating webhook may not return a patch".to_owned());
@@ -118,10 +126,13 @@ pub(super) fn read(bytes: &[u8], uid: &str, sort: Sort) -> Result<Answer, String
     })
 }
 
-fn decode(patch: &str) -> Result<Value, String> {
-    let bytes = STANDARD
-        .decode(patch)
-        .map_err(|error| format!("the patch is not base64: {error}"))?;
+fn decode(patch: Patch) -> Result<Value, String> {
+    let bytes = match patch {
+        Patch::Numbers(bytes) => bytes,
+        Patch::Base64(text) => STANDARD
+            .decode(text)
+            .map_err(|error| format!("the patch is not base64: {error}"))?,
+    };
     serde_json::from_slice(&bytes).map_err(|error| format!("the patch is not JSON: {error}"))
 }
 

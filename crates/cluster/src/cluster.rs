@@ -68,7 +68,10 @@ impl Cluster {
     pub async fn start(config: Config) -> Result<Cluster, StartError> {
         let store = match config.database {
             Some(path) => Store::open(sandlot_store::Config::at(path))?,
-            None => Store::open(sandlot_store::Config::in_memory())?,
+            None => Store::open(sandlot_store::Config {
+                history_folder: Some(std::env::temp_dir()),
+                ..sandlot_store::Config::in_memory()
+            })?,
         };
         let (key, authority) = match &config.keys {
             Some(folder) => (signing_key(folder)?, authority(folder, Timestamp::now())?),

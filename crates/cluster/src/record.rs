@@ -16,7 +16,7 @@ use crate::verbs::{FOREGROUND, ORPHAN};
 pub(crate) type Record = StoreRecord<Facts>;
 
 /// What lists, watches and housekeeping want to know without parsing.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// The object's uid.
     pub(crate) uid: Box<str>,
@@ -35,7 +35,7 @@ pub(crate) struct Facts {
 }
 
 /// What an object says of one of its owners.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Owner {
     pub(crate) uid: Box<str>,
     /// Whether an owner that is deleted in the foreground waits for this object.

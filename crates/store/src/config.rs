@@ -11,8 +11,14 @@ pub struct Config {
     pub history_revisions: usize,
     /// …and at least those of this last while…
     pub history_age: Duration,
-    /// …as long as the versions that only history still holds stay within this many bytes.
+    /// …as long as they are no more than so many.
+    pub history_most: usize,
+    /// What only history still holds takes so many bytes of memory…
     pub history_bytes: usize,
+    /// …and beyond that lies in files without a name in this folder; `None` forgets it.
+    pub history_folder: Option<PathBuf>,
+    /// These files have at most so many bytes.
+    pub history_disk_bytes: u64,
     /// So many writes may be on their way to disk; further ones wait.
     pub writes_in_flight: usize,
 }
@@ -20,8 +26,10 @@ pub struct Config {
 impl Config {
     /// A store that lives in this file.
     pub fn at(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
         Config {
-            path: Some(path.into()),
+            history_folder: path.parent().map(PathBuf::from),
+            path: Some(path),
             ..Config::in_memory()
         }
     }
@@ -32,7 +40,10 @@ impl Config {
             path: None,
             history_revisions: 10_000,
             history_age: Duration::from_secs(5 * 60),
+            history_most: 500_000,
             history_bytes: 64 << 20,
+            history_folder: None,
+            history_disk_bytes: 4 << 30,
             writes_in_flight: 1024,
         }
     }

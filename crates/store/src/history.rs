@@ -1,4 +1,4 @@
-//! How much of the past is kept: enough revisions, for long enough, in bounded memory.
+//! How much of the past is kept: enough revisions, for long enough, in bounded memory and disk.
 
 use std::{
     collections::VecDeque,
@@ -10,6 +10,8 @@ use crate::config::Config;
 
 /// What an event costs beside the bytes that it alone holds: the event, a record, its key.
 const EVENT_OVERHEAD: usize = 256;
+/// How many bytes leave memory at once.
+const ROUND: usize = 8 << 20;
 
 /// The order of all remembered events over all kinds, and what they weigh.
 ///
@@ -18,9 +20,17 @@ const EVENT_OVERHEAD: usize = 256;
 pub(crate) struct History {
     revisions: usize,
     age: Duration,
+    most: usize,
     budget: usize,
+    disk_budget: u64,
+    /// Whether there is a place beside memory.
+    overflows: bool,
     marks: VecDeque<Mark>,
+    /// So many of the oldest have their bytes there.
+    moved: usize,
+    /// The bytes in memory that nothing else holds.
     held: usize,
+    on_disk: u64,
 }
 
 /// Stands for one remembered event.
@@ -28,7 +38,7 @@ struct Mark {
     revision: u64,
     kind: Arc<str>,
     at: Instant,
-    weight: usize,
+    bytes: usize,
 }
 
 impl History {
@@ -36,21 +46,25 @@ impl History {
         History {
             revisions: config.history_revisions,
             age: config.history_age,
+            most: config.history_most,
             budget: config.history_bytes,
+            disk_budget: config.history_disk_bytes,
+            overflows: config.history_folder.is_some(),
             marks: VecDeque::new(),
+            moved: 0,
             held: 0,
+            on_disk: 0,
         }
     }
 
     /// Remembers an event that happened now and keeps so many bytes alive that nothing else does.
     pub(crate) fn remember(&mut self, revision: u64, kind: Arc<str>, bytes: usize, now: Instant) {
-        let weight = bytes + EVENT_OVERHEAD;
-        self.held += weight;
+        self.held += bytes;
         self.marks.push_back(Mark {
             revision,
             kind,
             at: now,
-            weight,
+            bytes,
         });
     }
 
@@ -59,12 +73,57 @@ impl History {
         let oldest = self.marks.front()?;
         let surplus = self.marks.len() > self.revisions;
         let stale = now.saturating_duration_since(oldest.at) > self.age;
-        if !(surplus && stale || self.held > self.budget) {
+        let crowded = self.marks.len() > self.most
+            || self.on_disk > self.disk_budget
+            || !self.overflows && self.in_memory() > self.budget;
+        if !(surplus && stale || crowded) {
             return None;
         }
         let oldest = self.marks.pop_front()?;
-        self.held -= oldest.weight;
+        match self.moved.checked_sub(1) {
+            Some(moved) => {
+                self.moved = moved;
+                self.on_disk -= oldest.bytes as u64;
+            }
+            None => self.held -= oldest.bytes,
+        }
         Some(oldest.kind)
+    }
+
+    /// The revisions of the oldest events whose bytes memory should be relieved of, a few
+    /// megabytes at a time.
+    pub(crate) fn surplus(&self) -> impl Iterator<Item = u64> {
+        // Somewhat more than need be, so that not every write has to do it again.
+        let wanted = match self.overflows && self.held > self.budget {
+            true => ROUND,
+            false => 0,
+        };
+        let marks = self.marks.range(self.moved..);
+        marks.scan(0, move |before, mark| {
+            let enough = *before >= wanted;
+            *before += mark.bytes + EVENT_OVERHEAD;
+            (!enough).then_some(mark.revision)
+        })
+    }
+
+    /// The oldest event whose bytes were in memory has them elsewhere now.
+    pub(crate) fn moved(&mut self, revision: u64) {
+        if let Some(mark) = self.marks.get(self.moved)
+            && mark.revision == revision
+        {
+            self.held -= mark.bytes;
+            self.on_disk += mark.bytes as u64;
+            self.moved += 1;
+        }
+    }
+
+    /// There is no place beside memory any more.
+    pub(crate) fn give_up_overflow(&mut self) {
+        self.overflows = false;
+    }
+
+    fn in_memory(&self) -> usize {
+        self.held + self.marks.len() * EVENT_OVERHEAD
     }
 
     /// Of which kind the event with a revision is, and the revision of the one after it, or 0.
@@ -82,9 +141,9 @@ impl History {
         self.marks.len()
     }
 
-    /// How many bytes they hold that nothing else does.
+    /// How many bytes of memory they hold that nothing else does.
     pub(crate) fn held(&self) -> usize {
-        self.held
+        self.in_memory()
     }
 }
 
@@ -136,5 +195,37 @@ mod tests {
         }
         assert_eq!(kept(&mut history, start), 10_000 / (1000 + EVENT_OVERHEAD));
         assert!(history.held() <= 10_000);
+    }
+    #[test]
+    fn what_memory_has_no_room_for_leaves_it_and_is_not_forgotten() {
+        let start = Instant::now();
+        let mut history = History::new(&Config {
+            history_bytes: 10_000,
+            history_folder: Some("elsewhere".into()),
+            history_disk_bytes: 50_000,
+            ..Config::in_memory()
+        });
+        for revision in 0..20 {
+            history.remember(revision, "a".into(), 1000, start);
+        }
+        let surplus: Vec<_> = history.surplus().collect();
+        assert_eq!(surplus, (0..20).collect::<Vec<_>>());
+        for revision in surplus {
+            history.moved(revision);
+        }
+        assert_eq!(history.surplus().count(), 0);
+        assert_eq!(kept(&mut history, start), 20);
+        assert_eq!(history.held(), 20 * EVENT_OVERHEAD);
+
+        for revision in 20..80 {
+            history.remember(revision, "a".into(), 1000, start);
+            for revision in history.surplus().collect::<Vec<_>>() {
+                history.moved(revision);
+            }
+        }
+        assert!(
+            kept(&mut history, start) <= 50 + 11,
+            "the disk has its limit too"
+        );
     }
 }

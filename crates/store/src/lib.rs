@@ -6,7 +6,7 @@
 //!
 //! ```
 //! # use sandlot_store::{Change, Config, Expect, Facts, Key, Range, Store};
-//! #[derive(Debug)]
+//! #[derive(Clone, Debug)]
 //! struct Length(usize);
 //!
 //! impl Facts for Length {
@@ -46,6 +46,7 @@ mod error;
 mod history;
 mod intake;
 mod lock;
+mod overflow;
 mod page;
 mod record;
 mod state;

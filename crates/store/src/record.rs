@@ -44,7 +44,7 @@ impl fmt::Display for Key {
 ///
 /// Who writes a record says its facts, as they have it in hand anyway; when the store is
 /// opened they are read from the bytes, and must come out the same.
-pub trait Facts: fmt::Debug + Send + Sync + 'static {
+pub trait Facts: Clone + fmt::Debug + Send + Sync + 'static {
     /// Reads the facts from a record's bytes, once, when it is loaded.
     fn of(key: &Key, value: &[u8]) -> Self;
 }

@@ -58,6 +58,18 @@ pub(crate) enum Found<F> {
     Lagged,
 }
 
+/// What an event made a thing of the past: only history holds it.
+pub(crate) struct Superseded<F> {
+    pub(crate) revision: u64,
+    /// The version before the event.
+    pub(crate) previous: Option<Arc<Record<F>>>,
+    /// The last state, when it was a deletion.
+    pub(crate) last: Option<Arc<Record<F>>>,
+}
+
+/// The same with its bytes elsewhere than in memory.
+pub(crate) type Moved<F> = Superseded<F>;
+
 impl<F> State<F> {
     pub(crate) fn new(config: &Config, revision: u64) -> Self {
         State {
@@ -121,9 +133,46 @@ impl<F> State<F> {
         self.bytes = self.bytes + live - replaced;
         self.history
             .remember(revision, key.kind, replaced + gone, now);
+        self.forget(now);
+    }
+
+    fn forget(&mut self, now: Instant) {
         while let Some(name) = self.history.forget(now) {
             self.kind(&name).forget_oldest();
         }
+    }
+
+    /// The oldest past versions that memory should be relieved of, some at a time.
+    pub(crate) fn superseded(&self) -> Vec<Superseded<F>> {
+        let events = self.history.surplus().filter_map(|revision| {
+            let (kind, _) = self.history.find(revision)?;
+            self.kinds.get(kind)?.event(revision)
+        });
+        let superseded = events.map(|event| Superseded {
+            revision: event.revision,
+            previous: event.previous.clone(),
+            last: event.deleted.then(|| event.record.clone()),
+        });
+        superseded.collect()
+    }
+
+    /// Lets go of the versions in memory whose bytes have been moved.
+    pub(crate) fn moved(&mut self, moved: Vec<Moved<F>>) {
+        for moved in moved {
+            let Some((kind, _)) = self.history.find(moved.revision) else {
+                continue;
+            };
+            if let Some(kind) = self.kinds.get_mut(kind) {
+                kind.replace(&moved);
+            }
+            self.history.moved(moved.revision);
+        }
+    }
+
+    /// Past versions have to be in memory or nowhere from now on.
+    pub(crate) fn give_up_overflow(&mut self, now: Instant) {
+        self.history.give_up_overflow();
+        self.forget(now);
     }
 
     /// Tells those whom an event concerns.
@@ -261,8 +310,8 @@ impl<F> State<F> {
                 (self.kinds.get(kind)?, next)
             }
         };
-        let event = kind.events.get(kind.position(announced - 1))?;
-        (event.revision == announced).then(|| Found::Event(event.clone(), next))
+        let event = kind.event(announced)?;
+        Some(Found::Event(event.clone(), next))
     }
 
     fn check_revision(&self, range: &Range, asked: u64) -> Result<(), RevisionError> {
@@ -308,6 +357,33 @@ impl<F> Kind<F> {
     fn forget_oldest(&mut self) {
         if let Some(event) = self.events.pop_front() {
             self.horizon = event.revision;
+        }
+    }
+
+    fn event(&self, revision: u64) -> Option<&Event<F>> {
+        let event = self.events.get(self.position(revision - 1))?;
+        (event.revision == revision).then_some(event)
+    }
+
+    fn event_mut(&mut self, revision: u64) -> Option<&mut Event<F>> {
+        let index = self.position(revision - 1);
+        let event = self.events.get_mut(index)?;
+        (event.revision == revision).then_some(event)
+    }
+
+    /// Puts moved versions in the place of those in memory: where they became things of the
+    /// past, and where they came to be.
+    fn replace(&mut self, moved: &Moved<F>) {
+        if let Some(previous) = &moved.previous
+            && let Some(event) = self.event_mut(previous.revision)
+        {
+            event.record = previous.clone();
+        }
+        if let Some(event) = self.event_mut(moved.revision) {
+            event.previous.clone_from(&moved.previous);
+            if let Some(last) = &moved.last {
+                event.record = last.clone();
+            }
         }
     }
 

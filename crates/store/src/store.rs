@@ -10,6 +10,7 @@ use crate::{
     disk::{Disk, Row},
     error::{OpenError, RevisionError, WriteError},
     intake::{Accepted, Intake, Newest, judge},
+    overflow::Overflow,
     page::{Listing, Page},
     record::{Change, Expect, Facts, Key, Range, Record, Scope},
     state::State,
@@ -136,7 +137,8 @@ impl<F: Facts> Store<F> {
         });
         let thread = thread::Builder::new().name("store".into()).spawn({
             let shared = shared.clone();
-            move || writer::run(&shared, storage)
+            let overflow = config.history_folder.clone().map(Overflow::new);
+            move || writer::run(&shared, storage, overflow)
         });
         let path = config.path.clone();
         let thread = thread.map_err(|source: io::Error| OpenError::Io {

@@ -5,19 +5,27 @@ use std::{sync::Arc, time::Instant};
 use crate::{
     error::WriteError,
     intake::Accepted,
+    overflow::Overflow,
     storage::{Refusal, Storage},
     store::Shared,
 };
 
 /// Commits what is accepted until the store is closed and all of it is settled.
-pub(crate) fn run<F>(shared: &Shared<F>, mut storage: Box<dyn Storage<F>>) {
+pub(crate) fn run<F: Clone>(
+    shared: &Shared<F>,
+    mut storage: Box<dyn Storage<F>>,
+    mut overflow: Option<Overflow>,
+) {
     let _ending = Ending(shared);
     while let Some(batch) = next_batch(shared) {
         let begun = Instant::now();
         let outcome = storage.commit(&batch);
         shared.tally.commit(begun.elapsed(), outcome.is_ok());
         match outcome {
-            Ok(()) => publish(shared, batch),
+            Ok(()) => {
+                publish(shared, batch);
+                relieve(shared, &mut overflow);
+            }
             Err(refusal) => fail(shared, batch, &refusal),
         }
     }
@@ -63,6 +71,16 @@ fn publish<F>(shared: &Shared<F>, batch: Vec<Accepted<F>>) {
         // Who no longer waits does not want to know.
         let _ = write.answer.send(Ok(write.record));
     }
+}
+
+/// Keeps the past from filling memory.
+fn relieve<F: Clone>(shared: &Shared<F>, overflow: &mut Option<Overflow>) {
+    let Some(Err(error)) = overflow.as_mut().map(|overflow| overflow.relieve(shared)) else {
+        return;
+    };
+    tracing::warn!(%error, "past versions cannot be kept on disk: clients that fall far behind will have to list again");
+    *overflow = None;
+    shared.state.write().give_up_overflow(Instant::now());
 }
 
 /// Takes back a batch that could not be committed, and everything accepted after it.

@@ -9,7 +9,7 @@ use sandlot_store::{Change, Config, Expect, Facts, Key, Store};
 use serde_json::{Value, json};
 
 /// Nothing needs to be known of the objects here.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Nothing;
 
 impl Facts for Nothing {

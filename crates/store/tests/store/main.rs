@@ -4,6 +4,7 @@ mod crash;
 mod fixture;
 mod lists;
 mod opening;
+mod past;
 mod resuming;
 mod watches;
 mod writes;

@@ -76,6 +76,7 @@ impl Local {
         let keys = options.folder.join("keys");
         let config = Config {
             database: (!options.in_memory).then(|| options.folder.join("cluster.db")),
+            past: Some(options.folder.clone()),
             keys: Some(keys.clone()),
             admission: if options.controllers {
                 Chain::new().with(Rules)

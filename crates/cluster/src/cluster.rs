@@ -36,6 +36,9 @@ use crate::{access, admission, bootstrap, front, housekeeping, schemas};
 pub struct Config {
     /// The database file; `None` keeps everything in memory.
     pub database: Option<PathBuf>,
+    /// Where, without a database, past versions go that memory has no room for; `None` forgets
+    /// them. With one they lie beside it.
+    pub past: Option<PathBuf>,
     /// The folder that keeps the keys, so that tokens outlive a restart; `None` makes new ones.
     pub keys: Option<PathBuf>,
     /// What looks at writes in process, before webhooks do.
@@ -69,7 +72,7 @@ impl Cluster {
         let store = match config.database {
             Some(path) => Store::open(sandlot_store::Config::at(path))?,
             None => Store::open(sandlot_store::Config {
-                history_folder: Some(std::env::temp_dir()),
+                history_folder: config.past,
                 ..sandlot_store::Config::in_memory()
             })?,
         };

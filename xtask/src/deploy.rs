@@ -80,17 +80,8 @@ pub(crate) fn image(options: &Image) -> Result<bool> {
         ("agent", &options.task_executor_img),
     ];
     for (target, name) in targets {
-        let file = [
-            "build",
-            "-f",
-            "deploy/images/Dockerfile",
-            "--target",
-            target,
-            "-t",
-            name,
-            ".",
-        ];
-        if !run(&options.tool, &file, None)? {
+        let build = ["build", "--target", target, "-t", name, "."];
+        if !run(&options.tool, &build, None)? {
             return Ok(false);
         }
     }

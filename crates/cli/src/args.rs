@@ -135,16 +135,25 @@ pub(crate) struct Gateway {
     /// Think up a token, print it and the line that SANDLOT_GATEWAY_TOKENS takes, and end.
     #[arg(long, value_name = "NAME")]
     pub(crate) new_token: Option<String>,
+    /// Make what a new deployment needs on a cluster, as far as it is not there, and end: the
+    /// custom resources, and the passwords, keys and first token, in Secrets of POD_NAMESPACE.
+    #[arg(long, conflicts_with = "new_token")]
+    pub(crate) prepare: bool,
 }
 
 /// What else the gateway can be told.
 const GATEWAY_VARIABLES: &str = "\
 Environment:
+  ENVIRONMENT                    development, staging or production: in production
+                                 everybody needs a token, on every address [development]
   HOST, PORT                     where it listens                      [127.0.0.1, 8000]
   SANDLOT_GATEWAY_TOKENS         who may call: NAME:admin|user:SHA256, separated by blanks
                                  [nobody else than this machine]
+  RATE_LIMIT_ENABLED             count each caller's calls             [where others can reach it]
+  RATE_LIMIT_PER_MINUTE          how many each may make in a minute    [6000]
   CORS_ORIGINS                   pages that may call, separated by commas
   DATABASE_URL                   sqlite:, mysql:, mariadb: or postgres: [SQLite in the data folder]
+  DB_PASSWORD                    its password, where the address has none
   DB_TYPE, DB_HOST, DB_PORT, DB_USER, DB_PASSWORD, DB_DATABASE
                                  the same in parts; all of them win over DATABASE_URL
   DB_POOL_SIZE                   connections to it                     [20]
@@ -153,17 +162,24 @@ Environment:
   KUBERNETES_NAMESPACE           where sessions' pods live             [sandbox-runtime]
   SANDLOT_OPERATOR_KEY           the key that agents know the operator by
   SIDECAR_GRPC_PORT              where agents listen                   [50051]
-  DEFAULT_TEMPLATE_ID, DEFAULT_TEMPLATE_IMAGE
-                                 the template of sessions that name none [python-basic]
+  DEFAULT_TEMPLATE_ID, DEFAULT_TEMPLATE_IMAGE, DEFAULT_CPU, DEFAULT_MEMORY, DEFAULT_DISK
+                                 the template of sessions that name none, made at the first
+                                 start                                 [python-basic]
+  DEFAULT_TIMEOUT, MAX_TIMEOUT   seconds: of its sessions, and the most that anybody may ask
+                                 for                                   [300, 3600]
+  DISABLE_BWRAP                  has no effect: sessions are kept apart by their pods
   WARM_POOL_DEFAULT_SIZE         pods that each template keeps warm    [2]
   WARM_POOL_ENABLED              make them ready at the start, not at first use [false]
   IDLE_THRESHOLD_MINUTES         a session that is not used so long goes; -1 for never [-1]
   MAX_LIFETIME_HOURS             how long a session lives; -1 for ever [-1]
   CREATING_TIMEOUT_SECONDS       how long a session waits for its pod  [300]
-  HEALTH_CHECK_INTERVAL_SECONDS  how often sessions are looked through [5]
+  HEALTH_CHECK_INTERVAL_SECONDS, CLEANUP_INTERVAL_SECONDS
+                                 how often sessions are looked through [5]
   MAX_UPLOAD_FILE_SIZE_MB, MAX_EXTRACTED_FILE_COUNT, MAX_EXTRACTED_TOTAL_SIZE_MB
                                  how much is taken in at once          [100, 10000, 512]
-  RUST_LOG                       what is logged                        [warn]
+  LOG_LEVEL, LOG_FORMAT, DEBUG   DEBUG to ERROR; text or json; true for LOG_LEVEL=DEBUG
+                                 [WARNING, text]
+  RUST_LOG                       what is logged, part by part; wins over LOG_LEVEL
 ";
 
 /// What to do about an image that cannot be had.

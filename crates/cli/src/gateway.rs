@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use kube::Client;
 use sandlot_access::PrivateKey;
-use sandlot_gateway::{Serving, Settings, hash_of};
+use sandlot_gateway::{CREDENTIALS, FIRST_TOKEN, Prepared, Serving, Settings, hash_of};
 use sandlot_node::MissingImages;
 
 use crate::{args, folders, interrupts::Interrupts, target};
@@ -22,6 +22,9 @@ pub(crate) async fn run(options: &args::Gateway) -> Result<()> {
     if let Some(name) = &options.new_token {
         return new_token(name);
     }
+    if options.prepare {
+        return prepare(options).await;
+    }
     let folder = match &options.data_dir {
         Some(named) => named.clone(),
         None => folders::data()?.join("gateway"),
@@ -31,13 +34,33 @@ pub(crate) async fn run(options: &args::Gateway) -> Result<()> {
     let settings = Settings::from_environment(&folder, variable)?;
     let (client, _) = target::connect(&options.target).await?;
     let mut interrupts = Interrupts::listen()?;
-    let serving = Serving::start(client, settings).await?;
+    let serving = tokio::select! {
+        serving = Serving::start(client, settings) => serving?,
+        () = interrupts.first() => return Ok(()),
+    };
     println!("Sessions are served on http://{}", serving.address());
     interrupts.first().await;
     println!("stopping; Ctrl-C again to stop at once");
     tokio::select! {
         () = serving.stop() => println!("stopped"),
         () = interrupts.first() => println!("stopped at once"),
+    }
+    Ok(())
+}
+
+/// Makes what a new deployment needs.
+async fn prepare(options: &args::Gateway) -> Result<()> {
+    let (client, _) = target::connect(&options.target).await?;
+    sandlot_operator::install_crds(client.clone()).await?;
+    println!("the custom resources are there");
+    let own = client.default_namespace().to_owned();
+    let namespace = std::env::var("POD_NAMESPACE").unwrap_or(own);
+    match sandlot_gateway::prepare(client, &namespace).await? {
+        Prepared::Made => println!(
+            "made Secret {CREDENTIALS}; the first token waits in Secret {FIRST_TOKEN} of \
+             namespace {namespace}: read it, and delete it"
+        ),
+        Prepared::AlreadyThere => println!("Secret {CREDENTIALS} is there already"),
     }
     Ok(())
 }

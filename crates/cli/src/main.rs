@@ -10,6 +10,7 @@ mod gateway;
 mod image;
 mod interrupts;
 mod local;
+mod logging;
 mod manifest;
 mod operator;
 mod pool;
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     // The node starts this very program again as the parent of its containers.
     sandlot_node::enter_if_called();
     let cli = Cli::parse();
-    logging(&cli.command);
+    logging::begin(&cli.command);
     let ended = run(&cli.command);
     match ended {
         // What a command in a sandbox ended with is what we end with.
@@ -90,20 +91,4 @@ async fn dispatch(command: &Command) -> Result<i32> {
         Command::Bench(options) => bench::run(options).await?,
     }
     Ok(0)
-}
-
-/// Warnings by default, and more from an operator, whose log nobody watches as it runs;
-/// `RUST_LOG` says otherwise.
-fn logging(command: &Command) {
-    use tracing_subscriber::EnvFilter;
-    let usual = match command {
-        Command::Operator(_) => "info",
-        _ => "warn",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(usual));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
 }

@@ -4,17 +4,21 @@
 //! page is still turned away, because any page can make a browser call this machine. On any
 //! other address everybody needs one. Of a token only its hash is kept.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use ring::digest;
 
-use crate::{gateway::Gateway, refusal::Refusal};
+use crate::{connections::Peer, gateway::Gateway, pace::Who, refusal::Refusal};
 
 /// Who calls.
 #[derive(Clone, Debug)]
@@ -120,25 +124,36 @@ impl Caller {
     }
 }
 
-/// Lets in who may call, and says to the routes who it is.
+/// What is answered to everybody: whether it is alive, and whether it can do its work.
+const PROBES: [&str; 2] = ["/api/v1/health", "/api/v1/health/ready"];
+
+/// Lets in who may call, not too often, and says to the routes who it is.
 pub(crate) async fn admit(
     State(gateway): State<Arc<Gateway>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let path = request.uri().path();
-    let is_probe = path == "/api/v1/health";
+    if PROBES.contains(&request.uri().path()) {
+        return next.run(request).await;
+    }
     let settings = &gateway.settings;
-    let admitted = if is_probe {
-        Ok(Caller::of_this_machine())
-    } else {
-        identify(
-            request.headers(),
-            &settings.tokens,
-            &settings.origins,
-            settings.listen,
-        )
-    };
+    let admitted = identify(
+        request.headers(),
+        &settings.tokens,
+        &settings.origins,
+        settings.listen,
+    );
+    if let Some(calls) = &gateway.calls {
+        let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+        let who = match (&admitted, address) {
+            (Ok(caller), _) => Who::Token(caller.name.clone()),
+            (Err(_), Some(address)) => Who::at(address),
+            (Err(_), None) => Who::at(settings.listen.ip()),
+        };
+        if let Err(early) = calls.count(who, Instant::now()) {
+            return too_often(early);
+        }
+    }
     match admitted {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
@@ -148,12 +163,25 @@ pub(crate) async fn admit(
             let is_stranger = refusal.status() == StatusCode::UNAUTHORIZED;
             let mut response = refusal.into_response();
             if is_stranger {
-                let ask = header::HeaderValue::from_static("Bearer");
+                let ask = HeaderValue::from_static("Bearer");
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, ask);
             }
             response
         }
     }
+}
+
+fn too_often(early: Duration) -> Response {
+    // Whole seconds, so that who waits that long has waited for long enough.
+    let seconds = early.as_secs() + u64::from(early.subsec_nanos() > 0);
+    let refusal = Refusal::Plain(
+        StatusCode::TOO_MANY_REQUESTS,
+        format!("too many calls: try again in {seconds} s"),
+    );
+    let mut response = refusal.into_response();
+    let wait = HeaderValue::from(seconds);
+    response.headers_mut().insert(header::RETRY_AFTER, wait);
+    response
 }
 
 /// Who calls, by what the request's headers say.
@@ -166,7 +194,7 @@ fn identify(
     let text = |name: header::HeaderName| {
         headers
             .get(name)
-            .and_then(|value: &header::HeaderValue| value.to_str().ok())
+            .and_then(|value: &HeaderValue| value.to_str().ok())
     };
     let refused = |message: String| Refusal::Plain(StatusCode::FORBIDDEN, message);
     if let Some(origin) = text(header::ORIGIN)

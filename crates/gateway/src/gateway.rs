@@ -1,6 +1,9 @@
 //! The gateway itself: what its routes work with.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use kube::Client;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -9,8 +12,10 @@ use crate::{
     claims::Claims,
     error::GatewayError,
     executors::Executors,
-    ledger::{Ledger, LedgerError, Template, TemplateFacts},
+    ledger::{Ledger, LedgerError, Template, TemplateFacts, hidden},
+    pace::{Calls, Pace},
     pools::Pools,
+    pulse::Pulse,
     runs::Runs,
     settings::Settings,
     workspaces::Workspaces,
@@ -18,6 +23,9 @@ use crate::{
 
 /// So many templates' pods are made ready at the start.
 const TEMPLATES: i64 = 200;
+
+/// Waits between attempts to open a database that is not there yet.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Everything the routes work with.
 pub(crate) struct Gateway {
@@ -28,6 +36,10 @@ pub(crate) struct Gateway {
     pub(crate) claims: Claims,
     pub(crate) executors: Executors,
     pub(crate) runs: Runs,
+    /// How often everybody has called, where that is bounded.
+    pub(crate) calls: Option<Calls>,
+    /// How the parts it works with were when they were asked last.
+    pub(crate) pulse: Pulse,
     /// What goes on beside requests; waited for at the end.
     pub(crate) tasks: TaskTracker,
     pub(crate) cancel: CancellationToken,
@@ -43,7 +55,7 @@ impl Gateway {
         settings: Settings,
         cancel: CancellationToken,
     ) -> Result<Arc<Self>, GatewayError> {
-        let ledger = Ledger::open(&settings.database_url, settings.database_connections).await?;
+        let ledger = open_ledger(&settings).await?;
         let files = Workspaces::open(&settings.files)?;
         let namespace = settings.namespace.clone();
         let gateway = Self {
@@ -51,6 +63,10 @@ impl Gateway {
             claims: Claims::new(client, namespace),
             executors: Executors::new(settings.key.clone(), settings.agent_port),
             runs: Runs::default(),
+            calls: settings
+                .calls_per_minute
+                .map(|calls| Calls::new(Pace::per_minute(calls))),
+            pulse: Pulse::default(),
             tasks: TaskTracker::new(),
             me: format!("gateway-{}", uuid::Uuid::new_v4().simple()),
             started: Instant::now(),
@@ -85,9 +101,13 @@ impl Gateway {
         if self.ledger.template(id).await?.is_some() {
             return Ok(());
         }
+        let shape = self.settings.default_shape;
         let facts = TemplateFacts {
             image: self.settings.default_image.clone(),
-            cpu_cores: 1.0,
+            cpu_cores: shape.cpu_millis as f64 / 1000.0,
+            memory_mb: i64::try_from(shape.memory_mib).unwrap_or(i64::MAX),
+            disk_mb: i64::try_from(shape.disk_mib).unwrap_or(i64::MAX),
+            timeout: self.settings.timeouts.0,
             ..TemplateFacts::default()
         };
         let template = Template::new(id.clone(), "Python Basic".to_owned(), facts);
@@ -95,6 +115,20 @@ impl Gateway {
             // Another gateway was faster, or somebody named a template so.
             Ok(()) | Err(LedgerError::Taken) => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+}
+
+/// The database, once it is there: it may be starting beside us, or be away for a while.
+async fn open_ledger(settings: &Settings) -> Result<Ledger, LedgerError> {
+    loop {
+        match Ledger::open(&settings.database_url, settings.database_connections).await {
+            Err(error) if error.is_away() => {
+                let address = hidden(&settings.database_url);
+                tracing::warn!(%error, address, "waiting for the database");
+                tokio::time::sleep(AGAIN).await;
+            }
+            opened => return opened,
         }
     }
 }

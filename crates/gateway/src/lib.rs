@@ -14,6 +14,7 @@ mod artifacts;
 mod carry;
 mod check;
 mod claims;
+mod connections;
 mod dependencies;
 mod docs;
 mod environment;
@@ -25,7 +26,10 @@ mod ledger;
 mod life;
 mod moment;
 mod output;
+mod pace;
 mod pools;
+mod prepare;
+mod pulse;
 mod refusal;
 mod routes;
 mod runs;
@@ -41,6 +45,8 @@ pub use access::{BadToken, Role, Token, hash_of};
 pub use environment::BadVariable;
 pub use error::GatewayError;
 use kube::Client;
+pub use pools::Shape;
+pub use prepare::{CREDENTIALS, FIRST_TOKEN, Prepared, prepare};
 pub use settings::{Bucket, Files, Settings};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -62,13 +68,7 @@ pub struct Serving {
 impl Serving {
     /// Opens the database and the store, listens, and looks after sessions from then on.
     pub async fn start(client: Client, settings: Settings) -> Result<Self, GatewayError> {
-        if settings.tokens.is_empty() && !settings.listen.ip().is_loopback() {
-            return Err(GatewayError::new(format!(
-                "{} can be reached from other machines, and nobody would need a token: \
-                 set SANDLOT_GATEWAY_TOKENS, or listen on 127.0.0.1",
-                settings.listen
-            )));
-        }
+        settings.must_be_closed()?;
         let listener = TcpListener::bind(settings.listen).await;
         let listener =
             listener.map_err(|error| GatewayError::new(format!("{}: {error}", settings.listen)))?;
@@ -88,12 +88,12 @@ impl Serving {
             async move { gateway.sweep_on().await }
         });
         let closed = CancellationToken::new();
-        let serving = serve::serve(serve::app(gateway.clone()), listener, closed.clone());
-        let server = tokio::spawn(async move {
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "the gateway's listener ended");
-            }
-        });
+        let server = tokio::spawn(connections::serve(
+            serve::app(gateway.clone()),
+            listener,
+            connections::Limits::default(),
+            closed.clone(),
+        ));
         Ok(Self {
             address,
             gateway,

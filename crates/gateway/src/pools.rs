@@ -22,10 +22,13 @@ const USER: i64 = 1000;
 
 /// What a pod may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shape {
-    pub(crate) cpu_millis: u64,
-    pub(crate) memory_mib: u64,
-    pub(crate) disk_mib: u64,
+pub struct Shape {
+    /// Thousandths of a core.
+    pub cpu_millis: u64,
+    /// Memory, in MiB.
+    pub memory_mib: u64,
+    /// Disk, in MiB.
+    pub disk_mib: u64,
 }
 
 impl Shape {

@@ -1,4 +1,4 @@
-//! The listener, and what every answer carries.
+//! What every answer carries.
 
 use std::{sync::Arc, time::Instant};
 
@@ -9,8 +9,6 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 use crate::{access, gateway::Gateway, routes};
 
@@ -25,17 +23,6 @@ pub(crate) fn app(gateway: Arc<Gateway>) -> Router {
             access::admit,
         ))
         .layer(middleware::from_fn_with_state(gateway, dress))
-}
-
-/// Serves until told to stop; what is under way is finished first.
-pub(crate) async fn serve(
-    app: Router,
-    listener: TcpListener,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    axum::serve(listener, app)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
 }
 
 /// Gives every answer a number and the time it took, and says to browsers which pages may read

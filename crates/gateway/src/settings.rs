@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use sandlot_access::PrivateKey;
 use sandlot_decide::session::Limits;
 
-use crate::access::Token;
+use crate::{access::Token, error::GatewayError, pools::Shape};
 
 /// How the gateway runs.
 #[derive(Clone)]
@@ -32,6 +32,11 @@ pub struct Settings {
     pub default_template: String,
     /// Its image.
     pub default_image: String,
+    /// What its sessions may use.
+    pub default_shape: Shape,
+    /// How long the code of its sessions may run, and the most that anybody may ask for, in
+    /// seconds.
+    pub timeouts: (i64, i64),
     /// How many pods each template keeps warm.
     pub warm: u32,
     /// Make the templates' pods ready when the gateway starts, not when they are first used.
@@ -44,6 +49,10 @@ pub struct Settings {
     pub output_limit: usize,
     /// Who may call. With none, only this machine's own address is listened on.
     pub tokens: Vec<Token>,
+    /// On this machine's own address, too, everybody needs a token.
+    pub closed: bool,
+    /// How often each caller may call in any minute; as often as they like when not said.
+    pub calls_per_minute: Option<u32>,
     /// Origins, besides this machine's own, whose pages may call.
     pub origins: Vec<String>,
 }
@@ -88,6 +97,20 @@ impl std::fmt::Debug for Settings {
 }
 
 impl Settings {
+    /// Refuses to be open to everybody.
+    pub(crate) fn must_be_closed(&self) -> Result<(), GatewayError> {
+        let why = match (self.listen.ip().is_loopback(), self.closed) {
+            _ if !self.tokens.is_empty() => return Ok(()),
+            (true, false) => return Ok(()),
+            (true, true) => "this is said to be production".to_owned(),
+            (false, _) => format!("{} can be reached from other machines", self.listen),
+        };
+        Err(GatewayError::new(format!(
+            "{why}, and nobody would need a token: set SANDLOT_GATEWAY_TOKENS \
+             (`sandlot gateway --new-token NAME` makes one), or listen on 127.0.0.1 in development"
+        )))
+    }
+
     /// Those of a gateway on one machine that keeps everything below `folder`.
     pub fn in_folder(folder: &std::path::Path) -> Self {
         Self {
@@ -106,12 +129,20 @@ impl Settings {
             sweep_every: Duration::from_secs(5),
             default_template: "python-basic".to_owned(),
             default_image: "sandbox-template-python-basic:v1.0.0".to_owned(),
+            default_shape: Shape {
+                cpu_millis: 1000,
+                memory_mib: 512,
+                disk_mib: 1024,
+            },
+            timeouts: (300, 3600),
             warm: 2,
             warm_at_start: false,
             largest_upload: 100 << 20,
             largest_archive: (10_000, 512 << 20),
             output_limit: 1 << 20,
             tokens: Vec::new(),
+            closed: false,
+            calls_per_minute: None,
             origins: Vec::new(),
         }
     }

@@ -49,6 +49,9 @@ pub(crate) enum FileError {
     /// The request's body broke off, or is not what it says.
     #[error("the upload could not be read: {0}")]
     Broken(String),
+    /// There is no bucket, and none can be made.
+    #[error("the bucket {0} is not there and cannot be made: {1}; make it, or see S3_BUCKET")]
+    Bucket(String, String),
     /// The store is away, or refused.
     #[error("the store of files: {0}")]
     Store(#[from] object_store::Error),
@@ -111,15 +114,46 @@ impl Workspaces {
         format!("s3://{}/sessions/{session}", self.bucket)
     }
 
-    /// Whether the store takes and gives.
+    /// Whether the store takes and gives. A bucket that is not there is made.
     pub(crate) async fn answers(&self) -> Result<(), FileError> {
+        match self.probe().await {
+            Err(FileError::Store(object_store::Error::NotFound { .. })) => {
+                self.make_bucket().await?;
+                self.probe().await
+            }
+            probed => probed,
+        }
+    }
+
+    async fn probe(&self) -> Result<(), FileError> {
         let probe = Path::from("health/probe");
-        let text = Timestamp::now().to_string();
-        self.store
-            .put(&probe, PutPayload::from(text.clone().into_bytes()))
-            .await?;
-        self.store.get(&probe).await?.bytes().await?;
-        Ok(())
+        let written = Timestamp::now().to_string();
+        let content = PutPayload::from(written.clone().into_bytes());
+        self.store.put(&probe, content).await?;
+        let read = self.store.get(&probe).await?.bytes().await?;
+        // Another gateway may have written in between; nothing at all is what must not be.
+        match read.is_empty() {
+            false => Ok(()),
+            true => Err(FileError::Missing(probe.to_string())),
+        }
+    }
+
+    /// Makes the bucket, by the same address that files are written to.
+    async fn make_bucket(&self) -> Result<(), FileError> {
+        let Some(signer) = &self.signer else {
+            return Ok(());
+        };
+        let place = Path::default();
+        let url = signer.signed_url(http::Method::PUT, &place, LINK).await?;
+        let refused = |why: String| FileError::Bucket(self.bucket.clone(), why);
+        let made = reqwest::Client::new().put(url).send().await;
+        let made = made.map_err(|error| refused(error.without_url().to_string()))?;
+        // Another gateway may have been faster.
+        if made.status().is_success() || made.status() == http::StatusCode::CONFLICT {
+            tracing::info!(bucket = self.bucket, "the bucket was made");
+            return Ok(());
+        }
+        Err(refused(made.status().to_string()))
     }
 
     /// Takes a file in, of at most so many bytes; its size. It is there whole or not at all.

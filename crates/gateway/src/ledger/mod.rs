@@ -16,6 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{
     AnyPool, AssertSqlSafe, Row,
     any::{AnyPoolOptions, AnyRow},
+    migrate::MigrateError,
 };
 
 pub(crate) use executions::{Execution, File, Metrics, Outcome, Request};
@@ -65,11 +66,32 @@ pub(crate) enum LedgerError {
     #[error("the database holds something that cannot be read: {0}")]
     Unreadable(String),
     /// The database is away, or refused.
-    #[error("the database: {0}")]
+    #[error("the database {}", words(.0))]
     Database(#[from] sqlx::Error),
     /// The tables could not be made.
     #[error("the database's tables could not be made: {0}")]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    Migration(#[from] MigrateError),
+}
+
+impl LedgerError {
+    /// Whether the database may come, or come back, by itself.
+    pub(crate) fn is_away(&self) -> bool {
+        let error = match self {
+            Self::Database(error) => error,
+            Self::Migration(MigrateError::Execute(error)) => error,
+            _ => return false,
+        };
+        matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut)
+    }
+}
+
+/// What a driver's error means to somebody who waits.
+fn words(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::PoolTimedOut => format!("does not answer: nothing within {PATIENCE:?}"),
+        sqlx::Error::Io(error) => format!("does not answer: {error}"),
+        error => format!("refused: {error}"),
+    }
 }
 
 impl Ledger {

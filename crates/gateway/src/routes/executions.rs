@@ -28,6 +28,8 @@ use crate::{
 
 /// The longest code, in characters.
 const LONGEST_CODE: usize = 102_400;
+/// How long code may run that does not say, in seconds.
+const USUAL_TIMEOUT: i64 = 30;
 /// A session that was used within this time is not noted as used again.
 const FRESH: SignedDuration = SignedDuration::from_secs(10);
 
@@ -41,7 +43,7 @@ pub(super) fn routes() -> Router<Arc<Gateway>> {
         .route("/executions/{id}/cancel", post(cancel))
 }
 
-fn read(body: &[u8]) -> Result<Request, Refusal> {
+fn read(body: &[u8], longest: i64) -> Result<Request, Refusal> {
     let mut fields = Fields::of_body(body)?;
     fields.require("code");
     fields.require("language");
@@ -50,7 +52,9 @@ fn read(body: &[u8]) -> Result<Request, Refusal> {
         language: fields
             .one_of("language", &["python", "javascript", "shell"])
             .unwrap_or_default(),
-        timeout: fields.integer("timeout", 1..=3600).unwrap_or(30),
+        timeout: fields
+            .integer("timeout", 1..=longest)
+            .unwrap_or(USUAL_TIMEOUT.min(longest)),
         event: fields.object("event"),
         working_directory: working_directory(&mut fields).unwrap_or_default(),
         metadata: fields.object("metadata"),
@@ -112,7 +116,7 @@ pub(super) async fn take_on(
     session: &str,
     body: &[u8],
 ) -> Result<Execution, Refusal> {
-    let request = read(body)?;
+    let request = read(body, gateway.settings.timeouts.1)?;
     let session = running(gateway, caller, session).await?;
     if now().duration_since(session.active) > FRESH {
         gateway.ledger.touch_session(&session.id).await?;

@@ -1,6 +1,6 @@
 //! Health that tells the truth.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Extension, Json, Router,
@@ -12,12 +12,10 @@ use serde_json::{Value, json};
 use super::{Answer, State};
 use crate::{access::Caller, gateway::Gateway};
 
-/// How long each part may take to answer.
-const PATIENCE: Duration = Duration::from_secs(3);
-
 pub(super) fn routes() -> Router<Arc<Gateway>> {
     Router::new()
         .route("/health", get(alive))
+        .route("/health/ready", get(ready))
         .route("/health/detailed", get(detailed))
         .route("/health/sync", post(sync))
 }
@@ -35,32 +33,37 @@ async fn alive(gateway: State) -> Json<Value> {
     Json(head(&gateway, "healthy"))
 }
 
-/// Asks each part.
-async fn detailed(gateway: State) -> (StatusCode, Json<Value>) {
-    async fn ask<E: std::fmt::Display>(
-        asked: impl Future<Output = Result<(), E>>,
-    ) -> Result<(), String> {
-        match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(answer) => answer.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("no answer within {PATIENCE:?}")),
-        }
-    }
-    let (database, storage, nodes) = tokio::join!(
-        ask(gateway.ledger.answers()),
-        ask(gateway.files.answers()),
-        ask(gateway.claims.answers()),
-    );
-    let all_well = database.is_ok() && storage.is_ok() && nodes.is_ok();
-    let word = |part: Result<(), String>| {
-        part.map_or_else(|why| format!("unhealthy: {why}"), |()| "healthy".to_owned())
+/// Whether it can do its work now. This is asked without a token: why not is not told.
+async fn ready(gateway: State) -> (StatusCode, Json<Value>) {
+    let found = gateway.pulse().await;
+    let word = |part: &Result<(), String>| if part.is_ok() { "healthy" } else { "unhealthy" };
+    let (status, name) = match found.is_well() {
+        true => (StatusCode::OK, "ready"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "unready"),
     };
-    let (status, name) = match all_well {
+    let body = json!({ "status": name, "dependencies": {
+        "database": word(&found.database),
+        "storage": word(&found.storage),
+        "runtime_nodes": word(&found.nodes),
+    } });
+    (status, Json(body))
+}
+
+/// How each part is, and why it is not well.
+async fn detailed(gateway: State) -> (StatusCode, Json<Value>) {
+    let found = gateway.pulse().await;
+    let (status, name) = match found.is_well() {
         true => (StatusCode::OK, "healthy"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
     };
+    let word = |part: Result<(), String>| {
+        part.map_or_else(|why| format!("unhealthy: {why}"), |()| "healthy".to_owned())
+    };
     let mut body = head(&gateway, name);
     body["dependencies"] = json!({
-        "database": word(database), "storage": word(storage), "runtime_nodes": word(nodes),
+        "database": word(found.database),
+        "storage": word(found.storage),
+        "runtime_nodes": word(found.nodes),
     });
     body["executions_running"] = json!(gateway.runs.count());
     (status, Json(body))

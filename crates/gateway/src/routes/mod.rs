@@ -91,7 +91,7 @@ impl From<FileError> for Refusal {
             FileError::Path(_) | FileError::Broken(_) => Self::bad(message),
             FileError::Missing(_) => Self::NotFound(message),
             FileError::TooLarge(_) => Self::Plain(StatusCode::PAYLOAD_TOO_LARGE, message),
-            FileError::Store(_) => Self::Plain(
+            FileError::Store(_) | FileError::Bucket(..) => Self::Plain(
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("{message}; try again in a moment"),
             ),

@@ -47,12 +47,12 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn read(body: &[u8]) -> Result<Self, Refusal> {
+    fn read(body: &[u8], longest: i64) -> Result<Self, Refusal> {
         let mut fields = Fields::of_body(body)?;
         let wanted = Self {
             id: id(&mut fields),
             template: fields.text("template_id", 1..=64),
-            timeout: fields.integer("timeout", 1..=3600),
+            timeout: fields.integer("timeout", 1..=longest),
             cpu: fields.text("cpu", 1..=16),
             memory: fields.text("memory", 1..=16),
             disk: fields.text("disk", 1..=16),
@@ -84,7 +84,10 @@ impl Wanted {
         facts.disk = self
             .disk
             .unwrap_or_else(|| format!("{}Mi", defaults.disk_mb));
-        facts.timeout = self.timeout.unwrap_or(defaults.timeout);
+        facts.timeout = self
+            .timeout
+            .unwrap_or(defaults.timeout)
+            .min(gateway.settings.timeouts.1);
         facts.runtime.clone_from(&defaults.runtime);
         if cpu(&facts.cpu).is_none() {
             return Err(Refusal::bad(format!(
@@ -130,7 +133,7 @@ async fn create(
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
-    let mut wanted = Wanted::read(&body)?;
+    let mut wanted = Wanted::read(&body, gateway.settings.timeouts.1)?;
     let chosen = wanted.id.take();
     let template = wanted
         .template

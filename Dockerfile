@@ -1,0 +1,34 @@
+# Sandlot's images, from a clone of its repository. Each is one static program and nothing else:
+#
+#   docker build -t sandbox-control-plane:latest .                  sessions over REST, deploy/k8s
+#   docker build --target operator -t sandlot:latest .              the operator, deploy/operator.yaml
+#   docker build --target agent    -t sandlot-agent:latest .        what comes into sandboxes' pods
+
+FROM rust:1-bookworm AS build
+WORKDIR /sandlot
+COPY . .
+ENV CARGO_TARGET_DIR=/build RUSTFLAGS="-C target-feature=+crt-static"
+# With a target named, the flags are for the programs and not for what builds them.
+RUN target="$(rustc -vV | sed -n 's/^host: //p')" \
+ && cargo build --release --locked -p sandlot --target "$target" \
+ && cargo build --profile agent --locked -p sandlot-agent --target "$target" \
+ && mkdir /out && cp "/build/$target/release/sandlot" "/build/$target/agent/sandlot-agent" /out/
+
+# What an init container copies into each sandbox's pod.
+FROM scratch AS agent
+COPY --from=build /out/sandlot-agent /sandlot-agent
+# Under this name it is a task executor.
+COPY --from=build /out/sandlot-agent /task-executor
+ENTRYPOINT ["/sandlot-agent"]
+
+# The controllers, as `sandlot operator`.
+FROM scratch AS operator
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /out/sandlot /usr/local/bin/sandlot
+USER 65532:65532
+ENTRYPOINT ["/usr/local/bin/sandlot"]
+
+# All of it in one: `sandlot gateway`, `sandlot operator`, and the agent for sessions' pods.
+FROM operator AS control-plane
+COPY --from=build /out/sandlot-agent /sandlot-agent
+COPY --from=build /out/sandlot-agent /task-executor

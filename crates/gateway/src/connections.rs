@@ -1,0 +1,258 @@
+//! The listener and its connections: how many there may be, and how long any of them may keep
+//! us waiting.
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{Router, body::Body};
+use hyper::{Request, body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
+use tokio_io_timeout::TimeoutWriter;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tower_http::timeout::TimeoutBody;
+
+/// What connections may take of the gateway.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// So many at one time; more wait to be accepted.
+    pub(crate) connections: usize,
+    /// How long the head of a request may take to come, and the next request.
+    pub(crate) head: Duration,
+    /// How large the head may be.
+    pub(crate) head_bytes: usize,
+    /// How long nothing may come of a body that has begun.
+    pub(crate) body: Duration,
+    /// How long nothing may be read of an answer.
+    pub(crate) stall: Duration,
+    /// Requests at one time on an HTTP/2 connection.
+    pub(crate) streams: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            head: Duration::from_secs(30),
+            head_bytes: 64 << 10,
+            body: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
+            streams: 250,
+        }
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Serves until told to stop; what is under way is finished first.
+pub(crate) async fn serve(
+    app: Router,
+    listener: TcpListener,
+    limits: Limits,
+    stop: CancellationToken,
+) {
+    let graceful = GracefulShutdown::new();
+    // They end with this future, should it be given up.
+    let mut connections = JoinSet::new();
+    loop {
+        let has_room = connections.len() < limits.connections;
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept(), if has_room => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let talking = talk(app.clone(), stream, Peer(peer), limits, graceful.watcher());
+                connections.spawn(talking);
+            }
+            Err(error) => {
+                // Usually too many open files: wait for some to be closed.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    graceful.shutdown().await;
+    while connections.join_next().await.is_some() {}
+}
+
+async fn talk(app: Router, stream: TcpStream, peer: Peer, limits: Limits, watcher: Watcher) {
+    // Answers are written whole; waiting to fill a packet only delays them.
+    let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutWriter::new(stream);
+    stream.set_timeout(Some(limits.stall));
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(|body| Body::new(TimeoutBody::new(limits.body, body)));
+        request.extensions_mut().insert(peer);
+        app.clone().oneshot(request)
+    });
+    let builder = builder(&limits);
+    let stream = TokioIo::new(Box::pin(stream));
+    let connection = builder.serve_connection_with_upgrades(stream, answer);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, peer = %peer.0, "a connection ended badly");
+    }
+}
+
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_buf_size(limits.head_bytes);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(limits.head)
+        .keep_alive_timeout(limits.head);
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use axum::routing::{get, post};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        task::JoinHandle,
+    };
+
+    use super::*;
+
+    const QUICK: Limits = Limits {
+        connections: 2,
+        head: Duration::from_millis(200),
+        head_bytes: 8 << 10,
+        body: Duration::from_millis(200),
+        stall: Duration::from_millis(200),
+        streams: 10,
+    };
+
+    async fn start(limits: Limits) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
+        let app = Router::new()
+            .route("/", get(|| async { "hello" }))
+            .route(
+                "/slow",
+                get(|| async {
+                    tokio::time::sleep(Duration::from_millis(600)).await;
+                    "done"
+                }),
+            )
+            .route("/much", get(|| async { vec![b'x'; 64 << 20] }))
+            .route(
+                "/take",
+                post(|body: axum::body::Bytes| async move { body.len().to_string() }),
+            );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(app, listener, limits, stop.clone()));
+        (address, stop, serving)
+    }
+
+    async fn say(address: SocketAddr, words: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(words.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// All that is answered until the connection is closed.
+    async fn hear(mut stream: TcpStream) -> String {
+        let mut heard = Vec::new();
+        let reading = stream.read_to_end(&mut heard);
+        let _ = tokio::time::timeout(Duration::from_secs(20), reading)
+            .await
+            .expect("it is closed");
+        String::from_utf8_lossy(&heard).into_owned()
+    }
+
+    #[tokio::test]
+    async fn who_does_not_finish_a_head_is_hung_up_on() {
+        let (address, ..) = start(QUICK).await;
+        let asked = Instant::now();
+        hear(say(address, "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await).await;
+        assert!(asked.elapsed() >= QUICK.head);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_finish_a_body_is_answered_and_hung_up_on() {
+        let (address, ..) = start(QUICK).await;
+        let stuck = "POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc";
+        let heard = hear(say(address, stuck).await).await;
+        assert!(heard.starts_with("HTTP/1.1 400"), "{heard}");
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_is_hung_up_on_and_makes_room() {
+        let (address, ..) = start(Limits {
+            connections: 1,
+            ..QUICK
+        })
+        .await;
+        let _deaf = say(address, "GET /much HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let heard = hear(
+            say(
+                address,
+                "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            )
+            .await,
+        )
+        .await;
+        assert!(heard.ends_with("hello"), "{heard}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_may_take_longer_than_any_of_these() {
+        let (address, ..) = start(QUICK).await;
+        let heard = hear(
+            say(
+                address,
+                "GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+            )
+            .await,
+        )
+        .await;
+        assert!(heard.ends_with("done"), "{heard}");
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_large_is_refused() {
+        let (address, ..) = start(QUICK).await;
+        let head = format!(
+            "GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n",
+            "y".repeat(16 << 10)
+        );
+        let heard = hear(say(address, &head).await).await;
+        assert!(heard.starts_with("HTTP/1.1 431"), "{heard}");
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_is_finished_when_it_is_stopped() {
+        let (address, stop, serving) = start(QUICK).await;
+        let asked = say(address, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stop.cancel();
+        assert!(hear(asked).await.contains("done"));
+        serving.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}

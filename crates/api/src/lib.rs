@@ -25,6 +25,8 @@ mod go_duration;
 pub mod opensandbox;
 #[cfg(feature = "resources")]
 mod pod_template;
+#[cfg(feature = "resources")]
+pub mod robot;
 
 #[cfg(feature = "resources")]
 pub use go_duration::{BadDuration, GoDuration};
@@ -45,5 +47,11 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         opensandbox::Pool::crd(),
         opensandbox::BatchSandbox::crd(),
         opensandbox::SandboxSnapshot::crd(),
+        robot::Robot::crd(),
+        robot::Job::crd(),
+        robot::TaskGroup::crd(),
+        robot::Task::crd(),
+        robot::Command::crd(),
+        robot::RobotDeployment::crd(),
     ]
 }

@@ -9,12 +9,14 @@
 //! - [`sandbox`]: where a sandbox stands and when its time is over.
 //! - [`session`]: how a session and its executions go on, and when a session's time is over.
 //! - [`task`]: when a task may start, which step is next, what its end means.
+//! - [`robots`]: who is there, what goes where, what a report means, how an edit is rolled out.
 //! - [`expiry`]: when what is finished may be removed.
 
 pub mod backoff;
 pub mod batch;
 pub mod expiry;
 pub mod pool;
+pub mod robots;
 pub mod sandbox;
 mod seniority;
 pub mod session;

@@ -19,6 +19,7 @@ mod leader;
 mod metrics;
 mod opensandbox;
 mod pods;
+mod robots;
 mod run;
 mod sandbox;
 mod settings;

@@ -36,6 +36,7 @@ pub(crate) struct Metrics {
     task_duration: Histogram,
     claims: Histogram,
     removed: Counter,
+    robot_jobs: Family<StateLabels, Counter>,
     looks: Family<ControllerLabels, Counter>,
     errors: Family<ControllerLabels, Counter>,
 }
@@ -51,6 +52,7 @@ impl Default for Metrics {
             ]),
             claims: Histogram::new([0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0]),
             removed: Counter::default(),
+            robot_jobs: Family::default(),
             looks: Family::default(),
             errors: Family::default(),
         };
@@ -79,6 +81,11 @@ impl Default for Metrics {
             "arl_task_cleanup",
             "Finished tasks removed",
             metrics.removed.clone(),
+        );
+        registry.register(
+            "k8s4r_job_state",
+            "Jobs of robots that came to this state",
+            metrics.robot_jobs.clone(),
         );
         registry.register(
             "arl_reconcile",
@@ -131,6 +138,11 @@ impl Metrics {
         if let Some(duration) = &report.status.duration {
             self.task_duration.observe(duration.0.as_secs_f64());
         }
+    }
+
+    pub(crate) fn robot_job(&self, state: sandlot_api::robot::JobState) {
+        let state = state.name();
+        self.robot_jobs.get_or_create(&StateLabels { state }).inc();
     }
 
     pub(crate) fn task_removed(&self) {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Error, Settings, admission::webhook, agents::Agents, dispatch::Dispatcher, events::Events,
-    http, key, leader::Election, metrics::Metrics, opensandbox, world::World,
+    http, key, leader::Election, metrics::Metrics, opensandbox, robots, world::World,
 };
 
 /// Runs the operator until it is cancelled. The custom resources must be installed.
@@ -118,9 +118,10 @@ async fn work(
         events.clone(),
         metrics.clone(),
     );
+    let fleet = robots::World::new(settings.clone(), events.clone(), metrics.clone());
     let world = World::new(settings, key, agents, events, metrics);
     // Each loop reads everything it needs before it decides anything.
-    let unread = AtomicUsize::new(2);
+    let unread = AtomicUsize::new(3);
     let tell_ready = || {
         if unread.fetch_sub(1, Ordering::AcqRel) == 1 {
             ready.store(true, Ordering::Release);
@@ -131,6 +132,7 @@ async fn work(
         tokio::join!(
             Dispatcher::new(client.clone(), world).work(tell_ready, stop.clone()),
             opensandbox::work(client.clone(), batches, tell_ready, stop.clone()),
+            robots::work(client.clone(), fleet, tell_ready, stop.clone()),
         );
         telling.cancel();
     };

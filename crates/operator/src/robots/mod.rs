@@ -1,0 +1,23 @@
+//! `robot.k8s4r.io`: robots, jobs, groups and tasks.
+//!
+//! A loop of its own beside those of the other groups, of the same make: watches feed an index,
+//! thin controllers look at what has changed and put writes on a tray, the loop sends them off
+//! and takes the answers in. What is said to the robots, and what they say, is the bridge's part:
+//! it sees the Tasks made here and writes their status.
+
+mod answers;
+mod build;
+mod deployment;
+mod fleet;
+mod group;
+mod index;
+mod job;
+mod robot;
+mod sights;
+mod task;
+mod work;
+mod world;
+mod writes;
+
+pub(crate) use work::work;
+pub(crate) use world::World;

@@ -1,0 +1,93 @@
+//! What the controllers of robots and their work have at hand.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use sandlot_decide::{backoff::Backoff, expiry::later};
+
+use super::{
+    index::Index,
+    sights::Kind,
+    writes::{What, Write},
+};
+use crate::{dispatch::Wakes, events::Events, index::Key, metrics::Metrics, settings::Settings};
+
+/// Waits between attempts at a write that fails.
+const RETRY: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    longest: Duration::from_secs(30),
+};
+
+/// Something to look at again.
+pub(crate) type Wake = (Kind, Key);
+
+/// What the controllers of robots and their work have at hand.
+pub(crate) struct World {
+    pub(crate) index: Index,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) events: Events,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) wakes: Wakes<Wake>,
+    pub(crate) tray: Vec<Write>,
+    /// Objects whose status or metadata is being written; another write waits for the answer.
+    busy: HashSet<Wake>,
+    failures: HashMap<Wake, u32>,
+}
+
+impl World {
+    pub(crate) fn new(settings: Arc<Settings>, events: Events, metrics: Arc<Metrics>) -> Self {
+        Self {
+            index: Index::default(),
+            settings,
+            events,
+            metrics,
+            wakes: Wakes::default(),
+            tray: Vec::new(),
+            busy: HashSet::new(),
+            failures: HashMap::new(),
+        }
+    }
+
+    /// Writes something about an object, unless something is being written about it already: then
+    /// it is looked at again after that.
+    pub(crate) fn write(&mut self, kind: Kind, key: &Key, what: What) {
+        if self.busy.insert((kind, key.clone())) {
+            self.tray.push(Write {
+                kind,
+                key: key.clone(),
+                what,
+            });
+        }
+    }
+
+    /// Whether something is being written about an object.
+    pub(crate) fn is_busy(&self, kind: Kind, key: &Key) -> bool {
+        self.busy.contains(&(kind, key.clone()))
+    }
+
+    /// The write about an object has been answered.
+    pub(crate) fn answered(&mut self, wake: &Wake, succeeded: bool, now: Timestamp) {
+        self.busy.remove(wake);
+        if succeeded {
+            self.failures.remove(wake);
+            self.index.marks.insert(wake.clone());
+            return;
+        }
+        self.metrics.failed("robot");
+        let failures = self.failures.entry(wake.clone()).or_default();
+        *failures = failures.saturating_add(1);
+        let when = later(now, RETRY.after(*failures));
+        self.wakes.at(when, wake.clone());
+    }
+
+    /// Looks at something again, no later than then.
+    pub(crate) fn wake(&mut self, when: Option<Timestamp>, wake: Wake) {
+        if let Some(when) = when {
+            self.wakes.at(when, wake);
+        }
+    }
+}

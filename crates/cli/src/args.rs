@@ -66,6 +66,9 @@ pub(crate) struct Up {
     /// Close every way from the pods to other machines.
     #[arg(long)]
     pub(crate) no_egress: bool,
+    /// Let pods be privileged, have this machine's network, and see Sandlot's own folder.
+    #[arg(long)]
+    pub(crate) allow_privileged: bool,
     /// Leave the controllers out: a plain cluster, for `sandlot operator` to work on.
     #[arg(long)]
     pub(crate) no_controllers: bool,

@@ -42,6 +42,8 @@ pub(crate) struct Options {
     pub(crate) missing_images: MissingImages,
     /// Whether pods may reach beyond the machine.
     pub(crate) egress: bool,
+    /// Whether pods may ask for what is no sandbox any more.
+    pub(crate) allow_privileged: bool,
     /// Whether the controllers and their admission rules are part of it; without them it is a
     /// cluster on which somebody may run `sandlot operator`.
     pub(crate) controllers: bool,
@@ -165,6 +167,8 @@ async fn start_node(options: &Options, cluster: &Cluster) -> Result<Arc<Node>> {
     let config = NodeConfig {
         missing_images: options.missing_images,
         egress: options.egress,
+        allow_privileged: options.allow_privileged,
+        closed_folders: vec![options.folder.clone()],
         agent_ports: vec![Settings::default().agent.port, EXECUTOR_PORT],
         builtin_images: BTreeMap::from([(AGENT_IMAGE.to_owned(), agent)]),
         ..NodeConfig::new(options.folder.join("node"), node_name(), cluster.client())

@@ -42,6 +42,7 @@ pub(crate) async fn run() -> Result<()> {
         // The manual's image is not on a fresh machine; its own Python is.
         missing_images: MissingImages::Host,
         egress: true,
+        allow_privileged: false,
         controllers: true,
         gateway: Gateway::Off,
     };

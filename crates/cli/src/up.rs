@@ -36,6 +36,7 @@ pub(crate) async fn run(up: &Up) -> Result<()> {
             args::MissingImages::Host => MissingImages::Host,
         },
         egress: !up.no_egress,
+        allow_privileged: up.allow_privileged,
         controllers: !up.no_controllers,
         gateway: match up.gateway {
             _ if up.no_gateway || up.no_controllers => Gateway::Off,

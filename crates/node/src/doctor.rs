@@ -30,6 +30,9 @@ pub struct Offer {
     pub without: &'static str,
 }
 
+/// The offer that all rules between pods, services and this machine rest on.
+pub(crate) const PACKET_RULES: &str = "Nftables";
+
 /// Something missing, as a Node condition.
 pub(crate) struct Shortcoming {
     pub(crate) condition: String,
@@ -50,6 +53,7 @@ pub fn probe() -> Machine {
     let users = std::fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
     let users = exists("/proc/self/ns/user") && users.trim() != "0";
     let root = nix::unistd::geteuid().is_root();
+    let rules = crate::network::rules_offered().is_ok();
     let kernel = nix::sys::utsname::uname()
         .map(|name| name.release().to_string_lossy().into_owned())
         .unwrap_or_default();
@@ -70,19 +74,24 @@ pub fn probe() -> Machine {
             "pods share the machine's network",
         ),
         offer(
-            "Nftables",
-            nftables(),
-            "services have no addresses, network policies are not enforced, and pods reach this machine",
+            PACKET_RULES,
+            rules,
+            "pods are cut off: they reach neither each other nor services, this machine or the world",
+        ),
+        offer(
+            "SenderChecks",
+            rules && crate::network::sender_checks_offered(),
+            "pods cannot have NET_RAW or NET_ADMIN",
         ),
         offer(
             "AddressTranslation",
-            root && nftables(),
+            root && rules,
             "the node carries pods' TCP connections to the world; other protocols do not pass",
         ),
         offer(
             "PodAddresses",
-            root,
-            "this machine reaches pods at 127.64.0.0/11, on the ports they name",
+            root && rules,
+            "this machine reaches pods at 127.64.0.0/11, on the ports they name, and services by node ports",
         ),
         offer(
             "Overlay",
@@ -131,14 +140,6 @@ pub fn probe() -> Machine {
     machine
 }
 
-/// Whether the kernel has rules for packets: it makes sockets to speak of them.
-fn nftables() -> bool {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
-    let filter = SockProtocol::NetlinkNetFilter;
-    let flags = SockFlag::SOCK_CLOEXEC;
-    socket(AddressFamily::Netlink, SockType::Raw, flags, filter).is_ok()
-}
-
 /// The kernel tells its Landlock version to anybody who asks.
 fn landlock() -> bool {
     const ASK_VERSION: u32 = 1;
@@ -155,6 +156,13 @@ fn landlock() -> bool {
 }
 
 impl Machine {
+    /// Whether it offers what goes by this name.
+    pub(crate) fn offers(&self, name: &str) -> bool {
+        self.offers
+            .iter()
+            .any(|offer| offer.name == name && offer.there)
+    }
+
     /// What is missing, each as a Node condition.
     pub(crate) fn shortcomings(&self) -> Vec<Shortcoming> {
         let missing = self.offers.iter().filter(|offer| !offer.there);

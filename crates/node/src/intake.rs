@@ -101,7 +101,7 @@ async fn take_on(shared: &Arc<Shared>, mut pod: Pod, waiting: &mut schedule::Wai
     if !ours || pod.metadata.deletion_timestamp.is_some() {
         return;
     }
-    let seat = lock(&shared.seat).clone();
+    let seat = shared.seat.borrow().clone();
     let here = || schedule::neighbours(shared);
     let used = schedule::used(shared);
     match schedule::judge(&pod, &shared.capacity, &used, &seat, here) {

@@ -53,5 +53,6 @@ pub mod images_door {
     pub use crate::images::door::{Ask, Client, ImageInfo, Tell};
 }
 pub use keeper::enter_if_called;
+pub use network::PacketRules;
 pub use node::{Node, NodeConfig, NodeError, StopMode};
 pub use snapshot::{Snapshot, SnapshotError};

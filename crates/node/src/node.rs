@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::cgroup::Cgroups;
@@ -14,7 +15,7 @@ use crate::claims::Claims;
 use crate::events::Events;
 use crate::images::{Image, ImageError, Images, MissingImages, Wanting, door};
 use crate::log_files::LogFiles;
-use crate::network::{Network, Traffic};
+use crate::network::{Ground, Network, PacketRules, Traffic, Wanted};
 use crate::pod::Sources;
 use crate::rates::Rates;
 use crate::sandbox::pool::Pool;
@@ -37,8 +38,15 @@ pub struct NodeConfig {
     pub missing_images: MissingImages,
     /// Whether pods may reach beyond the machine.
     pub egress: bool,
-    /// Whether pods may ask to be privileged.
+    /// Whether pods may ask to be privileged, for the machine's network, and for whatever
+    /// else is no sandbox any more.
     pub allow_privileged: bool,
+    /// Which of the kernel's rules for packets to use.
+    pub packet_rules: PacketRules,
+    /// Folders besides the node's own that no pod may see, unless it may be privileged.
+    pub closed_folders: Vec<PathBuf>,
+    /// No token of a pod is used for longer, however long it is good for.
+    pub longest_token_use: Duration,
     /// Ports of every pod that this machine reaches where it has no way into the pods'
     /// network, that is without root; the ports that containers name are reached besides.
     pub agent_ports: Vec<u16>,
@@ -70,6 +78,9 @@ impl NodeConfig {
             missing_images: MissingImages::Fail,
             egress: true,
             allow_privileged: false,
+            packet_rules: PacketRules::All,
+            closed_folders: Vec::new(),
+            longest_token_use: Duration::from_secs(24 * 3600),
             agent_ports: Vec::new(),
             builtin_images: BTreeMap::new(),
             docker_config: crate::images::usual_docker_folder(),
@@ -127,6 +138,9 @@ pub(crate) struct Shared {
     pub(crate) node_name: String,
     pub(crate) host_ip: String,
     pub(crate) allow_privileged: bool,
+    /// What no pod may see of the machine.
+    pub(crate) closed_folders: Vec<PathBuf>,
+    pub(crate) longest_token_use: SignedDuration,
     pub(crate) pool: Arc<Pool>,
     pub(crate) network: Arc<Network>,
     pub(crate) traffic: Arc<Traffic>,
@@ -137,7 +151,7 @@ pub(crate) struct Shared {
     pub(crate) rates: Mutex<Rates>,
     pub(crate) capacity: registration::Capacity,
     /// Who may come, as the node's object says.
-    pub(crate) seat: Mutex<Seat>,
+    pub(crate) seat: watch::Sender<Seat>,
     pub(crate) workers: Mutex<HashMap<String, Worker>>,
     /// Sandboxes from before, until their pods are seen.
     pub(crate) found: Mutex<HashMap<String, Sandbox>>,
@@ -168,12 +182,21 @@ impl Node {
             .zygote
             .clone()
             .unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
-        let zygote = Zygote::start(&program, &data_dir).await;
+        let ground = Ground::of_machine(config.packet_rules);
+        let zygote = Zygote::start(&program, &data_dir, ground.apart).await;
         let zygote = Arc::new(zygote.map_err(NodeError::Zygote)?);
         let network = Arc::new(
-            Network::open(&data_dir, &zygote, config.egress, &config.agent_ports)
-                .await
-                .map_err(NodeError::Network)?,
+            Network::open(
+                &data_dir,
+                &zygote,
+                Wanted {
+                    ground,
+                    egress: config.egress,
+                    agent_ports: &config.agent_ports,
+                },
+            )
+            .await
+            .map_err(NodeError::Network)?,
         );
         let sandboxes = data_dir.join("sandboxes");
         let images = Images::open(
@@ -201,6 +224,9 @@ impl Node {
             Traffic::start(network.clone(), &config.client, stop.clone());
         let claims = Claims::new(config.client.clone(), data_dir.join("claims"));
         let shared = Arc::new(Shared {
+            closed_folders: closed_folders(&config, &data_dir),
+            longest_token_use: SignedDuration::try_from(config.longest_token_use)
+                .unwrap_or(SignedDuration::MAX),
             client: config.client,
             node_name: config.node_name,
             host_ip: network.gateway().to_string(),
@@ -214,7 +240,7 @@ impl Node {
             claims,
             rates: Mutex::default(),
             capacity: registration::Capacity::of_machine(),
-            seat: Mutex::default(),
+            seat: watch::Sender::default(),
             workers: Mutex::default(),
             found: Mutex::default(),
             images,
@@ -318,6 +344,16 @@ fn prepare_folder(dir: &std::path::Path) -> std::io::Result<()> {
     std::fs::create_dir_all(dir)?;
     // Secrets of pods lie in it.
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+}
+
+/// The folders that no pod may see, as they are when all links are followed.
+fn closed_folders(config: &NodeConfig, data_dir: &std::path::Path) -> Vec<PathBuf> {
+    if config.allow_privileged {
+        return Vec::new();
+    }
+    let others = config.closed_folders.iter();
+    let others = others.filter_map(|folder| folder.canonicalize().ok());
+    others.chain([data_dir.to_owned()]).collect()
 }
 
 fn group_name(data_dir: &std::path::Path) -> String {

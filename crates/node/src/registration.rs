@@ -13,7 +13,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::doctor;
-use crate::node::{Shared, lock};
+use crate::node::Shared;
 use crate::schedule::Seat;
 
 /// As Kubernetes renews leases; watchers call a node dead after four of them.
@@ -212,7 +212,9 @@ pub(crate) async fn register(shared: &Arc<Shared>) -> kube::Result<()> {
             .await?
     };
     // Known before the first pod is judged.
-    *lock(&shared.seat) = Seat::of(&node);
+    shared
+        .seat
+        .send_modify(|seat| *seat = Seat::of(&node, seat, Timestamp::now()));
     let patch = json!({"status": status(shared, true)});
     api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
         .await?;

@@ -73,6 +73,14 @@ fn bit(name: &str) -> Option<u64> {
         .map(|place| 1 << place)
 }
 
+/// Whether who has these may send packets under any address.
+pub(crate) fn writes_packets(mask: u64) -> bool {
+    ["NET_ADMIN", "NET_RAW"]
+        .into_iter()
+        .filter_map(bit)
+        .any(|bit| mask & bit != 0)
+}
+
 /// One bit for each capability left after `drop` and `add`; an unknown name is the error.
 pub(crate) fn mask(add: &[String], drop: &[String]) -> Result<u64, String> {
     let known = |name: &String| {
@@ -132,6 +140,13 @@ mod tests {
             "DAC_READ_SEARCH",
         ] {
             assert_eq!(usual & bit(name).unwrap(), 0, "{name}");
+        }
+        assert!(!writes_packets(usual));
+        for name in ["NET_RAW", "NET_ADMIN", "ALL"] {
+            assert!(
+                writes_packets(mask(&names(&[name]), &[]).unwrap()),
+                "{name}"
+            );
         }
     }
 

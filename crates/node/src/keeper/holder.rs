@@ -1,4 +1,4 @@
-//! Without root the pods' network lives as long as somebody is in it. The zygote ends with
+//! A network apart from the machine's lives as long as somebody is in it. The zygote ends with
 //! the node; the holder does not, so that a node that starts again finds the network.
 
 use std::fs;
@@ -8,31 +8,35 @@ use std::path::Path;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigHandler, Signal};
 
+use super::message::Ground;
 use super::syscalls::{close_all_on_exec, fork_into, leave};
 
 /// How often the holder looks whether anybody still wants the network.
 const BETWEEN_LOOKS: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// Becomes root of users and a network of one's own, where everything that pods need is
-/// allowed: those of `holder` if there is one, new ones otherwise.
-pub(super) fn enter(holder: Option<i32>) -> io::Result<()> {
+/// Goes to the network that keepers are to be made from. Without root it comes with users
+/// among whom we are root, so that everything that pods need is allowed.
+pub(super) fn enter(ground: Ground) -> io::Result<()> {
     let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-    if uid.is_root() {
-        return Ok(());
+    match ground {
+        Ground::Machine => return Ok(()),
+        Ground::HeldBy(holder) => {
+            let open = |name: &str| fs::File::open(format!("/proc/{holder}/ns/{name}"));
+            let (users, network) = (open("user")?, open("net")?);
+            if !uid.is_root() {
+                setns(users, CloneFlags::CLONE_NEWUSER)?;
+            }
+            setns(network, CloneFlags::CLONE_NEWNET)?;
+            return Ok(());
+        }
+        Ground::Apart if uid.is_root() => unshare(CloneFlags::CLONE_NEWNET)?,
+        Ground::Apart => {
+            unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)?;
+            fs::write("/proc/self/setgroups", "deny")?;
+            fs::write("/proc/self/uid_map", format!("0 {uid} 1\n"))?;
+            fs::write("/proc/self/gid_map", format!("0 {gid} 1\n"))?;
+        }
     }
-    if let Some(holder) = holder {
-        let open = |name: &str| fs::File::open(format!("/proc/{holder}/ns/{name}"));
-        let (users, network) = (open("user")?, open("net")?);
-        setns(users, CloneFlags::CLONE_NEWUSER)?;
-        setns(network, CloneFlags::CLONE_NEWNET)?;
-        return Ok(());
-    }
-    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET)?;
-    fs::write("/proc/self/setgroups", "deny")?;
-    fs::write("/proc/self/uid_map", format!("0 {uid} 1\n"))?;
-    fs::write("/proc/self/gid_map", format!("0 {gid} 1\n"))?;
-    // What pods send each other passes here, and nothing of the sixth version does.
-    fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
     for (what, value) in [
         ("ipv4/conf/all/send_redirects", "0"),
         ("ipv4/conf/default/send_redirects", "0"),
@@ -42,6 +46,11 @@ pub(super) fn enter(holder: Option<i32>) -> io::Result<()> {
         let _ = fs::write(format!("/proc/sys/net/{what}"), value);
     }
     Ok(())
+}
+
+/// From now on what pods send each other passes here.
+pub(super) fn pass_on() -> io::Result<()> {
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1")
 }
 
 /// Forks the holder; it goes by itself once `wanted` is no longer there.

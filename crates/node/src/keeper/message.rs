@@ -14,7 +14,9 @@ pub(crate) enum ToZygote {
     Keep(Birth),
     /// Fork a process that stays in the network the pods live in while this file is there.
     Hold(PathBuf),
-    /// Make a socket in the network the pods live in (without root that is not the host's).
+    /// Let the network the pods live in pass packets on between them.
+    PassOn,
+    /// Make a socket in the network the pods live in, which need not be the machine's.
     Socket {
         /// `AF_INET`, `AF_NETLINK` …
         family: i32,
@@ -25,6 +27,37 @@ pub(crate) enum ToZygote {
     },
 }
 
+/// Which network the zygote makes keepers from, as its argument says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ground {
+    /// The machine's.
+    Machine,
+    /// A new one, apart from the machine's.
+    Apart,
+    /// The one apart from the machine's that this process holds.
+    HeldBy(i32),
+}
+
+impl Ground {
+    /// As an argument.
+    pub(crate) fn word(self) -> String {
+        match self {
+            Ground::Machine => "machine".to_owned(),
+            Ground::Apart => "apart".to_owned(),
+            Ground::HeldBy(pid) => pid.to_string(),
+        }
+    }
+
+    /// From an argument; what makes no sense is the one that shows least.
+    pub(crate) fn parse(word: &str) -> Ground {
+        match (word, word.parse()) {
+            ("machine", _) => Ground::Machine,
+            (_, Ok(pid)) => Ground::HeldBy(pid),
+            _ => Ground::Apart,
+        }
+    }
+}
+
 /// Answered by the zygote.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromZygote {
@@ -32,6 +65,8 @@ pub(crate) enum FromZygote {
     Kept { pid: i32 },
     /// The socket rides along.
     Socket,
+    /// Done, nothing more to say.
+    Done,
     /// Why it could not be done.
     Failed(String),
 }

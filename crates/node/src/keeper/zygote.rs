@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
 use super::holder;
-use super::message::{Birth, FromZygote, ToZygote};
+use super::message::{Birth, FromZygote, Ground, ToZygote};
 use super::packet;
 use super::serve::Keeper;
 use super::syscalls::{close_all_on_exec, fork_into, leave};
@@ -55,9 +55,8 @@ fn reap_by_ignoring() {
 }
 
 fn answer_all(socket: &OwnedFd) -> io::Result<()> {
-    // Who holds the network from before, if anybody does.
-    let before = std::env::args().nth(1).and_then(|pid| pid.parse().ok());
-    holder::enter(before)?;
+    let ground = std::env::args().nth(1).unwrap_or_default();
+    holder::enter(Ground::parse(&ground))?;
     loop {
         let Some((question, _)) = packet::receive::<ToZygote>(socket.as_fd())? else {
             return Ok(());
@@ -74,6 +73,13 @@ fn answer_all(socket: &OwnedFd) -> io::Result<()> {
                 let answer = match holder::fork(&file) {
                     Ok(pid) => FromZygote::Kept { pid },
                     Err(error) => FromZygote::Failed(format!("cannot hold the network: {error}")),
+                };
+                packet::send(socket.as_fd(), &answer, &[])?;
+            }
+            ToZygote::PassOn => {
+                let answer = match holder::pass_on() {
+                    Ok(()) => FromZygote::Done,
+                    Err(error) => FromZygote::Failed(format!("cannot pass packets on: {error}")),
                 };
                 packet::send(socket.as_fd(), &answer, &[])?;
             }

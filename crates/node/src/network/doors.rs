@@ -1,29 +1,20 @@
-//! Without root the machine has no way into the pods' network. So each pod has an address
+//! Where the pods' network is apart the machine has no way into the pods' network. So each pod has an address
 //! of the machine's own 127.0.0.0/8 besides, on whose ports the node waits and carries on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 
 use super::firewall::Net;
+use super::passage;
 use super::subnet::Subnet;
 use crate::sandbox::Zygote;
 
 /// Every address by which a machine knows pods.
 pub(super) const ALL_SHOWN: Net = Net::new(Ipv4Addr::new(127, 64, 0, 0), 11);
-
-/// Connections to one port at one time.
-const MOST_CONNECTIONS: usize = 128;
-/// The buffer of each direction of a connection.
-const BUFFER: usize = 16 << 10;
-/// A pod that does not answer for so long does not at all.
-const LONGEST_DIAL: Duration = Duration::from_secs(10);
 
 /// The address by which the machine knows a pod that has `inside` in its network.
 pub(super) fn shown(inside: Ipv4Addr) -> Ipv4Addr {
@@ -81,9 +72,14 @@ impl Doors {
         }
         let (mut waiting, mut closed) = (Vec::new(), Vec::new());
         for port in ports {
-            match listen(shown(pod), *port) {
+            match passage::listen(shown(pod), *port) {
                 Ok(listener) => {
-                    let carried = carry(listener, self.zygote.clone(), pod, *port);
+                    let (zygote, port) = (self.zygote.clone(), *port);
+                    let dial = move || {
+                        let zygote = zygote.clone();
+                        async move { super::dial(Some(&zygote), pod, port).await }
+                    };
+                    let carried = passage::carry(listener, dial);
                     waiting.push(tokio::spawn(carried).abort_handle());
                 }
                 Err(error) => closed.push((*port, error)),
@@ -107,57 +103,6 @@ impl Drop for Doors {
             task.abort();
         }
     }
-}
-
-fn listen(address: Ipv4Addr, port: u16) -> io::Result<TcpListener> {
-    let listener = std::net::TcpListener::bind((address, port))?;
-    listener.set_nonblocking(true)?;
-    TcpListener::from_std(listener)
-}
-
-async fn carry(listener: TcpListener, zygote: Arc<Zygote>, pod: Ipv4Addr, port: u16) {
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    let mut working = JoinSet::new();
-    loop {
-        while working.try_join_next().is_some() {}
-        let Ok(permit) = room.clone().acquire_owned().await else {
-            return;
-        };
-        match listener.accept().await {
-            Ok((outside, _)) => {
-                let zygote = zygote.clone();
-                working.spawn(async move {
-                    if let Err(error) = one(outside, &zygote, pod, port).await {
-                        tracing::debug!(%pod, port, %error, "a connection to a pod was not made");
-                    }
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::debug!(%pod, port, %error, "cannot take a connection to a pod");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-}
-
-async fn one(mut outside: TcpStream, zygote: &Zygote, pod: Ipv4Addr, port: u16) -> io::Result<()> {
-    let dialled = tokio::time::timeout(LONGEST_DIAL, super::dial(Some(zygote), pod, port)).await;
-    let mut within = match dialled {
-        Ok(Ok(within)) => within,
-        failed => {
-            // The caller sees what it would see if nobody listened.
-            outside.set_zero_linger()?;
-            return failed
-                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-                .map(|_| ());
-        }
-    };
-    outside.set_nodelay(true)?;
-    within.set_nodelay(true)?;
-    tokio::io::copy_bidirectional_with_sizes(&mut outside, &mut within, BUFFER, BUFFER)
-        .await
-        .map(|_| ())
 }
 
 #[cfg(test)]

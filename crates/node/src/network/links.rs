@@ -1,17 +1,20 @@
 //! The links of the machine, or of the network that the zygote lives in.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 
 use futures::TryStreamExt as _;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
+use rtnetlink::packet_route::route::{RouteMessage, RouteScope};
 use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
     RouteMessageBuilder,
 };
 
 use super::subnet::Subnet;
+use super::ways::Way;
 
 /// How it is made sure that what pods send each other passes the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,16 @@ fn failed(error: rtnetlink::Error) -> io::Error {
         rtnetlink::Error::NetlinkError(message) => message.to_io(),
         other => io::Error::other(other),
     }
+}
+
+/// A way in the kernel's words.
+fn message(way: Way) -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(way.to, 32)
+        .output_interface(way.bridge)
+        .pref_source(way.from)
+        .scope(RouteScope::Link)
+        .build()
 }
 
 impl Links {
@@ -92,8 +105,15 @@ impl Links {
     }
 
     /// Makes a pair of links: `name` on the bridge here, `eth0` in the network of a process.
-    pub(super) async fn pair(&self, name: &str, bridge: u32, process: u32) -> io::Result<()> {
+    pub(super) async fn pair(
+        &self,
+        name: &str,
+        bridge: u32,
+        process: u32,
+        hardware: [u8; 6],
+    ) -> io::Result<()> {
         let inside = LinkUnspec::new_with_name("eth0")
+            .address(hardware.to_vec())
             .setns_by_pid(process)
             .build();
         let pair = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
@@ -155,28 +175,65 @@ impl Links {
             })
     }
 
+    /// Makes a way from this machine.
+    pub(super) async fn open_way(&self, way: Way) -> io::Result<()> {
+        let route = self.handle.route().add(message(way)).execute();
+        route.await.map_err(failed)
+    }
+
+    /// Takes a way from this machine away; one that is not there is as good.
+    pub(super) async fn close_way(&self, way: Way) -> io::Result<()> {
+        match self.handle.route().del(message(way)).execute().await {
+            Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -libc::ESRCH => {
+                Ok(())
+            }
+            done => done.map_err(failed),
+        }
+    }
+
+    /// The services' addresses that a way over this bridge leads to.
+    pub(super) async fn ways(&self, bridge: u32) -> io::Result<BTreeSet<Ipv4Addr>> {
+        let routes = self.routes().await?;
+        let ours = routes.into_iter().filter(|(to, prefix, over)| {
+            *prefix == 32 && *over == Some(bridge) && super::rules::SERVICES.holds(*to)
+        });
+        Ok(ours.map(|(to, _, _)| to).collect())
+    }
+
     /// Networks the machine already knows a way to.
-    async fn taken(&self) -> io::Result<Vec<(Ipv4Addr, u8)>> {
-        use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute};
+    pub(super) async fn taken(&self) -> io::Result<Vec<(Ipv4Addr, u8)>> {
         let mut taken: Vec<_> = self
             .addresses()
             .await?
             .into_iter()
             .map(|(_, ip, prefix)| (ip, prefix))
             .collect();
-        let mut routes = self
-            .handle
-            .route()
-            .get(RouteMessageBuilder::<Ipv4Addr>::new().build())
-            .execute();
-        while let Some(route) = routes.try_next().await.map_err(failed)? {
+        let routes = self.routes().await?;
+        taken.extend(routes.into_iter().map(|(to, prefix, _)| (to, prefix)));
+        Ok(taken)
+    }
+
+    /// All ways: to where, and over which link.
+    async fn routes(&self) -> io::Result<Vec<(Ipv4Addr, u8, Option<u32>)>> {
+        use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute};
+        let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let mut listing = self.handle.route().get(all).execute();
+        let mut found = Vec::new();
+        while let Some(route) = listing.try_next().await.map_err(failed)? {
+            let over = route
+                .attributes
+                .iter()
+                .find_map(|attribute| match attribute {
+                    RouteAttribute::Oif(link) => Some(*link),
+                    _ => None,
+                });
             for attribute in &route.attributes {
                 if let RouteAttribute::Destination(RouteAddress::Inet(ip)) = attribute {
-                    taken.push((*ip, route.header.destination_prefix_length));
+                    found.push((*ip, route.header.destination_prefix_length, over));
                 }
             }
         }
-        Ok(taken)
+        Ok(found)
     }
 
     /// Makes a bridge with an address.

@@ -38,7 +38,7 @@ pub(super) async fn sweep(links: &Links, firewall: Option<&Firewall>) {
             let _ = links.remove(bridge).await;
         }
         if let Some(firewall) = firewall {
-            let _ = firewall.remove(&super::table_of(prefix)).await;
+            super::take_away(firewall, &super::table_of(prefix), true).await;
         }
     }
 }

@@ -3,12 +3,12 @@
 //! A pod may reach other pods, as far as policies let it, services by their cluster
 //! addresses, the resolver, and, unless egress is closed, the world. It may not reach this
 //! machine, what answers for clouds on link-local addresses, or pods of other nodes here.
-//! Nobody but this machine and its pods reaches a pod.
+//! Nobody but this machine and its pods reaches a pod. The machine reaches services as well.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::firewall::{Chain, Hook, Net, Protocol, Table, Test, Verdict};
+use super::firewall::{Chain, Hook, Net, Protocol, Rule, Table, Test, Verdict};
 use super::policy::Policies;
 use super::services::Forward;
 
@@ -49,9 +49,11 @@ pub(crate) struct Place {
 
 /// The whole table.
 pub(crate) fn table(place: &Place, forwards: &[Forward], policies: &Policies) -> Table {
-    let (arriving, mut chains) = arriving(place, forwards);
+    let (services, mut chains) = services(forwards);
     chains.extend([
-        arriving,
+        arriving(place, &services),
+        sending(place, &services),
+        sent(place),
         to_machine(place),
         passing_on(place),
         from_pods(place),
@@ -66,10 +68,64 @@ pub(crate) fn table(place: &Place, forwards: &[Forward], policies: &Policies) ->
     }
 }
 
+/// What becomes of what is sent to each service, and the chains that choose among several.
+fn services(forwards: &[Forward]) -> (Vec<Rule>, Vec<Chain>) {
+    let (mut rules, mut called) = (Vec::new(), Vec::new());
+    for (number, forward) in forwards.iter().enumerate() {
+        let tests = vec![
+            Test::Version4,
+            Test::Destination(Net::one(forward.ip)),
+            Test::Protocol(forward.protocol),
+            Test::DestinationPort(forward.port..=forward.port),
+        ];
+        let verdict = match forward.to.as_slice() {
+            [] => continue,
+            [only] => Verdict::SendTo(*only),
+            several => {
+                let choice = choice(format!("service-{number}"), several, forward.by_client);
+                let verdict = Verdict::Jump(choice.name.clone());
+                called.push(choice);
+                verdict
+            }
+        };
+        rules.push(Rule { tests, verdict });
+    }
+    (rules, called)
+}
+
+/// Adds rules, all for packets that one more test holds for.
+fn add_all(chain: &mut Chain, test: &Test, rules: &[Rule]) {
+    for rule in rules {
+        let mut tests = vec![test.clone()];
+        tests.extend(rule.tests.iter().cloned());
+        chain.rule(tests, rule.verdict.clone());
+    }
+}
+
+/// What this machine sends to a service goes to one of its endpoints.
+fn sending(place: &Place, services: &[Rule]) -> Chain {
+    let mut chain = Chain::at("sending", Hook::Sending);
+    if !place.shown {
+        add_all(&mut chain, &Test::To(place.bridge.clone()), services);
+    }
+    chain
+}
+
+/// What this machine sends to a service that has nobody behind it goes nowhere.
+fn sent(place: &Place) -> Chain {
+    let mut chain = Chain::at("sent", Hook::Sent);
+    let nobody = [
+        Test::To(place.bridge.clone()),
+        Test::Version4,
+        Test::Destination(SERVICES),
+    ];
+    chain.rule(nobody, Verdict::Refuse);
+    chain
+}
+
 /// Destinations are changed: the resolver's, services', and what the node carries.
-fn arriving(place: &Place, forwards: &[Forward]) -> (Chain, Vec<Chain>) {
+fn arriving(place: &Place, services: &[Rule]) -> Chain {
     let mut chain = Chain::at("arriving", Hook::Arriving);
-    let mut called = Vec::new();
     let from_pod = || vec![Test::From(place.bridge.clone()), Test::Version4];
     for protocol in [Protocol::Udp, Protocol::Tcp] {
         let mut tests = from_pod();
@@ -79,21 +135,7 @@ fn arriving(place: &Place, forwards: &[Forward]) -> (Chain, Vec<Chain>) {
         let resolver = SocketAddrV4::new(place.gateway, place.resolver);
         chain.rule(tests, Verdict::SendTo(resolver));
     }
-    for (number, forward) in forwards.iter().enumerate() {
-        let mut tests = from_pod();
-        tests.push(Test::Destination(Net::one(forward.ip)));
-        tests.push(Test::Protocol(forward.protocol));
-        tests.push(Test::DestinationPort(forward.port..=forward.port));
-        match forward.to.as_slice() {
-            [] => {}
-            [only] => chain.rule(tests, Verdict::SendTo(*only)),
-            several => {
-                let choice = choice(format!("service-{number}"), several, forward.by_client);
-                chain.rule(tests, Verdict::Jump(choice.name.clone()));
-                called.push(choice);
-            }
-        }
-    }
+    add_all(&mut chain, &Test::From(place.bridge.clone()), services);
     if place.shown {
         let mut tests = from_pod();
         tests.push(Test::Destination(super::doors::ALL_SHOWN));
@@ -108,7 +150,7 @@ fn arriving(place: &Place, forwards: &[Forward]) -> (Chain, Vec<Chain>) {
         tests.push(Test::Protocol(Protocol::Tcp));
         chain.rule(tests, Verdict::Redirect(port));
     }
-    (chain, called)
+    chain
 }
 
 /// One of several endpoints: by chance, or by who asks.
@@ -280,6 +322,7 @@ mod tests {
                 .map(|last| SocketAddrV4::new(Ipv4Addr::new(10, 64, 0, last), 8080))
                 .collect(),
             by_client: false,
+            node_port: None,
         };
         let table = table(&place(Egress::Translated), &[service], &Policies::none());
         let names: Vec<&str> = table.chains.iter().map(|one| one.name.as_str()).collect();
@@ -298,6 +341,14 @@ mod tests {
             [vec![Test::OneOf(3)], vec![Test::OneOf(2)], vec![]],
             "each endpoint has the same chance"
         );
+        for (chain_of, link) in [
+            ("arriving", Test::From("br".into())),
+            ("sending", Test::To("br".into())),
+        ] {
+            let mut rules = chain(&table, chain_of).rules.iter();
+            let to_service = rules.find(|rule| rule.verdict == Verdict::Jump("service-0".into()));
+            assert_eq!(to_service.unwrap().tests[0], link, "{chain_of}");
+        }
         for last in ["to-machine", "from-pods"] {
             assert_eq!(
                 chain(&table, last).rules.last().unwrap().verdict,

@@ -22,6 +22,8 @@ pub(crate) struct Forward {
     pub(crate) to: Vec<SocketAddrV4>,
     /// A client always comes to the same endpoint.
     pub(crate) by_client: bool,
+    /// The port of this machine that leads there too.
+    pub(crate) node_port: Option<u16>,
 }
 
 /// Namespace and name.
@@ -99,11 +101,30 @@ pub(crate) fn forwards<'a>(
                 port: number,
                 to: endpoints(slices, name, protocol),
                 by_client: spec.session_affinity.as_deref() == Some("ClientIP"),
+                node_port: port
+                    .node_port
+                    .and_then(|port| u16::try_from(port).ok())
+                    .filter(|port| *port > 0),
             });
         }
     }
     all.sort_by_key(|forward| (forward.ip, forward.protocol, forward.port));
     all
+}
+
+/// The ports of this machine that lead to endpoints. Packets of other protocols than TCP are
+/// not carried. All clients are this machine: with affinity they have one endpoint.
+pub(crate) fn node_ports(forwards: &[Forward]) -> BTreeMap<u16, Vec<SocketAddrV4>> {
+    let carried = forwards
+        .iter()
+        .filter(|forward| forward.protocol == Protocol::Tcp);
+    carried
+        .filter_map(|forward| {
+            let mut to = forward.to.clone();
+            to.truncate(if forward.by_client { 1 } else { usize::MAX });
+            Some((forward.node_port?, to))
+        })
+        .collect()
 }
 
 fn endpoints(slices: &[&EndpointSlice], name: &str, protocol: Protocol) -> Vec<SocketAddrV4> {
@@ -152,6 +173,27 @@ mod tests {
         let to: Vec<String> = found[0].to.iter().map(ToString::to_string).collect();
         assert_eq!(to, ["10.64.0.2:8080", "10.64.0.4:8080"]);
         assert_eq!((found[0].port, found.len()), (80, 1));
+    }
+
+    #[test]
+    fn node_ports_lead_to_endpoints_over_tcp_alone() {
+        let to = |last| SocketAddrV4::new(Ipv4Addr::new(10, 64, 0, last), 80);
+        let forward = |protocol, node_port, by_client| Forward {
+            ip: Ipv4Addr::new(10, 96, 0, 9),
+            protocol,
+            port: 80,
+            to: vec![to(2), to(3)],
+            by_client,
+            node_port,
+        };
+        let found = node_ports(&[
+            forward(Protocol::Tcp, Some(30_001), false),
+            forward(Protocol::Tcp, Some(30_002), true),
+            forward(Protocol::Udp, Some(30_003), false),
+            forward(Protocol::Tcp, None, false),
+        ]);
+        let wanted = [(30_001, vec![to(2), to(3)]), (30_002, vec![to(2)])];
+        assert_eq!(found, BTreeMap::from(wanted));
     }
 
     #[test]

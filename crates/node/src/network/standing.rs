@@ -3,7 +3,7 @@
 use std::io;
 
 /// The condition about reaching the world.
-pub(super) const EGRESS: &str = "SandlotEgress";
+const EGRESS: &str = "SandlotEgress";
 
 /// One thing that holds of the network or does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,24 +54,49 @@ impl Standing {
 
     pub(super) fn no_firewall(error: &io::Error) -> Standing {
         let message = format!(
-            "the kernel takes no rules ({error}): services have no addresses, network \
-             policies are not enforced, and pods reach what listens on this machine"
+            "the kernel takes no rules for packets ({error}): pods are cut off; they reach \
+             neither each other nor services, this machine or the world, and only this node \
+             reaches them"
         );
         Standing::new("SandlotFirewall", false, "NotOffered", message)
     }
-}
 
-/// Tries something; a failure is said in a condition of this name.
-pub(super) fn tried(
-    standing: &mut Vec<Standing>,
-    name: &str,
-    what: impl FnOnce() -> io::Result<()>,
-) -> bool {
-    let result = what();
-    if let Err(error) = &result {
-        let message = format!("pods reach each other past the network policies: {error}");
-        let condition = format!("Sandlot{name}");
-        standing.push(Standing::new(&condition, false, "NotOffered", message));
+    pub(super) fn no_routing(error: &io::Error) -> Standing {
+        let message = format!("pods do not reach each other: {error}");
+        Standing::new("SandlotRouting", false, "NotOffered", message)
     }
-    result.is_ok()
+
+    pub(super) fn cables(plugged: io::Result<()>) -> Standing {
+        let name = "SandlotSenders";
+        match plugged {
+            Ok(()) => {
+                let message = "no pod sends under an address but its own";
+                Standing::new(name, true, "Checked", message.to_owned())
+            }
+            Err(error) => {
+                let message = format!(
+                    "what pods send cannot be checked at their cables ({error}): no pod may \
+                     have NET_RAW or NET_ADMIN"
+                );
+                Standing::new(name, false, "NotOffered", message)
+            }
+        }
+    }
+
+    pub(super) fn services_here(closed: Option<&str>) -> Standing {
+        let name = "SandlotServicesHere";
+        match closed {
+            None => {
+                let message = "this machine reaches services by their addresses";
+                Standing::new(name, true, "Routed", message.to_owned())
+            }
+            Some(why) => {
+                let message = format!(
+                    "this machine does not reach services by their addresses ({why}); node \
+                     ports and `kubectl port-forward` lead to them"
+                );
+                Standing::new(name, false, "NotOffered", message)
+            }
+        }
+    }
 }

@@ -43,11 +43,11 @@ impl Subnet {
         Net::new(Ipv4Addr::from(self.base), Self::PREFIX)
     }
 
-    /// A sandbox's address; `alone` when it reaches all others through the gateway.
-    pub(super) fn address(self, slot: u16, alone: bool) -> Address {
+    /// A sandbox's address; it reaches all others through the gateway.
+    pub(super) fn address(self, slot: u16) -> Address {
         Address {
             ip: Ipv4Addr::from(self.base + 1 + u32::from(slot)),
-            prefix: if alone { 32 } else { Self::PREFIX },
+            prefix: 32,
             gateway: self.gateway(),
             shown: None,
         }
@@ -85,8 +85,8 @@ mod tests {
     #[test]
     fn every_slot_has_an_address_of_its_own_inside() {
         let subnet = Subnet::choose(3, &[]).unwrap();
-        let last = subnet.address(crate::network::MOST_SLOTS - 1, true).ip;
+        let last = subnet.address(crate::network::MOST_SLOTS - 1).ip;
         assert_eq!(Subnet::of_gateway(last), subnet);
-        assert_ne!(subnet.address(1, true).ip, subnet.gateway());
+        assert_ne!(subnet.address(1).ip, subnet.gateway());
     }
 }

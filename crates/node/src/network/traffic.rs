@@ -3,7 +3,7 @@
 //! One task holds the kernel's table. Whoever needs a change to be in force before going
 //! on, as a pod does whose policies close it, waits for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,7 @@ use super::firewall::{Packet, Protocol, Table};
 use super::names::Zone;
 use super::policy::{EGRESS, Labels, Resident, compile, selects};
 use super::rules::{Egress, table};
-use super::services::{by_service, forwards};
+use super::services::{Forward, by_service, forwards, node_ports};
 use super::{Network, carrier};
 
 /// A pod whose rules are not in force by then is not started, and tried again.
@@ -50,6 +50,8 @@ pub(crate) struct Traffic {
     in_force: watch::Sender<u64>,
     table: Mutex<Option<Arc<Table>>>,
     trouble: Mutex<Option<String>>,
+    /// Node ports that could not be opened, which has been said.
+    closed_ports: Mutex<BTreeSet<u16>>,
 }
 
 impl Traffic {
@@ -76,6 +78,7 @@ impl Traffic {
             in_force: watch::Sender::new(0),
             table: Mutex::default(),
             trouble: Mutex::default(),
+            closed_ports: Mutex::default(),
         });
         let news = [
             watch_services,
@@ -281,10 +284,11 @@ impl Traffic {
         self.network
             .names
             .learn(Zone::new(services.clone(), &slices));
+        let forwards = forwards(services, &slices);
+        self.publish(&forwards);
         let Some(firewall) = &self.network.firewall else {
             return Ok(());
         };
-        let forwards = forwards(services, &slices);
         let namespaces = self.namespaces.state();
         let namespaces: BTreeMap<String, Labels> = namespaces
             .iter()
@@ -307,7 +311,25 @@ impl Traffic {
             firewall.replace(&made).await?;
             *self.table.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
         }
-        Ok(())
+        // Only now would what is sent there come to anybody.
+        let services = forwards.iter().map(|forward| forward.ip).collect();
+        self.network.lead_to(services).await
+    }
+
+    /// Opens the node ports.
+    fn publish(&self, forwards: &[Forward]) {
+        let ports = node_ports(forwards);
+        let closed = self.network.published.publish(&self.network, &ports);
+        let mut trouble = self
+            .closed_ports
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for (port, error) in &closed {
+            if !trouble.contains(port) {
+                tracing::warn!(port, %error, "a node port cannot be opened on this machine's loopback");
+            }
+        }
+        *trouble = closed.into_iter().map(|(port, _)| port).collect();
     }
 
     fn held(&self) -> Option<Arc<Table>> {
@@ -364,7 +386,7 @@ fn is_over(pod: &Pod) -> bool {
 }
 
 /// The ports that containers say they serve.
-fn tcp_ports(pod: &Pod) -> std::collections::BTreeSet<u16> {
+fn tcp_ports(pod: &Pod) -> BTreeSet<u16> {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     containers
         .flat_map(|container| container.ports.iter().flatten())

@@ -28,6 +28,8 @@ pub(crate) struct Facts {
     pub(crate) runs: BTreeMap<String, Run>,
     /// The node decided that the pod is over, and why (`DeadlineExceeded`, `Evicted` …).
     pub(crate) over: Option<(String, String)>,
+    /// A taint of the node sends it away.
+    pub(crate) sent_away: bool,
     /// Why its sandbox or volumes are not ready yet.
     pub(crate) trouble: Option<String>,
     /// The node stops: containers are ended, and killed at this time.
@@ -139,6 +141,7 @@ impl Facts {
             host_ip,
             runs,
             over: before::over(&status),
+            sent_away: false,
             trouble: None,
             leaving: None,
             pod,

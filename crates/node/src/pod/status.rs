@@ -324,6 +324,12 @@ fn conditions(
         }
     }
     put("PodScheduled", true, None, None);
+    if facts.sent_away {
+        // Whoever looks after the pod learns that it is not to blame.
+        let message = "Taint manager: deleting due to NoExecute taint".to_owned();
+        let reason = Some("DeletionByTaintManager");
+        put("DisruptionTarget", true, reason, Some(message));
+    }
     // Conditions of others (readiness gates) stay.
     let known: Vec<String> = all
         .iter()

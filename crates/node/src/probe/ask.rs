@@ -1,5 +1,6 @@
 //! Asking a container: by a command in it, or over the network.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ExecAction, LifecycleHandler, Probe};
@@ -67,7 +68,7 @@ impl Target {
         }
     }
 
-    fn port(&self, port: &IntOrString) -> Result<u16, String> {
+    pub(super) fn port(&self, port: &IntOrString) -> Result<u16, String> {
         let number = match port {
             IntOrString::Int(number) => Some(*number),
             IntOrString::String(name) => {
@@ -87,17 +88,43 @@ impl Target {
             .ok_or_else(|| format!("there is no port {port:?}"))
     }
 
-    pub(super) async fn dial(
+    /// Whom to ask: the pod, unless another host is named.
+    pub(super) fn host<'a>(&'a self, named: Option<&'a str>) -> &'a str {
+        let named = named.filter(|host| !host.is_empty());
+        named.or(self.ip.as_deref()).unwrap_or("127.0.0.1")
+    }
+
+    async fn dial(
         &self,
         host: Option<&str>,
         port: &IntOrString,
     ) -> Result<tokio::net::TcpStream, String> {
-        let port = self.port(port)?;
-        let host = host.or(self.ip.as_deref()).unwrap_or("127.0.0.1");
-        let ip = host
-            .parse()
-            .map_err(|_| format!("{host:?} is not an address"))?;
-        let dialled = self.shared.network.dial(ip, port).await;
-        dialled.map_err(|error| format!("dial tcp {host}:{port}: {error}"))
+        self.dial_port(self.host(host), self.port(port)?).await
     }
+
+    /// Connects from this machine, which knows hosts by their names.
+    pub(super) async fn dial_port(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<tokio::net::TcpStream, String> {
+        let failed = |error: std::io::Error| format!("dial tcp {host}:{port}: {error}");
+        let ip = match host.parse() {
+            Ok(ip) => ip,
+            Err(_) => named(host).await.map_err(failed)?,
+        };
+        let dialled = self.shared.network.dial(ip, port).await;
+        dialled.map_err(failed)
+    }
+}
+
+/// The address of a host that this machine knows by name.
+async fn named(host: &str) -> std::io::Result<Ipv4Addr> {
+    let found = tokio::net::lookup_host((host, 0)).await?;
+    let mut addresses = found.filter_map(|found| match found.ip() {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    });
+    let none = || std::io::Error::other("it has no address of the fourth version");
+    addresses.next().ok_or_else(none)
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
-use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{ACCEPT, CONNECTION, HOST, HeaderName, HeaderValue, LOCATION, USER_AGENT};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::HTTPGetAction;
+use reqwest::Url;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::danger::{
@@ -19,35 +20,88 @@ use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, Signature
 use super::Target;
 use super::ask::LONGEST_ANSWER;
 
+/// A server that sends a probe on more often than this is taken to go in a circle.
+const MOST_REDIRECTS: usize = 10;
+
+/// What a server said.
+struct Answer {
+    status: u16,
+    /// Where it says to ask instead.
+    elsewhere: Option<String>,
+}
+
 impl Target {
-    /// Asks; every answer from 200 to 399 is a good one.
+    /// Asks; every answer from 200 to 399 is a good one. Who is sent on asks there, as long
+    /// as that is the same host.
     pub(super) async fn get(&self, action: &HTTPGetAction) -> Result<(), String> {
-        let stream = self.dial(action.host.as_deref(), &action.port).await?;
-        let peer = stream.peer_addr().map_err(|error| error.to_string())?;
-        let scheme = action.scheme.as_deref().unwrap_or("HTTP").to_lowercase();
-        let path = action.path.as_deref().unwrap_or("/");
-        let url = format!("{scheme}://{peer}/{}", path.trim_start_matches('/'));
-        let failed = |error: String| format!("Get {url:?}: {error}");
-        let request = request(action, &url).map_err(failed)?;
-        let status = if scheme == "https" {
-            let name = ServerName::IpAddress(IpAddr::from(peer.ip()));
-            let stream = connector().connect(name, stream).await;
-            ask(stream.map_err(|error| failed(error.to_string()))?, request).await
-        } else {
-            ask(stream, request).await
-        };
-        match status.map_err(failed)? {
-            200..400 => Ok(()),
-            status => Err(format!("HTTP probe failed with statuscode: {status}")),
+        let mut url = self.url(action)?;
+        for _ in 0..=MOST_REDIRECTS {
+            let answer = self.get_once(action, &url).await;
+            let answer = answer.map_err(|error| format!("Get {:?}: {error}", url.as_str()))?;
+            match on(&answer, &url) {
+                Some(next) => url = next,
+                None if (200..400).contains(&answer.status) => return Ok(()),
+                None => {
+                    let status = answer.status;
+                    return Err(format!("HTTP probe failed with statuscode: {status}"));
+                }
+            }
         }
+        Err(format!(
+            "Get {:?}: stopped after {MOST_REDIRECTS} redirects",
+            url.as_str()
+        ))
+    }
+
+    fn url(&self, action: &HTTPGetAction) -> Result<Url, String> {
+        let scheme = action.scheme.as_deref().unwrap_or("HTTP").to_lowercase();
+        let host = self.host(action.host.as_deref());
+        let port = self.port(&action.port)?;
+        let path = action.path.as_deref().unwrap_or("/");
+        let path = path.trim_start_matches('/');
+        let url = match host.contains(':') {
+            true => format!("{scheme}://[{host}]:{port}/{path}"),
+            false => format!("{scheme}://{host}:{port}/{path}"),
+        };
+        url.parse().map_err(|error| format!("{url:?}: {error}"))
+    }
+
+    async fn get_once(&self, action: &HTTPGetAction, url: &Url) -> Result<Answer, String> {
+        let host = url.host_str().ok_or("the URL has no host")?;
+        let port = url.port_or_known_default().ok_or("the URL has no port")?;
+        let stream = self.dial_port(host, port).await?;
+        let request = request(action, url)?;
+        if url.scheme() == "http" {
+            return ask(stream, request).await;
+        }
+        let peer = stream.peer_addr().map_err(|error| error.to_string())?;
+        let name = ServerName::try_from(host.to_owned())
+            .unwrap_or(ServerName::IpAddress(IpAddr::from(peer.ip())));
+        let stream = connector().connect(name, stream).await;
+        ask(stream.map_err(|error| error.to_string())?, request).await
     }
 }
 
+/// Where to ask next: where the answer says, unless that is another host. Who is sent to
+/// another has been answered well enough.
+fn on(answer: &Answer, asked: &Url) -> Option<Url> {
+    let follows = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
+    let next = asked.join(answer.elsewhere.as_ref()?).ok()?;
+    let spoken = matches!(next.scheme(), "http" | "https");
+    (follows && spoken && next.host() == asked.host()).then_some(next)
+}
+
 /// The request, with the pod's own headers over the usual ones.
-fn request(action: &HTTPGetAction, url: &str) -> Result<hyper::Request<Empty<Bytes>>, String> {
-    let url: hyper::Uri = url.parse().map_err(|error| format!("{error}"))?;
-    let host = url.authority().map_or("", |authority| authority.as_str());
-    let mut request = hyper::Request::get(url.path_and_query().map_or("/", |path| path.as_str()))
+fn request(action: &HTTPGetAction, url: &Url) -> Result<hyper::Request<Empty<Bytes>>, String> {
+    let host = match url.port() {
+        Some(port) => format!("{}:{port}", url.host_str().unwrap_or_default()),
+        None => url.host_str().unwrap_or_default().to_owned(),
+    };
+    let path = match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    let mut request = hyper::Request::get(path)
         .header(HOST, host)
         .header(USER_AGENT, "kube-probe/1.33")
         .header(ACCEPT, "*/*")
@@ -65,17 +119,23 @@ fn request(action: &HTTPGetAction, url: &str) -> Result<hyper::Request<Empty<Byt
 async fn ask(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: hyper::Request<Empty<Bytes>>,
-) -> Result<u16, String> {
+) -> Result<Answer, String> {
     let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = shaken.map_err(|error| error.to_string())?;
     let answered = async {
         let answer = sender.send_request(request).await?;
-        let status = answer.status().as_u16();
+        let said = Answer {
+            status: answer.status().as_u16(),
+            elsewhere: answer
+                .headers()
+                .get(LOCATION)
+                .and_then(|to| Some(to.to_str().ok()?.to_owned())),
+        };
         // The server is let finish, but not for ever: what it thinks is in the status.
         let _ = Limited::new(answer.into_body(), LONGEST_ANSWER)
             .collect()
             .await;
-        Ok::<_, hyper::Error>(status)
+        Ok::<_, hyper::Error>(said)
     };
     tokio::select! {
         answer = answered => answer.map_err(|error| error.to_string()),
@@ -161,15 +221,45 @@ mod tests {
         let action: HTTPGetAction = serde_json::from_value(serde_json::json!({"port": 80,
             "httpHeaders": [{"name": "host", "value": "shop"}, {"name": "X-A", "value": "1"}]}))
         .unwrap();
-        let made = request(&action, "http://10.0.0.1:80/a b").map(|_| ());
-        assert!(made.is_err());
-        let made = request(&action, "http://10.0.0.1:80/live?x=1").unwrap();
+        let at = |url: &str| url.parse::<Url>().unwrap();
+        let made = request(&action, &at("http://10.0.0.1:81/a b\r\nX-B: 2")).unwrap();
+        assert_eq!(made.uri(), "/a%20bX-B:%202");
+        let made = request(&action, &at("http://10.0.0.1:81/live?x=1#y")).unwrap();
         assert_eq!(made.headers()[HOST], "shop");
         assert_eq!(made.headers().get_all(HOST).iter().count(), 1);
         assert_eq!(made.uri(), "/live?x=1");
         let action: HTTPGetAction = serde_json::from_value(serde_json::json!({"port": 80,
             "httpHeaders": [{"name": "X-A", "value": "1\r\nX-B: 2"}]}))
         .unwrap();
-        assert!(request(&action, "http://10.0.0.1:80/").is_err());
+        assert!(request(&action, &at("http://10.0.0.1:80/")).is_err());
+        let plain = HTTPGetAction::default();
+        let made = request(&plain, &at("http://10.0.0.1:81/")).unwrap();
+        assert_eq!(made.headers()[HOST], "10.0.0.1:81");
+    }
+
+    #[test]
+    fn who_is_sent_on_asks_there_but_never_another_host() {
+        let asked: Url = "http://10.0.0.1:80/a/b?c".parse().unwrap();
+        for (status, elsewhere, next) in [
+            (302, "/there?d", Some("http://10.0.0.1/there?d")),
+            (307, "there", Some("http://10.0.0.1/a/there")),
+            (
+                301,
+                "https://10.0.0.1:8443/",
+                Some("https://10.0.0.1:8443/"),
+            ),
+            (302, "http://10.0.0.2/", None),
+            (302, "//10.0.0.2/", None),
+            (302, "file:///etc/passwd", None),
+            (304, "/there", None),
+            (200, "/there", None),
+        ] {
+            let answer = Answer {
+                status,
+                elsewhere: Some(elsewhere.to_owned()),
+            };
+            let found = on(&answer, &asked).map(String::from);
+            assert_eq!(found.as_deref(), next, "{status} {elsewhere}");
+        }
     }
 }

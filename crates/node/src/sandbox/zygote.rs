@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use super::channel::Channel;
 use super::holder::Holder;
 use crate::keeper::ZYGOTE;
-use crate::keeper::message::{Birth, FromZygote, ToZygote};
+use crate::keeper::message::{Birth, FromZygote, Ground, ToZygote};
 
 /// No keeper takes longer to be born on a machine that is alive.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,14 +28,18 @@ pub(crate) struct Zygote {
 }
 
 impl Zygote {
-    /// Starts `program` as the zygote; without root in the network of the node before this
-    /// one, if that is still there.
-    pub(crate) async fn start(program: &Path, data_dir: &Path) -> io::Result<Zygote> {
-        if nix::unistd::geteuid().is_root() {
-            return Zygote::spawn(program, None);
+    /// Starts `program` as the zygote: on the machine's network or, `apart` from it, on that
+    /// of the node before this one if it is still there.
+    pub(crate) async fn start(program: &Path, data_dir: &Path, apart: bool) -> io::Result<Zygote> {
+        let before = Holder::find(data_dir);
+        if !apart {
+            if let Some(holder) = before {
+                holder.end(data_dir);
+            }
+            return Zygote::spawn(program, Ground::Machine);
         }
-        if let Some(holder) = Holder::find(data_dir) {
-            let mut zygote = Zygote::spawn(program, Some(holder))?;
+        if let Some(holder) = before {
+            let mut zygote = Zygote::spawn(program, Ground::HeldBy(holder.pid))?;
             let answers = zygote.socket(libc::AF_INET, libc::SOCK_DGRAM, 0).await;
             match answers {
                 Ok(_) => {
@@ -48,7 +52,7 @@ impl Zygote {
                 }
             }
         }
-        let mut zygote = Zygote::spawn(program, None)?;
+        let mut zygote = Zygote::spawn(program, Ground::Apart)?;
         let pid = zygote.hold(Holder::file(data_dir)).await?;
         zygote.holder = Some((Holder::note(pid, data_dir)?, data_dir.to_owned()));
         Ok(zygote)
@@ -61,7 +65,7 @@ impl Zygote {
         }
     }
 
-    fn spawn(program: &Path, holder: Option<Holder>) -> io::Result<Zygote> {
+    fn spawn(program: &Path, ground: Ground) -> io::Result<Zygote> {
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
@@ -70,7 +74,7 @@ impl Zygote {
         )?;
         let child = Command::new(program)
             .arg0(ZYGOTE)
-            .args(holder.map(|holder| holder.pid.to_string()))
+            .arg(ground.word())
             // Keepers live for days and need nothing of the environment, which may hold secrets.
             .env_clear()
             .stdin(Stdio::from(theirs))
@@ -118,6 +122,14 @@ impl Zygote {
     async fn hold(&self, file: PathBuf) -> io::Result<i32> {
         match self.ask(ToZygote::Hold(file)).await? {
             (FromZygote::Kept { pid }, _) => Ok(pid),
+            (other, _) => Err(io::Error::other(format!("unexpected answer: {other:?}"))),
+        }
+    }
+
+    /// Lets the pods' network pass packets on between them.
+    pub(crate) async fn pass_on(&self) -> io::Result<()> {
+        match self.ask(ToZygote::PassOn).await? {
+            (FromZygote::Done, _) => Ok(()),
             (other, _) => Err(io::Error::other(format!("unexpected answer: {other:?}"))),
         }
     }

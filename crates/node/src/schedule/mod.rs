@@ -2,6 +2,7 @@
 
 mod affinity;
 mod seat;
+mod taints;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +17,7 @@ use crate::registration::Capacity;
 
 pub(crate) use affinity::Neighbour;
 pub(crate) use seat::{Seat, follow};
+pub(crate) use taints::leaves_at;
 
 /// More pods than this are never remembered as waiting; the next list brings the rest.
 const MOST_WAITING: usize = 10_000;

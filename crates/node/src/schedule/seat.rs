@@ -5,37 +5,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::{Node, Pod, Taint, Toleration};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::runtime::watcher::{self, Event as Watched};
 
-use crate::node::{Shared, lock};
+use super::taints::{Taint, tolerates_schedule};
+use crate::node::Shared;
 
 /// The part of the node's object that scheduling looks at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seat {
     pub(crate) name: String,
     pub(crate) labels: BTreeMap<String, String>,
-    pub(crate) taints: Vec<(String, String, String)>,
+    pub(crate) taints: Vec<Taint>,
     pub(crate) cordoned: bool,
 }
 
 /// The taint that a cordon comes to; whoever tolerates it may come all the same.
 const CORDON: &str = "node.kubernetes.io/unschedulable";
-const NO_SCHEDULE: &str = "NoSchedule";
 
 impl Seat {
-    /// As the object has it.
-    pub(crate) fn of(node: &Node) -> Seat {
+    /// As the object has it; `before` is what it was when it was last seen.
+    pub(crate) fn of(node: &Node, before: &Seat, now: Timestamp) -> Seat {
         let spec = node.spec.clone().unwrap_or_default();
         let taints = spec.taints.unwrap_or_default();
         Seat {
             name: node.metadata.name.clone().unwrap_or_default(),
             labels: node.metadata.labels.clone().unwrap_or_default(),
             taints: taints
-                .into_iter()
-                .filter(|taint: &Taint| taint.effect != "PreferNoSchedule")
-                .map(|taint| (taint.key, taint.value.unwrap_or_default(), taint.effect))
+                .iter()
+                .filter_map(|taint| Taint::read(taint, &before.taints, now))
                 .collect(),
             cordoned: spec.unschedulable == Some(true),
         }
@@ -43,36 +43,13 @@ impl Seat {
 
     /// Why a pod may not come, if it may not.
     pub(super) fn refuses(&self, pod: &Pod) -> Option<String> {
-        let tolerations = pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.tolerations.as_deref())
-            .unwrap_or_default();
-        if self.cordoned && !tolerated(tolerations, CORDON, "", NO_SCHEDULE) {
+        if self.cordoned && !tolerates_schedule(pod, CORDON) {
             return Some("node(s) were unschedulable".to_owned());
         }
-        let (key, value, _) = self
-            .taints
-            .iter()
-            .find(|(key, value, effect)| !tolerated(tolerations, key, value, effect))?;
+        let taint = self.taints.iter().find(|taint| !taint.tolerated_by(pod))?;
+        let (key, value) = (&taint.key, &taint.value);
         Some(format!("node(s) had untolerated taint {{{key}: {value}}}"))
     }
-}
-
-fn tolerated(tolerations: &[Toleration], key: &str, value: &str, effect: &str) -> bool {
-    tolerations.iter().any(|one| {
-        let any_effect = one.effect.as_deref().unwrap_or_default();
-        let wanted = one.key.as_deref().unwrap_or_default();
-        let exists = one.operator.as_deref() == Some("Exists");
-        (any_effect.is_empty() || any_effect == effect)
-            && match wanted.is_empty() {
-                // Only one that asks for no value means every key.
-                true => exists,
-                false => {
-                    wanted == key && (exists || one.value.as_deref().unwrap_or_default() == value)
-                }
-            }
-    })
 }
 
 /// Follows the node's object until the node stops.
@@ -84,7 +61,9 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
     while let Some(Some(event)) = stop.run_until_cancelled(stream.next()).await {
         match event {
             Ok(Watched::Apply(node) | Watched::InitApply(node)) => {
-                *lock(&shared.seat) = Seat::of(&node);
+                shared
+                    .seat
+                    .send_modify(|seat| *seat = Seat::of(&node, seat, Timestamp::now()));
             }
             Ok(_) => {}
             Err(error) => {
@@ -102,7 +81,8 @@ mod tests {
 
     fn seat(spec: Value) -> Seat {
         let node = json!({"metadata": {"name": "n"}, "spec": spec});
-        Seat::of(&serde_json::from_value(node).unwrap())
+        let node = serde_json::from_value(node).unwrap();
+        Seat::of(&node, &Seat::default(), Timestamp::UNIX_EPOCH)
     }
 
     fn pod(tolerations: Value) -> Pod {

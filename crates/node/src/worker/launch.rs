@@ -226,6 +226,7 @@ impl Launching {
             log: shared.logs.path(pod, &id),
             cgroups: group.doors(),
             allow_privileged: shared.allow_privileged,
+            may_forge: !shared.network.checks_senders(),
         })
         .map_err(config)?;
         self.make_room(&id, &image, &mut plan)

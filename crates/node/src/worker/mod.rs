@@ -3,6 +3,7 @@
 
 mod adopt;
 mod ending;
+mod eviction;
 mod freshness;
 mod health;
 mod launch;
@@ -70,6 +71,8 @@ pub(crate) enum Event {
     Refreshed(Result<(), String>),
     /// The node wants the pod over (evicted …).
     GiveUp(String, String),
+    /// The API was asked to delete the pod, which the node's taints send away; whether it was.
+    SentAway(bool),
     /// The node stops: the pod's containers are ended, and killed at this time.
     Leave(Timestamp),
     /// Nothing of the pod runs any more.
@@ -107,6 +110,7 @@ struct Tending {
     tasks: JoinSet<Event>,
     publisher: publish::Publisher,
     freshness: Freshness,
+    eviction: eviction::Eviction,
     /// Something in the API that the pod's volumes show has changed.
     stale: Arc<Notify>,
     /// Cancelled when nobody wants the pod's containers any more: what is still on its way
@@ -167,6 +171,7 @@ pub(crate) fn start(
         tasks: JoinSet::new(),
         publisher: publish::Publisher::default(),
         freshness: Freshness::default(),
+        eviction: eviction::Eviction::default(),
         stale: stale.clone(),
         unwanted: stop.child_token(),
         stop,
@@ -193,6 +198,7 @@ impl Tending {
             self.adopt(found).await;
         }
         let (stop, stale) = (self.stop.clone(), self.stale.clone());
+        let mut seat = self.shared.seat.subscribe();
         while self.making != Making::Removed {
             let now = Timestamp::now();
             let decided = next(&self.facts, now);
@@ -200,12 +206,13 @@ impl Tending {
                 self.perform(act, now);
             }
             self.show();
+            let evict = self.evict(now);
             let wake = self.publish(now);
             if self.facts.leaving.is_some() {
                 self.depart(now);
             }
             let refresh = self.refresh(now);
-            let wake = [decided.wake, wake, refresh, self.retry_at()]
+            let wake = [decided.wake, wake, refresh, evict, self.retry_at()]
                 .into_iter()
                 .flatten()
                 .min();
@@ -214,6 +221,7 @@ impl Tending {
                 () = stop.cancelled(), if !self.publisher.removing => return,
                 Some(event) = inbox.recv() => event,
                 () = stale.notified() => Event::Stale,
+                Ok(()) = seat.changed() => continue,
                 Some(done) = self.tasks.join_next() => match done {
                     Ok(event) => event,
                     Err(error) => {
@@ -347,6 +355,7 @@ impl Tending {
                     .warning(&self.facts.pod, None, &reason, &message);
                 self.facts.over = Some((reason, message));
             }
+            Event::SentAway(deleted) => self.eviction.answered(deleted, Timestamp::now()),
             Event::Leave(deadline) => self.facts.leaving = Some(deadline),
             Event::Rested => self.making = Making::Rested,
             Event::Removed => self.making = Making::Removed,

@@ -30,6 +30,8 @@ pub(super) struct Ingredients<'a> {
     pub(super) log: std::path::PathBuf,
     pub(super) cgroups: Vec<std::path::PathBuf>,
     pub(super) allow_privileged: bool,
+    /// Nothing stands between the pod and a sender on its packets that is not its own.
+    pub(super) may_forge: bool,
 }
 
 /// Makes the plan; the error says what the pod asks that cannot be.
@@ -53,6 +55,13 @@ pub(super) fn plan(of: Ingredients<'_>) -> Result<Plan, String> {
         privileged,
         shm: of.sandbox.dir.join("shm"),
     };
+    let identity = identity(&security, &whole, of.image.config.user.clone(), privileged)?;
+    if of.may_forge && !of.allow_privileged && isolation::writes_packets(identity.capabilities) {
+        return Err(
+            "NET_RAW and NET_ADMIN are not allowed on this node: it cannot check what pods send"
+                .to_owned(),
+        );
+    }
     let config = &of.image.config;
     let known = |name: &str| {
         of.env
@@ -71,7 +80,7 @@ pub(super) fn plan(of: Ingredients<'_>) -> Result<Plan, String> {
         cwd: if cwd.is_empty() { "/".to_owned() } else { cwd },
         folders: config.volumes.clone(),
         view: Some(view),
-        identity: identity(&security, &whole, config.user.clone(), privileged)?,
+        identity,
         cgroups: of.cgroups,
         rlimits: Vec::new(),
         oom_score_adj: 0,

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::volumes::{self, Needs, Tokens, Volumes};
 use super::{Event, Making, Tending, publish, storage};
+use crate::isolation;
 use crate::keeper::message::{ContainerState, Preparation, Tell};
 use crate::node::Shared;
 use crate::pod::{End, Phase, Sources, containers, names};
@@ -193,8 +194,13 @@ impl Tending {
 /// Takes a sandbox and writes down whose it is.
 async fn take_sandbox(shared: &Shared, pod: &Pod) -> Result<Sandbox, String> {
     let spec = pod.spec.clone().unwrap_or_default();
-    if spec.host_pid == Some(true) || spec.host_ipc == Some(true) {
-        return Err("hostPID and hostIPC are not allowed on this node".to_owned());
+    if let Some(why) = isolation::refuses(pod, shared.allow_privileged) {
+        return Err(why);
+    }
+    if spec.host_network == Some(true) && shared.network.is_apart() {
+        let why = "hostNetwork cannot be had: without root, or without nftables, the pods' \
+                   network lies apart from the machine's";
+        return Err(why.to_owned());
     }
     crate::runtime::find(&shared.client, pod).await?;
     let privileged = containers(&spec).any(|(_, container)| {

@@ -167,7 +167,7 @@ async fn one(of: &Making<'_>, volume: &Volume, sources: &Sources) -> Result<Read
         return Ok(mine(true));
     }
     if let Some(wanted) = &volume.host_path {
-        let path = host_path::find(wanted)?;
+        let path = host_path::find(wanted, &shared.closed_folders)?;
         return Ok(Ready {
             path,
             writable: true,

@@ -12,13 +12,17 @@ use super::{Chain, Hook, Rule, Table, Test, Verdict};
 const ADDRESSES_AT_ONCE: usize = 1000;
 
 const SUBSYSTEM: u16 = libc::NFNL_SUBSYS_NFTABLES as u16;
+/// Tables for whatever passes the machine's internet protocols …
 const INET: u8 = 1;
+/// … and for what comes off a link, before anything of it is believed.
+const LINKS: u8 = 5;
 const IPV4: u32 = 2;
 
 const NEW_TABLE: u16 = 0;
 const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
+const DELETE_RULE: u16 = 8;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENTS: u16 = 12;
 
@@ -36,7 +40,7 @@ const SECOND: u32 = 2;
 /// Every message that makes the kernel hold `table`, and nothing that it held under that
 /// name before.
 pub(super) fn replacing(table: &Table) -> Vec<u8> {
-    let mut batch = Batch::begin();
+    let mut batch = Batch::begin(INET);
     // Making it first lets the removal of one that was never there succeed.
     batch.message(NEW_TABLE, CREATE, |table_of| {
         table_of.text(1, &table.name);
@@ -62,9 +66,34 @@ pub(super) fn replacing(table: &Table) -> Vec<u8> {
     batch.end()
 }
 
+/// Every message that makes the kernel hold this chain at a link, in a table of such chains,
+/// instead of what it held there.
+pub(super) fn plugging(table: &str, chain: &Chain) -> Vec<u8> {
+    let mut batch = Batch::begin(LINKS);
+    batch.message(NEW_TABLE, CREATE, |made| made.text(1, table));
+    batch.chain(table, chain);
+    batch.message(DELETE_RULE, 0, |gone| {
+        gone.text(1, table);
+        gone.text(2, &chain.name);
+    });
+    for rule in &chain.rules {
+        batch.rule(table, &chain.name, rule);
+    }
+    batch.end()
+}
+
 /// Every message that takes the table away.
 pub(super) fn removing(name: &str) -> Vec<u8> {
-    let mut batch = Batch::begin();
+    taking_away(INET, name)
+}
+
+/// Every message that takes a table of links' chains away.
+pub(super) fn unplugging_all(name: &str) -> Vec<u8> {
+    taking_away(LINKS, name)
+}
+
+fn taking_away(family: u8, name: &str) -> Vec<u8> {
+    let mut batch = Batch::begin(family);
     batch.message(NEW_TABLE, CREATE, |made| made.text(1, name));
     batch.message(DELETE_TABLE, 0, |gone| gone.text(1, name));
     batch.end()
@@ -73,14 +102,16 @@ pub(super) fn removing(name: &str) -> Vec<u8> {
 /// Messages that take effect together.
 struct Batch {
     bytes: Vec<u8>,
+    family: u8,
     sequence: u32,
     last: usize,
 }
 
 impl Batch {
-    fn begin() -> Batch {
+    fn begin(family: u8) -> Batch {
         let mut batch = Batch {
             bytes: Vec::new(),
+            family,
             sequence: 0,
             last: 0,
         };
@@ -99,7 +130,7 @@ impl Batch {
 
     fn message(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut Attributes<'_>)) {
         self.last = self.bytes.len();
-        self.frame(SUBSYSTEM << 8 | kind, flags, INET, 0, fill);
+        self.frame(SUBSYSTEM << 8 | kind, flags, self.family, 0, fill);
     }
 
     fn frame(
@@ -154,11 +185,14 @@ impl Batch {
         self.message(NEW_CHAIN, CREATE, |made| {
             made.text(1, table);
             made.text(3, &chain.name);
-            if let Some(hook) = chain.hook {
+            if let Some(hook) = &chain.hook {
                 let (number, priority, kind) = hook.place();
                 made.nested(4, |at| {
                     at.number(1, number);
                     at.number(2, priority as u32);
+                    if let Hook::OffLink(link) = hook {
+                        at.text(3, link);
+                    }
                 });
                 made.number(5, libc::NF_ACCEPT as u32);
                 made.text(7, kind);
@@ -182,9 +216,12 @@ impl Batch {
 
 impl Hook {
     /// The hook's number, the priority that others use there, and what it is for.
-    fn place(self) -> (u32, i32, &'static str) {
+    fn place(&self) -> (u32, i32, &'static str) {
         match self {
+            Hook::OffLink(_) => (0, 0, "filter"),
             Hook::Arriving => (0, -100, "nat"),
+            Hook::Sending => (3, -100, "nat"),
+            Hook::Sent => (3, 0, "filter"),
             Hook::ToMachine => (1, 0, "filter"),
             Hook::PassingOn => (2, 0, "filter"),
             Hook::Leaving => (4, 100, "nat"),
@@ -304,6 +341,19 @@ impl Attributes<'_> {
                 self.meta(15);
                 self.compare(EQUAL, &[IPV4 as u8]);
             }
+            Test::Frame(kind) => {
+                self.meta(1);
+                self.compare(EQUAL, &kind.number().to_be_bytes());
+            }
+            Test::NotFromHardware(address) => {
+                self.payload(LINK, 6, 6);
+                self.compare(NOT_EQUAL, address);
+            }
+            Test::Tells { hardware, ip } => {
+                // The sender of a question or an answer, right after what both begin with.
+                self.payload(NETWORK, 8, 10);
+                self.compare(EQUAL, &[&hardware[..], &ip.octets()[..]].concat());
+            }
             Test::Source(net) => self.address(SOURCE, EQUAL, *net),
             Test::NotSource(net) => self.address(SOURCE, NOT_EQUAL, *net),
             Test::Destination(net) => self.address(DESTINATION, EQUAL, *net),
@@ -419,6 +469,7 @@ const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
 const AT_MOST: u32 = 3;
 const AT_LEAST: u32 = 5;
+const LINK: u32 = 0;
 const NETWORK: u32 = 1;
 /// Where a packet has its addresses.
 const SOURCE: u32 = 12;

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Table, encode};
+use super::{Chain, Table, encode};
 
 /// The kernel's firewall, in the network that its socket was made in.
 #[derive(Clone)]
@@ -30,6 +30,17 @@ impl Firewall {
         self.hand_over(encode::removing(name)).await
     }
 
+    /// Makes the kernel hold this chain at a link instead of what it held there; it goes with
+    /// the table of such chains.
+    pub(crate) async fn plug(&self, table: &str, chain: &Chain) -> io::Result<()> {
+        self.hand_over(encode::plugging(table, chain)).await
+    }
+
+    /// Takes away all chains at links.
+    pub(crate) async fn unplug_all(&self, table: &str) -> io::Result<()> {
+        self.hand_over(encode::unplugging_all(table)).await
+    }
+
     /// The kernel lets every processor finish what it is at, which takes milliseconds, so
     /// this is work for another thread.
     async fn hand_over(&self, batch: Vec<u8>) -> io::Result<()> {
@@ -43,7 +54,7 @@ impl Firewall {
 }
 
 /// The kernel works through a batch while it is sent, so its answers are there afterwards.
-fn converse(socket: &OwnedFd, batch: &[u8]) -> io::Result<()> {
+pub(super) fn converse(socket: &OwnedFd, batch: &[u8]) -> io::Result<()> {
     make_room(socket, batch.len());
     // SAFETY: the buffer outlives the call, which only reads it.
     let sent = unsafe {
@@ -133,7 +144,7 @@ fn half(bytes: &[u8], at: usize) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::firewall::{Chain, Hook, Net, Protocol, Test, Verdict};
+    use crate::network::firewall::{Chain, Frame, Hook, Net, Protocol, Test, Verdict};
     use std::net::{Ipv4Addr, SocketAddrV4};
 
     /// A table with every kind of test and verdict.
@@ -150,6 +161,14 @@ mod tests {
         arriving.rule(named.clone(), Verdict::MoveTo(Net::new(ip, 8)));
         arriving.rule(named, Verdict::Redirect(80));
         let mut passing = Chain::at("passing", Hook::PassingOn);
+        let mut sending = Chain::at("sending", Hook::Sending);
+        sending.rule([Test::Version4], Verdict::Jump("chosen".to_owned()));
+        let mut chosen = Chain::called("chosen");
+        let web = [Test::Protocol(Protocol::Tcp)];
+        chosen.rule(web, Verdict::SendTo(SocketAddrV4::new(ip, 80)));
+        arriving.rule([Test::Version4], Verdict::Jump("chosen".to_owned()));
+        let mut sent = Chain::at("sent", Hook::Sent);
+        sent.rule([Test::To(link.clone())], Verdict::Refuse);
         for test in [
             Test::From(link.clone()),
             Test::To(link.clone()),
@@ -184,17 +203,19 @@ mod tests {
                 arriving,
                 passing,
                 called,
+                sending,
+                chosen,
+                sent,
                 leaving,
                 Chain::at("in", Hook::ToMachine),
             ],
         }
     }
 
-    #[test]
-    fn the_kernel_takes_every_kind_of_rule_again_and_again() {
+    /// Runs this with a socket to the firewall of a network of its own, gone with it.
+    fn in_own_network(tried: impl FnOnce(OwnedFd) + Send + 'static) {
         use nix::sched::{CloneFlags, unshare};
-        // A network of this thread's own, gone with it.
-        let tried = std::thread::spawn(|| {
+        let thread = std::thread::spawn(|| {
             if unshare(CloneFlags::CLONE_NEWNET).is_err() {
                 return println!("skipped: only root can make a network to try rules in");
             }
@@ -206,6 +227,14 @@ mod tests {
                 assert!(made >= 0, "{}", io::Error::last_os_error());
                 OwnedFd::from_raw_fd(made)
             };
+            tried(socket);
+        });
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn the_kernel_takes_every_kind_of_rule_again_and_again() {
+        in_own_network(|socket| {
             for _ in 0..2 {
                 converse(&socket, &encode::replacing(&everything())).unwrap();
             }
@@ -216,7 +245,28 @@ mod tests {
                 converse(&socket, &encode::removing("everything")).unwrap();
             }
         });
-        tried.join().unwrap();
+    }
+
+    #[test]
+    fn a_link_s_chain_is_taken_again_and_again() {
+        in_own_network(|socket| {
+            let (ip, hardware) = (Ipv4Addr::new(10, 0, 0, 1), [2, 0, 0, 0, 0, 1]);
+            let mut chain = Chain::at("cable", Hook::OffLink("lo".to_owned()));
+            chain.rule([Test::NotFromHardware(hardware)], Verdict::Drop);
+            let own = Test::Source(Net::one(ip));
+            chain.rule([Test::Frame(Frame::Version4), own], Verdict::Accept);
+            let told = Test::Tells { hardware, ip };
+            chain.rule([Test::Frame(Frame::Arp), told], Verdict::Accept);
+            chain.rule([], Verdict::Drop);
+            for _ in 0..3 {
+                converse(&socket, &encode::plugging("cables", &chain)).unwrap();
+            }
+            for _ in 0..2 {
+                converse(&socket, &encode::unplugging_all("cables")).unwrap();
+            }
+            let nowhere = Chain::at("cable", Hook::OffLink(String::new()));
+            converse(&socket, &encode::plugging("cables", &nowhere)).unwrap_err();
+        });
     }
 
     #[test]

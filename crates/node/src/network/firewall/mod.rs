@@ -8,6 +8,7 @@
 
 mod encode;
 mod kernel;
+mod offer;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::RangeInclusive;
 
 pub(crate) use kernel::Firewall;
+pub(crate) use offer::{rules_offered, sender_checks_offered};
 pub(crate) use walk::Packet;
 
 /// Everything one node wants of the kernel.
@@ -64,14 +66,20 @@ impl Chain {
 }
 
 /// A point on a packet's way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hook {
+    /// It comes off this link, and nobody has looked at it yet.
+    OffLink(String),
     /// It arrives: its destination may be changed.
     Arriving,
     /// It is for this machine.
     ToMachine,
     /// It only passes through.
     PassingOn,
+    /// This machine sends it: its destination may be changed.
+    Sending,
+    /// This machine sends it, to where it will go.
+    Sent,
     /// It leaves: its source may be changed.
     Leaving,
 }
@@ -94,6 +102,16 @@ pub(crate) enum Test {
     NotTo(String),
     /// It is of the fourth version of the internet protocol.
     Version4,
+    /// What comes off a link carries this.
+    Frame(Frame),
+    /// What comes off a link is from other hardware.
+    NotFromHardware([u8; 6]),
+    /// Only after [`Test::Frame`] of [`Frame::Arp`]: it tells others that this hardware has
+    /// this address.
+    Tells {
+        hardware: [u8; 6],
+        ip: Ipv4Addr,
+    },
     Source(Net),
     NotSource(Net),
     Destination(Net),
@@ -159,6 +177,25 @@ impl Protocol {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
             Protocol::Sctp => 132,
+        }
+    }
+}
+
+/// What a link carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// A packet of the fourth version of the internet protocol.
+    Version4,
+    /// Asking whose an address is, and answering.
+    Arp,
+}
+
+impl Frame {
+    /// Its number on the link.
+    fn number(self) -> u16 {
+        match self {
+            Frame::Version4 => 0x0800,
+            Frame::Arp => 0x0806,
         }
     }
 }

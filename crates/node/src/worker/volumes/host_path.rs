@@ -3,12 +3,13 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::HostPathVolumeSource;
 
-/// Finds what is wanted, or makes it where its type says so.
-pub(super) fn find(wanted: &HostPathVolumeSource) -> Result<PathBuf, String> {
+/// Finds what is wanted, or makes it where its type says so; `closed` are folders in which
+/// Sandlot keeps its keys and what is other pods'.
+pub(super) fn find(wanted: &HostPathVolumeSource, closed: &[PathBuf]) -> Result<PathBuf, String> {
     let path = PathBuf::from(&wanted.path);
     if !path.is_absolute() || wanted.path.split('/').any(|step| step == "..") {
         return Err(format!(
@@ -17,12 +18,21 @@ pub(super) fn find(wanted: &HostPathVolumeSource) -> Result<PathBuf, String> {
         ));
     }
     let failed = |error: io::Error| format!("hostPath {}: {error}", wanted.path);
+    if shows(&path, closed) {
+        return Err(format!(
+            "hostPath {} would show Sandlot's own folder to the pod; `sandlot up \
+             --allow-privileged` allows it",
+            wanted.path
+        ));
+    }
     let kind = wanted.type_.as_deref().unwrap_or("");
     match (kind, path.exists()) {
         ("" | "DirectoryOrCreate", false) => fs::create_dir_all(&path).map_err(failed)?,
         ("FileOrCreate", false) => fs::write(&path, "").map_err(failed)?,
         _ => {}
     }
+    // What is mounted is what was looked at, whatever becomes of links on the way.
+    let path = fs::canonicalize(&path).map_err(failed)?;
     let found = fs::metadata(&path).map_err(failed)?.file_type();
     let (fits, what) = match kind {
         "" => (true, "there"),
@@ -40,5 +50,46 @@ pub(super) fn find(wanted: &HostPathVolumeSource) -> Result<PathBuf, String> {
             "hostPath type check failed: {} is not {what}",
             wanted.path
         ))
+    }
+}
+
+/// Whether one of these folders, or something in it, would be seen below a path: the nearest
+/// part of it that is there is where its links lead.
+fn shows(path: &Path, closed: &[PathBuf]) -> bool {
+    let there = path.ancestors().find_map(|part| {
+        let real = fs::canonicalize(part).ok()?;
+        Some(real.join(path.strip_prefix(part).ok()?))
+    });
+    let real = there.unwrap_or_else(|| path.to_owned());
+    closed
+        .iter()
+        .any(|folder| real.starts_with(folder) || folder.starts_with(&real))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_way_leads_into_a_closed_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(top.join("own/keys")).unwrap();
+        fs::create_dir(top.join("other")).unwrap();
+        std::os::unix::fs::symlink("own", top.join("link")).unwrap();
+        let closed = [top.join("own")];
+        for (path, wanted) in [
+            ("own", true),
+            ("own/keys", true),
+            ("own/not/there/yet", true),
+            ("link", true),
+            ("link/new", true),
+            ("", true),
+            ("other", false),
+            ("owner", false),
+        ] {
+            assert_eq!(shows(&top.join(path), &closed), wanted, "{path}");
+        }
+        assert!(shows(Path::new("/"), &closed));
     }
 }

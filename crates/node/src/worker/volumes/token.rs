@@ -10,9 +10,6 @@ use kube::api::{Api, PostParams};
 
 use crate::node::Shared;
 
-/// A token is used no longer, however long it is good for.
-const LONGEST_USE: SignedDuration = SignedDuration::from_hours(24);
-
 /// The tokens in a pod's volumes.
 #[derive(Default)]
 pub(in crate::worker) struct Tokens {
@@ -92,14 +89,15 @@ async fn issue(
     let status = made.status.ok_or("the API issued no token")?;
     Ok(Issued {
         token: status.token,
-        renew_at: renewal(now, status.expiration_timestamp.0),
+        renew_at: renewal(now, status.expiration_timestamp.0, shared.longest_token_use),
     })
 }
 
 /// When four fifths of its life are over, as the kubelet does it.
-fn renewal(issued: Timestamp, expires: Timestamp) -> Timestamp {
+fn renewal(issued: Timestamp, expires: Timestamp, longest: SignedDuration) -> Timestamp {
     let life = expires.duration_since(issued);
-    issued + (life / 5 * 4).clamp(SignedDuration::from_secs(1), LONGEST_USE)
+    let used = (life / 5 * 4).min(longest);
+    issued + used.max(SignedDuration::from_secs(1))
 }
 
 #[cfg(test)]
@@ -111,7 +109,9 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let after = |seconds| {
             let expires = now + SignedDuration::from_secs(seconds);
-            renewal(now, expires).duration_since(now).as_secs()
+            renewal(now, expires, SignedDuration::from_hours(24))
+                .duration_since(now)
+                .as_secs()
         };
         assert_eq!(after(600), 480);
         assert_eq!(after(3605), 2884);

@@ -37,7 +37,11 @@ pub(super) fn enter(ground: Ground) -> io::Result<()> {
             fs::write("/proc/self/gid_map", format!("0 {gid} 1\n"))?;
         }
     }
+    // A new network begins with what the machine has set for itself.
+    fs::write("/proc/sys/net/ipv4/ip_forward", "0")?;
     for (what, value) in [
+        ("ipv4/conf/all/route_localnet", "0"),
+        ("ipv4/conf/default/route_localnet", "0"),
         ("ipv4/conf/all/send_redirects", "0"),
         ("ipv4/conf/default/send_redirects", "0"),
         ("ipv6/conf/default/disable_ipv6", "1"),

@@ -105,6 +105,9 @@ impl Namespaces {
 fn close_side_ways() {
     for (what, value) in [
         ("ipv6/conf/default/disable_ipv6", "1"),
+        // What the machine has set for itself a new network begins with.
+        ("ipv4/conf/all/route_localnet", "0"),
+        ("ipv4/conf/default/route_localnet", "0"),
         ("ipv4/conf/all/accept_redirects", "0"),
         ("ipv4/conf/default/accept_redirects", "0"),
     ] {

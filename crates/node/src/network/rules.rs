@@ -230,8 +230,11 @@ fn from_pods(place: &Place) -> Chain {
         [Test::Version4],
         Verdict::Jump(super::policy::EGRESS.to_owned()),
     );
-    let to_pod = [Test::Version4, Test::To(place.bridge.clone())];
+    let to = || Test::To(place.bridge.clone());
+    let to_pod = [Test::Version4, to(), Test::Destination(place.pods)];
     chain.rule(to_pod, Verdict::Jump("between-pods".to_owned()));
+    // A neighbour's loopback, for one, whatever the neighbour thinks of such packets.
+    chain.rule([to()], Verdict::Refuse);
     chain.rule(
         [Test::Version4, Test::Destination(ALL_PODS)],
         Verdict::Refuse,
@@ -281,6 +284,7 @@ fn leaving(place: &Place, forwards: &[Forward]) -> Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::firewall::Packet;
 
     fn place(egress: Egress) -> Place {
         Place {
@@ -310,6 +314,36 @@ mod tests {
         assert_eq!(chain(&closed, "leaving").rules, []);
         let open = table(&place(Egress::Translated), &[], &Policies::none());
         assert_eq!(chain(&open, "leaving").rules.len(), 1);
+    }
+
+    #[test]
+    fn a_pod_is_sent_nothing_but_what_is_for_a_pod_s_address() {
+        let table = table(&place(Egress::Translated), &[], &Policies::none());
+        let verdict = |to: &str, destination: [u8; 4]| {
+            let packet = Packet {
+                from: "br",
+                to,
+                source: Ipv4Addr::new(10, 64, 0, 2),
+                destination: destination.into(),
+                protocol: Protocol::Tcp,
+                port: 80,
+            };
+            table.walk("passing-on", &packet).cloned()
+        };
+        assert_eq!(verdict("br", [10, 64, 0, 3]), Some(Verdict::Accept));
+        for nobody_s in [
+            [127, 0, 0, 1],
+            [10, 64, 64, 3],
+            [192, 0, 2, 1],
+            [10, 96, 0, 9],
+        ] {
+            assert_eq!(
+                verdict("br", nobody_s),
+                Some(Verdict::Refuse),
+                "{nobody_s:?}"
+            );
+        }
+        assert_eq!(verdict("eth0", [192, 0, 2, 1]), Some(Verdict::Accept));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use kube::api::{Api, DeleteParams, PostParams};
 use sandlot_cluster::kubelet::{
     ContainerRef, Exit, Kubelet as _, KubeletError, LogOptions, Streams,
 };
+use sandlot_cluster::server::{Listen, Listening};
 use sandlot_node::{MissingImages, Node, NodeConfig, StopMode};
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
@@ -70,6 +71,11 @@ impl Cluster {
             _keep: None,
             cluster,
         }
+    }
+
+    /// Lets clients in from outside this process.
+    pub(crate) async fn listen(&self, at: Listen) -> Listening {
+        self.cluster.listen(at).await.unwrap()
     }
 
     pub(crate) fn pods(&self) -> Api<Pod> {
@@ -297,11 +303,20 @@ impl Cluster {
         self.restart_after(StopMode::LeavePods).await
     }
 
+    /// The same, with a node that is started as `change` wants it.
+    pub(crate) async fn restart_node_as(self, change: impl FnOnce(&mut NodeConfig)) -> Cluster {
+        self.restart(StopMode::LeavePods, change).await
+    }
+
     /// The node is replaced by a new one on the same folder.
     pub(crate) async fn restart_after(self, mode: StopMode) -> Cluster {
+        self.restart(mode, |_| {}).await
+    }
+
+    async fn restart(self, mode: StopMode, change: impl FnOnce(&mut NodeConfig)) -> Cluster {
         self.node.stop(mode).await;
         let cluster = self.cluster.clone();
-        let mut new = Cluster::on(cluster, &self.dir, |_| {}).await;
+        let mut new = Cluster::on(cluster, &self.dir, change).await;
         new._keep = self._keep;
         new
     }

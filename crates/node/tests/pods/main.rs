@@ -1,9 +1,11 @@
 //! Pods as a user sees them: through the API, on a real node.
 
+mod bombs;
 mod claims;
 mod endings;
 mod escapes;
 mod fields;
+mod forgery;
 mod harness;
 mod leaks;
 mod lifecycle;
@@ -12,8 +14,10 @@ mod probes;
 mod restarts;
 mod rootless;
 mod scheduling;
+mod services;
 mod snapshots;
 mod trouble;
 mod volumes;
+mod walls;
 
 use harness::Cluster;

@@ -51,7 +51,7 @@ pub(crate) async fn becomes(cluster: &Cluster, pod: &str, script: &str, wanted: 
 
 /// The address that servers see a pod come from. Without root the API has another one for
 /// it, which is good on this machine too.
-fn seen(pod: &serde_json::Value) -> String {
+pub(crate) fn inside(pod: &serde_json::Value) -> String {
     let ip = pod["status"]["podIP"].as_str().unwrap();
     match ip.strip_prefix("127.") {
         Some(rest) => format!("10.{rest}"),
@@ -59,7 +59,7 @@ fn seen(pod: &serde_json::Value) -> String {
     }
 }
 
-async fn server(cluster: &Cluster, name: &str, labels: serde_json::Value) -> String {
+pub(crate) async fn server(cluster: &Cluster, name: &str, labels: serde_json::Value) -> String {
     cluster
         .create(json!({
             "metadata": {"name": name, "labels": labels},
@@ -79,7 +79,7 @@ async fn a_pod_reaches_pods_services_and_names_but_not_this_machine() {
     let ip = server(&cluster, "web", json!({"app": "web"})).await;
     cluster.run("client", "exec sleep 1000").await;
     let client = cluster.ready("client").await;
-    let own = &seen(&client);
+    let own = &inside(&client);
 
     assert_eq!(says(&cluster, "client", &call(&ip, 8080)).await, *own);
     // This machine reaches the pod by the address that the API gives.
@@ -180,7 +180,7 @@ async fn a_network_policy_holds_from_a_pod_s_first_moment() {
         ))
         .await;
     let friend = cluster.ready("friend").await;
-    let own = &seen(&friend);
+    let own = &inside(&friend);
     becomes(&cluster, "friend", &call(&ip, 8080), own).await;
     // A label that goes takes the allowance with it.
     let patch = kube::api::Patch::Merge(json!({"metadata": {"labels": {"may": null}}}));

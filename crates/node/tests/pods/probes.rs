@@ -43,6 +43,26 @@ class Answer(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(("", 7000), Answer).serve_forever()
 "#;
 
+/// A shop behind TLS with the certificate in PEM, which it sends from its door on to its
+/// counter; the file `/tmp/code` is what it answers there. It knows its guests by their words.
+const SHOP: &str = r#"
+import http.server, os, ssl
+open("/tmp/pem", "w").write(os.environ["PEM"])
+class Shop(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        known = self.headers["Host"] == "shop" and self.headers["X-Word"] == "hush"
+        to = {"/door": "/counter", "/out": "https://203.0.113.9/", "/circle": "/circle"}.get(self.path)
+        code = 404 if not known else 302 if to else int(open("/tmp/code").read())
+        self.send_response(code)
+        if to: self.send_header("Location", to)
+        self.end_headers()
+    def log_message(self, *_): pass
+server = http.server.HTTPServer(("", 7000), Shop)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER); context.load_cert_chain("/tmp/pem")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"#;
+
 fn pod(name: &str, script: &str, probes: Value) -> Value {
     let mut container = json!({"name": "c", "image": "host", "command": ["python3", "-c", script],
         "ports": [{"name": "web", "containerPort": 7000}]});
@@ -88,6 +108,60 @@ async fn readiness_follows_what_an_http_server_answers() {
         "{said:?}"
     );
     cluster.delete("p").await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_https_server_is_asked_whoever_it_is_and_followed_to_where_it_sends() {
+    let cluster = Cluster::start().await;
+    let made = rcgen::generate_simple_self_signed(["somebody.else".to_owned()]).unwrap();
+    let pem = made.cert.pem() + &made.signing_key.serialize_pem();
+    let probe = |path: &str| {
+        json!({"periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 5,
+            "httpGet": {"port": "web", "scheme": "HTTPS", "path": path, "httpHeaders": [
+                {"name": "Host", "value": "shop"}, {"name": "X-Word", "value": "hush"}]}})
+    };
+    let script = format!("open('/tmp/code','w').write('200')\n{SHOP}");
+    for (name, path) in [("in", "/door"), ("out", "/out"), ("circle", "/circle")] {
+        let more = json!({"readinessProbe": probe(path), "env": [{"name": "PEM", "value": pem}]});
+        cluster.create(pod(name, &script, more)).await;
+    }
+    is_ready(&cluster, "in", "True").await;
+    cluster.exec("in", "echo 500 > /tmp/code").await;
+    is_ready(&cluster, "in", "False").await;
+    cluster
+        .until_event("in", "Unhealthy", "statuscode: 500")
+        .await;
+    // Who is sent to another host has been answered; nobody is asked there.
+    is_ready(&cluster, "out", "True").await;
+    cluster
+        .until_event("circle", "Unhealthy", "stopped after 10 redirects")
+        .await;
+    is_ready(&cluster, "circle", "False").await;
+    for name in ["in", "out", "circle"] {
+        cluster.delete(name).await;
+    }
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_asks_the_host_that_it_names() {
+    let cluster = Cluster::start().await;
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let idle = "import time\ntime.sleep(1000)";
+    let tcp = |host: &str| json!({"periodSeconds": 1, "tcpSocket": {"host": host, "port": port}});
+    for (name, host) in [("by-name", "localhost"), ("by-address", "127.0.0.1")] {
+        let probes = json!({"readinessProbe": tcp(host)});
+        cluster.create(pod(name, idle, probes)).await;
+    }
+    let nobody = json!({"readinessProbe": tcp("no-such-host.invalid")});
+    cluster.create(pod("nobody", idle, nobody)).await;
+    is_ready(&cluster, "by-name", "True").await;
+    is_ready(&cluster, "by-address", "True").await;
+    cluster
+        .until_event("nobody", "Unhealthy", "dial tcp no-such-host.invalid")
+        .await;
     cluster.stop().await;
 }
 

@@ -149,6 +149,36 @@ async fn a_token_is_its_pods_users_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_running_pod_s_token_is_replaced_before_it_ends() {
+    let cluster = Cluster::with(|config| {
+        config.longest_token_use = std::time::Duration::from_secs(2);
+    })
+    .await;
+    let token = json!({"serviceAccountToken": {"path": "token", "expirationSeconds": 600}});
+    let volume = json!({"projected": {"sources": [token]}});
+    cluster.create(mounting("p", volume)).await;
+    let before = cluster.ready("p").await;
+    // Whoever reads the file again and again has a token at every moment, and soon another.
+    let script = "python3 -c '
+import base64, json, time
+def read():
+    body = open(\"/v/token\").read().split(\".\")[1]
+    return json.loads(base64.urlsafe_b64decode(body + \"==\"))
+first = now = read()
+end = time.time() + 60
+while (now[\"exp\"] <= first[\"exp\"] or now[\"iat\"] <= first[\"iat\"]) and time.time() < end:
+    time.sleep(.01); now = read()
+print(now[\"exp\"] > first[\"exp\"], now[\"sub\"] == first[\"sub\"], time.time() < first[\"exp\"])
+'";
+    let (code, said) = cluster.exec("p", script).await;
+    assert_eq!((code, said.trim()), (0, "True True True"));
+    let after = cluster.ready("p").await;
+    assert_eq!(state(&before), state(&after));
+    cluster.delete("p").await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sub_path_never_leads_out_of_its_volume() {
     let cluster = Cluster::start().await;
     for (name, link, path) in [

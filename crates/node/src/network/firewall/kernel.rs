@@ -264,8 +264,8 @@ mod tests {
             for _ in 0..2 {
                 converse(&socket, &encode::unplugging_all("cables")).unwrap();
             }
-            let nowhere = Chain::at("cable", Hook::OffLink(String::new()));
-            converse(&socket, &encode::plugging("cables", &nowhere)).unwrap_err();
+            chain.rule([], Verdict::Jump("nowhere".into()));
+            converse(&socket, &encode::plugging("cables", &chain)).unwrap_err();
         });
     }
 

@@ -1,0 +1,143 @@
+//! Ways out of a container. Each attempt is a script that writes `reached` when it works.
+//! Each is also run outside, on the machine itself, to prove that the attempt would work if
+//! nothing stood in its way; what cannot be tried there without harm says so.
+
+mod files;
+mod kernel;
+mod namespaces;
+mod network;
+mod processes;
+mod runtime;
+
+use std::os::linux::net::SocketAddrExt as _;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::Cluster;
+
+/// Whether the attempt is proved on the machine first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outside {
+    /// It works there.
+    Works,
+    /// It would harm the machine, or needs what only a container has.
+    NotTried(&'static str),
+}
+
+use Outside::{NotTried, Works};
+
+/// What it is after, whether it works outside, and the script.
+type Attempt = (&'static str, Outside, &'static str);
+
+fn attempts() -> impl Iterator<Item = &'static Attempt> {
+    let kinds = [
+        files::ATTEMPTS,
+        processes::ATTEMPTS,
+        namespaces::ATTEMPTS,
+        kernel::ATTEMPTS,
+        network::ATTEMPTS,
+        runtime::ATTEMPTS,
+    ];
+    kinds.into_iter().flatten()
+}
+
+fn outside(script: &str, mark: &str, outer: u32, port: u16) -> String {
+    let run = Command::new("sh")
+        .args(["-c", script])
+        .env("MARK", mark)
+        .env("OUTER", outer.to_string())
+        .env("PORT", port.to_string())
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&run.stdout).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_attempt_to_reach_the_machine_works() {
+    let cluster = Cluster::start().await;
+    let folder = tempfile::tempdir_in("/var").unwrap();
+    let mark = folder.path().join("mark");
+    std::fs::write(&mark, "secret").unwrap();
+    let mark = mark.display().to_string();
+    let mut outer = Command::new("sleep").arg("1000").spawn().unwrap();
+    let name = std::os::unix::net::SocketAddr::from_abstract_name(&mark).unwrap();
+    let _abstract = std::os::unix::net::UnixListener::bind_addr(&name).unwrap();
+    let service = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = service.local_addr().unwrap().port();
+    cluster.run("p", "exec sleep 1000").await;
+    cluster.ready("p").await;
+    let (mut wrong, mut skipped) = (Vec::new(), Vec::new());
+    for (name, proof, script) in attempts() {
+        match proof {
+            Works if !outside(script, &mark, outer.id(), port).contains("reached") => {
+                skipped.push(format!(
+                    "{name}: this machine does not even offer it outside"
+                ));
+            }
+            Works => {}
+            NotTried(why) => skipped.push(format!("{name}: not tried outside, {why}")),
+        }
+        let inside = format!(
+            "MARK={mark} OUTER={} PORT={port}; export MARK OUTER PORT; {script}",
+            outer.id()
+        );
+        let (_, text) = cluster.exec("p", &inside).await;
+        if text.contains("reached") {
+            wrong.push(*name);
+        }
+    }
+    // What the container writes is its own.
+    let own = "/usr/local/sandlot-was-here";
+    assert_eq!(cluster.exec("p", &format!("touch {own}")).await.0, 0);
+    assert!(
+        !std::path::Path::new(own).exists(),
+        "it writes to the machine"
+    );
+    eprintln!(
+        "{}{} attempts; without proof:\n  {}",
+        sandlot_node::doctor::probe(),
+        attempts().count(),
+        skipped.join("\n  ")
+    );
+    outer.kill().unwrap();
+    outer.wait().unwrap();
+    assert!(wrong.is_empty(), "reached from inside: {wrong:#?}");
+    cluster.stop().await;
+}
+
+/// A command that is run in a container passes through it before it is the container's:
+/// whoever waits there must not get hold of the machine by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_on_its_way_in_cannot_be_looked_into() {
+    let cluster = Cluster::start().await;
+    let lurk = r#"
+import os, time
+seen, end = set(), time.time() + 1000
+while time.time() < end:
+    for pid in filter(str.isdigit, os.listdir('/proc')):
+        for name in ('exe', 'root', 'cwd', 'fd/3', 'fd/4', 'fd/5'):
+            try: found = os.readlink(f'/proc/{pid}/{name}')
+            except OSError: continue
+            if 'sandlot' in found or 'memfd' in found or (name == 'root' and found != '/'):
+                seen.add(name + ' ' + found)
+        for name in ('environ', 'maps', 'mem'):
+            try: text = open(f'/proc/{pid}/{name}', 'rb').read(4096)
+            except OSError: continue
+            if b'sandlot' in text: seen.add(name)
+    open('/tmp/seen', 'w').write('\n'.join(sorted(seen)))
+"#;
+    let container = json!({"name": "c", "image": "host", "command": ["python3", "-c", lurk]});
+    cluster
+        .create(json!({"metadata": {"name": "p"}, "spec": {"terminationGracePeriodSeconds": 0, "containers": [container]}}))
+        .await;
+    cluster.ready("p").await;
+    cluster
+        .until_shows("p", "test -e /tmp/seen && echo lurks", "lurks")
+        .await;
+    for _ in 0..60 {
+        assert_eq!(cluster.exec("p", "true").await.0, 0);
+    }
+    assert_eq!(cluster.exec("p", "cat /tmp/seen").await, (0, String::new()));
+    cluster.stop().await;
+}

@@ -39,6 +39,7 @@ mod pod;
 mod probe;
 mod rates;
 mod registration;
+mod removal;
 mod runtime;
 mod sandbox;
 mod schedule;

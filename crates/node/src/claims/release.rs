@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::{Claims, PROTECTION, PROVISIONER, choose};
 use crate::node::Shared;
+use crate::removal;
 
 /// How often a deleted claim that is still used is looked at again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -129,13 +130,9 @@ impl Claims {
         // Only what lies where we make folders is ours to remove, whatever the object says.
         let folder = choose::folder_of(&volume).ok();
         if let Some(folder) = folder.filter(|folder| folder.parent() == Some(self.root.as_path())) {
-            let removed =
-                tokio::task::spawn_blocking(move || std::fs::remove_dir_all(folder)).await;
-            match removed {
-                Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!(volume = name, %error, "cannot remove a volume's folder");
-                }
-                _ => {}
+            let removed = tokio::task::spawn_blocking(move || removal::remove_all(&folder)).await;
+            if let Ok(Err(error)) = removed {
+                tracing::warn!(volume = name, %error, "cannot remove a volume's folder");
             }
         }
         let deleted = api.delete(name, &DeleteParams::default()).await;

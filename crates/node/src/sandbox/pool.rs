@@ -13,6 +13,7 @@ use super::record::{Record, born};
 use super::{Sandbox, Zygote};
 use crate::keeper::message::{Birth, IdRange};
 use crate::network::Network;
+use crate::removal;
 
 /// Users given to each pod.
 const IDS_PER_POD: u32 = 1 << 16;
@@ -144,7 +145,7 @@ impl Pool {
         self.network.disconnect(slot).await;
         let doomed = dir.to_owned();
         // Deleting is slow work for another thread.
-        let removed = tokio::task::spawn_blocking(move || remove_all(&doomed)).await;
+        let removed = tokio::task::spawn_blocking(move || removal::remove_all(&doomed)).await;
         self.shared().slots.remove(&slot);
         removed.map_err(io::Error::other)?
     }
@@ -226,34 +227,4 @@ impl Pool {
             IdRange { first: 0, count: 1 }
         }
     }
-}
-
-/// Removes a folder; one that is already gone is as good.
-fn remove_all(dir: &Path) -> io::Result<()> {
-    // A keeper that is just leaving takes its socket away, which deleting may stumble over.
-    for _ in 0..10 {
-        match std::fs::remove_dir_all(dir) {
-            // Overlays leave folders closed to their own owner, unless that is root.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => open_all(dir)?,
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ if !dir.exists() => return Ok(()),
-            _ => {}
-        }
-    }
-    Err(io::Error::other(format!(
-        "{} does not go away",
-        dir.display()
-    )))
-}
-
-/// Opens every folder below one to its owner.
-fn open_all(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;
-    for entry in std::fs::read_dir(dir)?.flatten() {
-        if entry.file_type()?.is_dir() {
-            open_all(&entry.path())?;
-        }
-    }
-    Ok(())
 }

@@ -20,6 +20,7 @@ use crate::keeper::older_log;
 use crate::node::Shared;
 use crate::pod::{End, IMAGE_FAILED, containers, limits, variables};
 use crate::probe;
+use crate::removal;
 use crate::sandbox::Sandbox;
 
 /// No container has more processes, so that none takes the machine's.
@@ -262,7 +263,7 @@ impl Launching {
         if let Some(old) = self.attempt.checked_sub(2) {
             let old = id_of(name, old);
             let log = shared.logs.path(&self.pod, &old);
-            let _ = fs::remove_dir_all(self.sandbox.container_dir(&old));
+            let _ = removal::remove_all(&self.sandbox.container_dir(&old));
             let _ = fs::remove_file(older_log(&log));
             let _ = fs::remove_file(log);
         }

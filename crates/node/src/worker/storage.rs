@@ -61,18 +61,25 @@ pub(super) fn limits(pod: &Pod, sandbox: &Path, logs: &Path) -> Vec<Limit> {
             });
         }
     }
+    // Names are kept in files that every container may write.
+    let names = Part {
+        folder: sandbox.join("etc"),
+        prefix: None,
+    };
+    written.push(names.clone());
     for (kind, container) in containers(spec) {
-        let parts = [sandbox, logs].map(|folder| Part {
+        let own = [sandbox, logs].map(|folder| Part {
             folder: folder.to_owned(),
             prefix: Some(format!("{}.", container.name)),
         });
-        written.extend(parts.clone());
+        written.extend(own.clone());
+        let parts = own.into_iter().chain([names.clone()]).collect();
         let resources = container.resources.as_ref();
         let limits_of = resources.and_then(|resources| resources.limits.as_ref());
         let limit = quantity(limits_of.and_then(|limits| limits.get("ephemeral-storage")));
-        let own = limit.as_ref().map(|(_, most)| *most);
+        let most = limit.as_ref().map(|(_, most)| *most);
         if kind != ContainerKind::Init {
-            total = total.zip(own).map(|(sum, own)| sum + own);
+            total = total.zip(most).map(|(sum, most)| sum + most);
         }
         if let Some((limit, most)) = limit {
             let name = &container.name;
@@ -80,7 +87,7 @@ pub(super) fn limits(pod: &Pod, sandbox: &Path, logs: &Path) -> Vec<Limit> {
                 message: format!(
                     "Container {name} exceeded its local ephemeral storage limit {limit:?}. "
                 ),
-                parts: parts.to_vec(),
+                parts,
                 most,
             });
         }
@@ -122,7 +129,7 @@ impl Limit {
             .parts
             .iter()
             .map(|part| part.size(&mut files_left))
-            .sum();
+            .fold(0, u64::saturating_add);
         (used > self.most).then(|| self.message.clone())
     }
 }
@@ -140,24 +147,37 @@ impl Part {
                 Ok(found) => found.blocks() * 512,
                 Err(_) => 0,
             })
-            .sum()
+            .fold(0, u64::saturating_add)
     }
 }
 
-/// Bytes on disk below a folder; links are not followed.
+/// What a file takes at least: its name and its place are not free either, and a disk can be
+/// full of them.
+const SMALLEST: u64 = 4096;
+
+/// Bytes on disk below a folder; links are not followed. Folders that are deeper than any
+/// path reaches count as too big for every limit: what they hold cannot be looked at.
 fn size(folder: &Path, files_left: &mut usize) -> u64 {
     let mut sum = 0;
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let entries = match fs::read_dir(folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidFilename => return u64::MAX,
+            entries => entries.into_iter().flatten().flatten(),
+        };
+        for entry in entries {
             let Some(left) = files_left.checked_sub(1) else {
                 return sum;
             };
             *files_left = left;
-            let Ok(found) = entry.metadata() else {
-                continue;
+            let found = match entry.metadata() {
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidFilename => {
+                    return u64::MAX;
+                }
+                Err(_) => continue,
+                Ok(found) => found,
             };
-            sum += found.blocks() * 512;
+            sum += (found.blocks() * 512).max(SMALLEST);
             if found.is_dir() {
                 folders.push(entry.path());
             }
@@ -193,6 +213,37 @@ mod tests {
         fs::write(deep.join("file"), vec![1; 100_000]).unwrap();
         let expected = "Usage of EmptyDir volume \"v\" exceeds the limit \"1Ki\". ";
         assert_eq!(said(&limits), [expected]);
+    }
+
+    #[test]
+    fn neither_empty_files_nor_depth_hide_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = dir.path().join("sandbox/volumes/v");
+        fs::create_dir_all(&volume).unwrap();
+        let limits = limited(
+            serde_json::json!({"containers": [{"name": "c"}],
+                "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}]}),
+            dir.path(),
+        );
+        for number in 0..300 {
+            fs::write(volume.join(number.to_string()), "").unwrap();
+        }
+        assert_eq!(said(&limits).len(), 1);
+        fs::remove_dir_all(&volume).unwrap();
+        fs::create_dir_all(&volume).unwrap();
+        assert_eq!(said(&limits), [""; 0]);
+        // Each folder is moved into another, until no path is long enough for all.
+        let name = "n".repeat(200);
+        let (inner, outer) = (dir.path().join("inner"), dir.path().join("outer"));
+        fs::create_dir(&inner).unwrap();
+        for _ in 0..30 {
+            fs::create_dir(&outer).unwrap();
+            fs::rename(&inner, outer.join(&name)).unwrap();
+            fs::rename(&outer, &inner).unwrap();
+        }
+        fs::rename(&inner, volume.join("deep")).unwrap();
+        assert_eq!(said(&limits).len(), 1);
+        crate::removal::remove_all(&volume).unwrap();
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn pod(name: &str, limits: &str, script: &str) -> Value {
     let script = format!("T=/var/tmp; export T; {script}\nexec sleep 1000");
     json!({"metadata": {"name": name}, "spec": {"restartPolicy": "Never",
         "terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": "host",
-        "command": ["bash", "-c", script], "resources": {"limits": limits}}]}})
+        "command": ["sh", "-c", script], "resources": {"limits": limits}}]}})
 }
 
 #[tokio::test(flavor = "multi_thread")]

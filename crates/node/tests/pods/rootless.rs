@@ -68,6 +68,18 @@ fn an_ordinary_user_s_pods_live_and_speak_as_root_s_do() {
 }
 
 #[test]
+fn an_ordinary_user_s_walls_stand_too() {
+    let tests = [
+        "walls::nothing_that_listens_on_this_machine_is_open_to_a_pod",
+        "walls::where_the_kernel_takes_no_rules_pods_are_cut_off_and_the_node_still_reaches_them",
+        "forgery::a_pod_speaks_under_no_address_but_its_own",
+        "services::a_node_port_leads_from_this_machine_s_loopback_to_the_service",
+        "escapes::no_attempt_to_reach_the_machine_works",
+    ];
+    or_say_why_not(as_ordinary_user(&tests, ""));
+}
+
+#[test]
 fn an_ordinary_user_s_pods_reach_the_world() {
     let outside = match Outside::make() {
         Ok(outside) => outside,

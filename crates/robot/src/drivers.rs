@@ -1,0 +1,309 @@
+//! What is run for a task: each driver turns the task's configuration into a command.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sandlot_api::robot::{Driver, TaskDefinition};
+use sandlot_supervisor::{DEFAULT_PATH, Keep, Launch, User};
+
+/// How long a task has to end by itself when nothing says so.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much of each output stream is kept on the robot.
+const KEPT: Keep = Keep {
+    head: 0,
+    tail: 10 << 20,
+};
+
+/// Why a task cannot be run here.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unfit {
+    /// The robot does not have the driver.
+    #[error("this robot has no driver {0:?}: {1}")]
+    NoDriver(&'static str, &'static str),
+    /// The driver's part of the configuration is missing.
+    #[error("the task's config has no {0}, which its driver needs")]
+    NoConfig(&'static str),
+    /// There is no such user.
+    #[error("there is no user {0:?} on this robot")]
+    NoUser(String),
+    /// Another user than the agent's own takes root.
+    #[error("the agent does not run as root, so that a task cannot run as {0:?}")]
+    NotRoot(String),
+}
+
+/// Where a task runs.
+pub(crate) struct Place<'a> {
+    /// Its folder.
+    pub(crate) folder: &'a Path,
+    /// What else its environment says.
+    pub(crate) facts: &'a BTreeMap<String, String>,
+    /// A name for its container.
+    pub(crate) name: &'a str,
+}
+
+/// The drivers that this robot has.
+pub(crate) fn available() -> Vec<String> {
+    let mut drivers = vec![Driver::RawExec];
+    if container_engine().is_some() {
+        drivers.push(Driver::Docker);
+    }
+    if found("java").is_some() {
+        drivers.push(Driver::Java);
+    }
+    drivers
+        .into_iter()
+        .map(|driver| driver.name().to_owned())
+        .collect()
+}
+
+/// The command of a task.
+pub(crate) fn launch(task: &TaskDefinition, place: &Place<'_>) -> Result<Launch, Unfit> {
+    let argv = match task.driver {
+        Driver::RawExec => exec(task)?,
+        Driver::Java => java(task)?,
+        Driver::Docker => container(task, place)?,
+        Driver::Exec => {
+            return Err(Unfit::NoDriver(
+                "exec",
+                "it cannot isolate processes; use raw_exec if that is meant",
+            ));
+        }
+    };
+    let mut launch = Launch::new(argv);
+    launch.env = environment(task, place);
+    launch.cwd = Some(place.folder.to_owned());
+    launch.user = task.user.as_deref().map(user).transpose()?.flatten();
+    launch.timeout = task.timeout.map(|timeout| timeout.0);
+    launch.grace = task.kill_timeout.map_or(KILL_TIMEOUT, |timeout| timeout.0);
+    launch.keep = KEPT;
+    Ok(launch)
+}
+
+fn exec(task: &TaskDefinition) -> Result<Vec<OsString>, Unfit> {
+    let config = task.config.exec_config.as_ref();
+    let config = config.ok_or(Unfit::NoConfig("execConfig"))?;
+    let args = config.args.iter().flatten();
+    Ok(std::iter::once(&config.command)
+        .chain(args)
+        .map(OsString::from)
+        .collect())
+}
+
+fn java(task: &TaskDefinition) -> Result<Vec<OsString>, Unfit> {
+    let config = task.config.java_config.as_ref();
+    let config = config.ok_or(Unfit::NoConfig("javaConfig"))?;
+    let java = found("java").ok_or(Unfit::NoDriver("java", "there is no java on its PATH"))?;
+    let mut argv = vec![java.into_os_string()];
+    argv.extend(config.jvm_options.iter().flatten().map(OsString::from));
+    let mut classes = config.classpath.clone().unwrap_or_default();
+    match &config.class {
+        Some(class) => {
+            classes.insert(0, config.jar_path.clone());
+            argv.extend(["-cp".into(), classes.join(":").into(), class.into()]);
+        }
+        None => {
+            if !classes.is_empty() {
+                argv.extend(["-cp".into(), classes.join(":").into()]);
+            }
+            argv.extend(["-jar".into(), config.jar_path.clone().into()]);
+        }
+    }
+    argv.extend(config.args.iter().flatten().map(OsString::from));
+    Ok(argv)
+}
+
+/// A container, run in the foreground so that it ends with its client.
+fn container(task: &TaskDefinition, place: &Place<'_>) -> Result<Vec<OsString>, Unfit> {
+    let config = task.config.docker_config.as_ref();
+    let config = config.ok_or(Unfit::NoConfig("dockerConfig"))?;
+    let engine = container_engine().ok_or(Unfit::NoDriver(
+        "docker",
+        "there is neither docker nor podman on its PATH",
+    ))?;
+    let mut argv: Vec<OsString> = vec![engine.into_os_string()];
+    argv.extend(["run", "--rm", "--init", "--name"].map(OsString::from));
+    argv.push(place.name.into());
+    argv.extend(["--security-opt", "no-new-privileges"].map(OsString::from));
+    let mut task_folder = OsString::from("type=bind,target=/task,source=");
+    task_folder.push(place.folder);
+    argv.extend(["--mount".into(), task_folder]);
+    for (name, value) in task.env.iter().flatten() {
+        argv.extend(["--env".into(), format!("{name}={value}").into()]);
+    }
+    if let Some(folder) = &config.work_dir {
+        argv.extend(["--workdir".into(), folder.into()]);
+    }
+    if let Some(network) = &config.network_mode {
+        argv.extend(["--network".into(), network.into()]);
+    }
+    for port in config.ports.iter().flatten() {
+        let (Some(inside), Some(outside)) = (port.to.or(port.value), port.value) else {
+            continue;
+        };
+        let address = port.host_ip.as_deref().unwrap_or("127.0.0.1");
+        argv.extend([
+            "--publish".into(),
+            format!("{address}:{outside}:{inside}").into(),
+        ]);
+    }
+    for volume in config.volumes.iter().flatten() {
+        let mode = if volume.read_only == Some(true) {
+            ":ro"
+        } else {
+            ""
+        };
+        let text = format!("{}:{}{mode}", volume.source, volume.target);
+        argv.extend(["--volume".into(), text.into()]);
+    }
+    argv.extend(limits(task));
+    let mut command = config.command.iter().flatten();
+    if let Some(program) = command.next() {
+        argv.extend(["--entrypoint".into(), program.into()]);
+    }
+    argv.push(config.image.clone().into());
+    argv.extend(
+        command
+            .chain(config.args.iter().flatten())
+            .map(OsString::from),
+    );
+    Ok(argv)
+}
+
+fn limits(task: &TaskDefinition) -> Vec<OsString> {
+    let mut limits = Vec::new();
+    let Some(wanted) = &task.resources else {
+        return limits;
+    };
+    if let Some(bytes) = wanted.memory.as_ref().and_then(|amount| amount.units()) {
+        limits.extend(["--memory".into(), bytes.to_string().into()]);
+    }
+    if let Some(millis) = wanted.cpu.as_ref().and_then(|amount| amount.millis()) {
+        limits.extend([
+            "--cpus".into(),
+            format!("{:.3}", millis as f64 / 1000.0).into(),
+        ]);
+    }
+    limits
+}
+
+/// The whole environment of a task: a plain one, facts about the task, and its own.
+fn environment(task: &TaskDefinition, place: &Place<'_>) -> Vec<(OsString, OsString)> {
+    let mut variables: BTreeMap<String, OsString> = BTreeMap::new();
+    variables.insert("PATH".to_owned(), DEFAULT_PATH.into());
+    variables.insert("HOME".to_owned(), place.folder.into());
+    variables.insert("NOMAD_TASK_DIR".to_owned(), place.folder.into());
+    variables.insert("TASK_DIR".to_owned(), place.folder.into());
+    for (name, value) in place.facts.iter().chain(task.env.iter().flatten()) {
+        variables.insert(name.clone(), value.into());
+    }
+    variables
+        .into_iter()
+        .map(|(name, value)| (name.into(), value))
+        .collect()
+}
+
+/// Who a task runs as; nothing when that is who the agent is.
+fn user(name: &str) -> Result<Option<User>, Unfit> {
+    let missing = || Unfit::NoUser(name.to_owned());
+    let found = match name.parse::<u32>() {
+        Ok(number) => nix::unistd::User::from_uid(number.into()),
+        Err(_) => nix::unistd::User::from_name(name),
+    };
+    let found = found.ok().flatten().ok_or_else(missing)?;
+    if found.uid == nix::unistd::geteuid() {
+        return Ok(None);
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Unfit::NotRoot(name.to_owned()));
+    }
+    let account = std::ffi::CString::new(found.name).map_err(|_| missing())?;
+    let groups = nix::unistd::getgrouplist(&account, found.gid).map_err(|_| missing())?;
+    Ok(Some(User {
+        uid: found.uid.as_raw(),
+        gid: found.gid.as_raw(),
+        groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
+    }))
+}
+
+fn container_engine() -> Option<PathBuf> {
+    found("podman").or_else(|| found("docker"))
+}
+
+/// Where a program is on the agent's PATH.
+fn found(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use sandlot_api::robot::{ExecConfig, TaskConfig};
+
+    use super::*;
+
+    fn task() -> TaskDefinition {
+        TaskDefinition {
+            name: "hello".to_owned(),
+            driver: Driver::RawExec,
+            config: TaskConfig {
+                exec_config: Some(ExecConfig {
+                    command: "echo".to_owned(),
+                    args: Some(vec!["hello".to_owned()]),
+                }),
+                ..TaskConfig::default()
+            },
+            ..TaskDefinition::default()
+        }
+    }
+
+    fn launched(task: &TaskDefinition) -> Result<Launch, Unfit> {
+        let facts = BTreeMap::from([("ROBOT_ID".to_owned(), "arm-1".to_owned())]);
+        launch(
+            task,
+            &Place {
+                folder: Path::new("/tasks/a"),
+                facts: &facts,
+                name: "a",
+            },
+        )
+    }
+
+    #[test]
+    fn a_program_gets_its_arguments_and_an_environment_of_its_own() {
+        let mut task = task();
+        task.env = Some(BTreeMap::from([("ROBOT_ID".to_owned(), "mine".to_owned())]));
+        let launch = launched(&task).unwrap();
+        assert_eq!(launch.argv, ["echo", "hello"]);
+        assert_eq!(launch.cwd.as_deref(), Some(Path::new("/tasks/a")));
+        let value = |name: &str| {
+            let mut found = launch.env.iter().filter(|(known, _)| known == name);
+            found.next().map(|(_, value)| value.to_str().unwrap())
+        };
+        assert_eq!(
+            value("ROBOT_ID"),
+            Some("mine"),
+            "the task's own word counts"
+        );
+        assert_eq!(value("HOME"), Some("/tasks/a"));
+        assert!(
+            launch.env.iter().all(|(name, _)| name != "CARGO"),
+            "nothing is inherited"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_run_here_is_said() {
+        let mut wrong = task();
+        wrong.config = TaskConfig::default();
+        assert_eq!(launched(&wrong).unwrap_err(), Unfit::NoConfig("execConfig"));
+        let mut nobody = task();
+        nobody.user = Some("nobody-of-that-name".to_owned());
+        assert!(matches!(launched(&nobody).unwrap_err(), Unfit::NoUser(_)));
+    }
+}

@@ -1,0 +1,152 @@
+//! Who the robot is: the credential that it has chosen for itself, and how often it has connected.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+
+use crate::files;
+
+/// What is kept of it.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Kept {
+    credential: String,
+    revision: i64,
+    /// The broker lets it in with the credential.
+    registered: bool,
+    /// The credential before, until the broker has taken the present one.
+    previous: Option<String>,
+    session: i64,
+}
+
+/// Who the robot is.
+pub(crate) struct Identity {
+    path: PathBuf,
+    kept: Kept,
+}
+
+impl Identity {
+    /// Reads it, or begins a new one.
+    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+        let path = folder.join("identity.json");
+        let mut kept: Kept = files::read_json(&path)?.unwrap_or_default();
+        if kept.credential.is_empty() {
+            kept = Kept {
+                credential: fresh(),
+                ..Kept::default()
+            };
+            files::replace_json(&path, &kept)?;
+        }
+        Ok(Self { path, kept })
+    }
+
+    /// The secret that is the robot's own.
+    pub(crate) fn credential(&self) -> &str {
+        &self.kept.credential
+    }
+
+    /// Whether the broker is expected to let the robot in with it.
+    pub(crate) fn is_registered(&self) -> bool {
+        self.kept.registered
+    }
+
+    /// Notes whether it is.
+    pub(crate) fn set_registered(&mut self, registered: bool) -> io::Result<()> {
+        if self.kept.registered == registered {
+            return Ok(());
+        }
+        self.kept.registered = registered;
+        self.save()
+    }
+
+    /// The number of a connection that is about to be made: higher than all before.
+    pub(crate) fn next_session(&mut self) -> io::Result<i64> {
+        self.kept.session += 1;
+        self.save()?;
+        Ok(self.kept.session)
+    }
+
+    /// Chooses another credential when a later one is wanted, and says it with its revision.
+    pub(crate) fn rotate(&mut self, wanted: i64) -> io::Result<Option<(String, i64)>> {
+        if wanted <= self.kept.revision {
+            return Ok(None);
+        }
+        if self.kept.revision == 0 && !self.kept.registered {
+            return Ok(None);
+        }
+        let before = std::mem::replace(&mut self.kept.credential, fresh());
+        self.kept.previous = Some(before);
+        self.kept.revision = wanted;
+        self.save()?;
+        Ok(Some((self.kept.credential.clone(), wanted)))
+    }
+
+    /// Notes which revision the credential has.
+    pub(crate) fn learn_revision(&mut self, revision: i64) -> io::Result<()> {
+        if revision <= self.kept.revision {
+            return Ok(());
+        }
+        self.kept.revision = revision;
+        self.save()
+    }
+
+    /// The broker does not take the present credential: perhaps it never heard of it.
+    pub(crate) fn fall_back(&mut self) -> io::Result<bool> {
+        let Some(previous) = self.kept.previous.take() else {
+            return Ok(false);
+        };
+        self.kept.credential = previous;
+        self.kept.revision -= 1;
+        self.save()?;
+        Ok(true)
+    }
+
+    fn save(&self) -> io::Result<()> {
+        files::replace_json(&self.path, &self.kept)
+    }
+}
+
+/// 32 random bytes that nobody can guess.
+fn fresh() -> String {
+    URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
+}
+
+#[cfg(test)]
+mod tests {
+    use sandlot_api::robot::wire::SHORTEST_CREDENTIAL;
+
+    use super::*;
+
+    #[test]
+    fn a_robot_stays_who_it_is_and_counts_its_connections() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = Identity::open(folder.path()).unwrap();
+        assert!(first.credential().len() >= SHORTEST_CREDENTIAL);
+        first.set_registered(true).unwrap();
+        assert_eq!(first.next_session().unwrap(), 1);
+
+        let mut again = Identity::open(folder.path()).unwrap();
+        assert_eq!(again.credential(), first.credential());
+        assert!(again.is_registered());
+        assert_eq!(again.next_session().unwrap(), 2);
+    }
+
+    #[test]
+    fn a_credential_changes_once_for_each_revision_and_can_be_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut robot = Identity::open(folder.path()).unwrap();
+        robot.set_registered(true).unwrap();
+        robot.learn_revision(1).unwrap();
+        let first = robot.credential().to_owned();
+        let (second, revision) = robot.rotate(2).unwrap().unwrap();
+        assert!(second != first && revision == 2);
+        assert_eq!(robot.rotate(2).unwrap(), None);
+        assert!(robot.fall_back().unwrap());
+        assert_eq!(robot.credential(), first);
+        assert!(!robot.fall_back().unwrap());
+    }
+}

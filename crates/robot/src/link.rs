@@ -1,0 +1,255 @@
+//! A connection to the broker. One that breaks is over: the next has a last will with a number of
+//! its own, so that the will of the one before says nothing of it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rumqttc::{
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions,
+    Packet, QoS, TlsConfiguration, Transport,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use sandlot_api::robot::wire::{LONGEST_MESSAGE, Presence, PresenceState, Topic};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::settings::{Settings, Tls};
+
+/// The name that a robot without a credential of its own logs in with.
+const BOOTSTRAP: &str = "bootstrap";
+/// So many messages may wait to be sent; what finds no room is said again later.
+const OUTGOING: usize = 64;
+/// So many messages may wait to be read; then the broker waits.
+const INCOMING: usize = 64;
+/// After how long of silence the broker says that the robot is gone.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// What is heard over a connection.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// It stands.
+    Connected,
+    /// It broke, for this reason.
+    Lost(String),
+    /// The broker does not let the robot in.
+    Refused,
+    /// Somebody said something.
+    Message(Topic, Bytes),
+}
+
+/// Who connects.
+pub(crate) enum Login<'a> {
+    /// A robot that is about to register, with the token if it was given one.
+    Bootstrap(Option<&'a str>),
+    /// The robot itself, over its connection of this number.
+    Own { credential: &'a str, session: i64 },
+}
+
+/// A connection, until it is dropped.
+pub(crate) struct Link {
+    client: AsyncClient,
+    heard: mpsc::Receiver<Heard>,
+    stop: CancellationToken,
+}
+
+impl Link {
+    /// Connects. The last will says that the robot is gone when it is not heard of any more.
+    pub(crate) fn open(settings: &Settings, login: &Login<'_>) -> Result<Self, LinkError> {
+        let robot = &settings.robot;
+        let broker = &settings.broker;
+        let mut options =
+            MqttOptions::new(format!("k8s4r-agent-{robot}"), &broker.host, broker.port);
+        options.set_keep_alive(KEEP_ALIVE);
+        options.set_max_packet_size(LONGEST_MESSAGE + 1024, LONGEST_MESSAGE + 1024);
+        let filters = match login {
+            Login::Bootstrap(token) => {
+                options.set_clean_session(true);
+                if let Some(token) = token {
+                    options.set_credentials(BOOTSTRAP, *token);
+                }
+                vec![Topic::Response(robot.clone())]
+            }
+            Login::Own {
+                credential,
+                session,
+            } => {
+                options.set_clean_session(false);
+                options.set_credentials(robot, *credential);
+                options.set_last_will(LastWill::new(
+                    Topic::Presence(robot.clone()).to_string(),
+                    presence(PresenceState::ConnectionBroken, *session),
+                    QoS::AtLeastOnce,
+                    true,
+                ));
+                [
+                    Topic::Response,
+                    Topic::Desired,
+                    Topic::Acknowledged,
+                    Topic::LogRequest,
+                ]
+                .map(|topic| topic(robot.clone()))
+                .to_vec()
+            }
+        };
+        if broker.tls {
+            options.set_transport(transport(&settings.tls)?);
+        }
+        let (client, events) = AsyncClient::new(options, OUTGOING);
+        let (sender, heard) = mpsc::channel(INCOMING);
+        let stop = CancellationToken::new();
+        let ears = Ears {
+            client: client.clone(),
+            filters: filters.iter().map(Topic::to_string).collect(),
+            sender,
+            stop: stop.clone(),
+        };
+        tokio::spawn(ears.listen(events));
+        Ok(Self {
+            client,
+            heard,
+            stop,
+        })
+    }
+
+    /// What is heard next.
+    pub(crate) async fn next(&mut self) -> Heard {
+        match self.heard.recv().await {
+            Some(heard) => heard,
+            // Its sender goes only when this is dropped.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Says something; `false` when there is no room for it now.
+    pub(crate) fn say(&self, topic: &Topic, message: impl Into<Vec<u8>>, retain: bool) -> bool {
+        let said = self
+            .client
+            .try_publish(topic.to_string(), QoS::AtLeastOnce, retain, message);
+        said.is_ok()
+    }
+
+    /// Leaves in order: the broker forgets the last will.
+    pub(crate) async fn leave(self) {
+        // What does not get out in time is what a broken connection would have kept too.
+        let _ = self.client.try_disconnect();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// What a robot's presence says.
+pub(crate) fn presence(state: PresenceState, session: i64) -> Vec<u8> {
+    let presence = Presence {
+        state,
+        session,
+        at: (state != PresenceState::ConnectionBroken).then(Timestamp::now),
+    };
+    // A few plain fields are always JSON.
+    serde_json::to_vec(&presence).unwrap_or_default()
+}
+
+/// Who listens.
+struct Ears {
+    client: AsyncClient,
+    filters: Vec<String>,
+    sender: mpsc::Sender<Heard>,
+    stop: CancellationToken,
+}
+
+impl Ears {
+    async fn listen(self, mut events: EventLoop) {
+        let stop = self.stop.clone();
+        stop.run_until_cancelled(async {
+            loop {
+                match events.poll().await {
+                    Ok(Event::Incoming(Packet::ConnAck(_))) => self.connected().await,
+                    Ok(Event::Incoming(Packet::Publish(said))) => {
+                        if let Some(topic) = Topic::read(&said.topic) {
+                            self.tell(Heard::Message(topic, said.payload)).await;
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => return self.tell(what_broke(&error)).await,
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Subscribes at every connect: a broker may have forgotten what it was told.
+    async fn connected(&self) {
+        for filter in &self.filters {
+            if self.client.try_subscribe(filter, QoS::AtLeastOnce).is_err() {
+                tracing::warn!(filter, "the broker could not be asked for messages");
+            }
+        }
+        self.tell(Heard::Connected).await;
+    }
+
+    async fn tell(&self, heard: Heard) {
+        // Who is not there any more does not want to know.
+        let _ = self.sender.send(heard).await;
+    }
+}
+
+fn what_broke(error: &ConnectionError) -> Heard {
+    match error {
+        ConnectionError::ConnectionRefused(
+            ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
+        ) => Heard::Refused,
+        error => Heard::Lost(error.to_string()),
+    }
+}
+
+/// Why a connection cannot even be tried.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    /// A certificate or key cannot be had.
+    #[error("{0} cannot be read as PEM: {1}")]
+    Pem(String, rustls::pki_types::pem::Error),
+    /// They make no sense together.
+    #[error("the certificates cannot be used: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+fn transport(tls: &Tls) -> Result<Transport, LinkError> {
+    let mut roots = rustls::RootCertStore::empty();
+    let pem = |path: &std::path::Path| {
+        let shown = path.display().to_string();
+        move |error| LinkError::Pem(shown.clone(), error)
+    };
+    match &tls.authorities {
+        Some(path) => {
+            for certificate in CertificateDer::pem_file_iter(path).map_err(pem(path))? {
+                roots.add(certificate.map_err(pem(path))?)?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots);
+    let config = match &tls.identity {
+        None => config.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let chain = CertificateDer::pem_file_iter(certificate).map_err(pem(certificate))?;
+            let chain = chain
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(pem(certificate))?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(pem(key))?;
+            config.with_client_auth_cert(chain, key)?
+        }
+    };
+    Ok(Transport::tls_with_config(TlsConfiguration::Rustls(
+        Arc::new(config),
+    )))
+}

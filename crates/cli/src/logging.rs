@@ -9,7 +9,7 @@ use crate::args::Command;
 /// `RUST_LOG` wins over everything.
 pub(crate) fn begin(command: &Command) {
     let usual = match command {
-        Command::Operator(_) => "info",
+        Command::Operator(_) | Command::Robot(_) => "info",
         Command::Gateway(_) => level(&variable("LOG_LEVEL"), &variable("DEBUG")),
         _ => "warn",
     };

@@ -18,6 +18,7 @@ mod process;
 mod progress;
 mod ps;
 mod quickstart;
+mod robot;
 mod rules;
 mod run;
 mod table;
@@ -87,6 +88,7 @@ async fn dispatch(command: &Command) -> Result<i32> {
         Command::Image(command) => image::run(command).await?,
         Command::Operator(options) => operator::run(options).await?,
         Command::Gateway(options) => gateway::run(options).await?,
+        Command::Robot(options) => robot::run(options).await?,
         Command::Doctor(options) => doctor::run(options)?,
         Command::Bench(options) => bench::run(options).await?,
     }

@@ -114,6 +114,8 @@ struct Agent {
 
 impl Agent {
     async fn open(settings: Settings, stop: CancellationToken) -> io::Result<Self> {
+        // Somebody else in this process may have chosen already; then that counts.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = settings.folder.clone();
         for below in ["tasks", "groups", "apps"] {
             fs::create_dir_all(folder.join(below))?;

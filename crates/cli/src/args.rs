@@ -484,4 +484,6 @@ pub(crate) enum Subject {
     Task,
     /// A trivial command through an agent, and a flood of output.
     Exec,
+    /// Sessions over REST: made, used by one and by many, and a large file.
+    Session,
 }

@@ -87,6 +87,15 @@ impl Serving {
             let gateway = gateway.clone();
             async move { gateway.sweep_on().await }
         });
+        // A bucket that is not there is made now, not when the first file comes.
+        gateway.tasks.spawn({
+            let gateway = gateway.clone();
+            async move {
+                for why in gateway.pulse().await.complaints() {
+                    tracing::warn!(why, "not everything is there yet");
+                }
+            }
+        });
         let closed = CancellationToken::new();
         let server = tokio::spawn(connections::serve(
             serve::app(gateway.clone()),

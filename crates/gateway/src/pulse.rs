@@ -26,7 +26,15 @@ pub(crate) struct Found {
 
 impl Found {
     pub(crate) fn is_well(&self) -> bool {
-        self.database.is_ok() && self.storage.is_ok() && self.nodes.is_ok()
+        self.complaints().next().is_none()
+    }
+
+    /// What is not well, and why.
+    pub(crate) fn complaints(&self) -> impl Iterator<Item = &str> {
+        let parts = [&self.database, &self.storage, &self.nodes];
+        parts
+            .into_iter()
+            .filter_map(|part| part.as_ref().err().map(String::as_str))
     }
 }
 

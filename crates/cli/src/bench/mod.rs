@@ -6,6 +6,7 @@ mod exec;
 mod node;
 mod operator_alone;
 mod report;
+mod session;
 mod sight;
 mod stand_in;
 mod subject;
@@ -24,6 +25,7 @@ pub(crate) async fn run(options: &Bench) -> Result<()> {
         Subject::Claim => claim::measure().await?,
         Subject::Task => task::measure().await?,
         Subject::Exec => exec::measure().await?,
+        Subject::Session => session::measure().await?,
     };
     report.print(options.json)?;
     Ok(())

@@ -1,0 +1,103 @@
+"""A database that several gateways share: come up late, gone for a while, set up by two at once."""
+
+import subprocess
+import threading
+import time
+
+import databases
+import pytest
+from conftest import eventually
+from rest import Gateway
+
+
+@pytest.fixture(params=["postgres", "mariadb"])
+def database(request, tmp_path):
+    """A server of the test's own."""
+    server = getattr(databases, request.param)(tmp_path / "database")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def gateway(machine, database, tmp_path):
+    """Starts gateways on that database, and ends them with the test."""
+    started = []
+
+    def start(name: str = "one", **variables) -> Gateway:
+        started.append(Gateway(machine, tmp_path / name, DATABASE_URL=database.url, **variables))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.kill()
+
+
+def start_again(server):
+    """The same server on the same data, after it was stopped."""
+    server.process = subprocess.Popen(server.process.args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def test_two_that_start_at_once_set_it_up_once(gateway):
+    made, failed = {}, []
+
+    def start(name):
+        try:
+            made[name] = gateway(name)
+        except BaseException as error:  # an assertion in a thread is lost otherwise
+            failed.append(error)
+
+    threads = [threading.Thread(target=start, args=(name,)) for name in ("one", "two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed, failed
+    one, two = made["one"].rest, made["two"].rest
+    session = one.session()
+    assert two.run(session, "echo hi")["stdout"] == "hi\n"
+    assert [template["id"] for template in two.get("/templates").json] == ["python-basic"]
+    two.delete(f"/sessions/{session}")
+    assert one.get(f"/sessions/{session}").status == 404
+
+
+def test_one_that_goes_away_is_said_and_nothing_acknowledged_is_lost(gateway, database):
+    rest = gateway().rest
+    session = rest.session()
+    before = rest.run(session, "echo before")
+    body = {"code": "sleep 3; echo during", "language": "shell"}
+    during = rest.post(f"/executions/sessions/{session}/execute", body).json["execution_id"]
+    database.stop()
+    try:
+        eventually(lambda: rest.get("/health/ready").status == 503)
+        assert rest.get("/health/detailed").json["dependencies"]["database"].startswith("unhealthy: ")
+        assert rest.get("/health").status == 200, "it is alive all the same"
+        refused = rest.post(f"/executions/sessions/{session}/execute", body)
+        assert refused.status == 503, refused
+        assert "database" in refused.json["detail"] and "try again" in refused.json["detail"]
+        time.sleep(4)
+    finally:
+        start_again(database)
+    eventually(lambda: rest.get("/health/ready").status == 200, timeout=60)
+    assert rest.get(f"/executions/{before['id']}/result").json["stdout"] == "before\n"
+
+    def ended():
+        found = rest.get(f"/executions/{during}/result").json
+        return found["status"] not in ("pending", "running") and found
+
+    assert eventually(ended, timeout=60)["stdout"] == "during\n", "it was acknowledged, so it is kept"
+    assert rest.run(session, "echo after")["stdout"] == "after\n"
+    rest.delete(f"/sessions/{session}")
+
+
+def test_one_that_is_not_up_yet_is_waited_for(gateway, database):
+    database.stop()
+    late = threading.Timer(4, start_again, args=(database,))
+    late.start()
+    began = time.monotonic()
+    one = gateway()
+    late.join()
+    assert time.monotonic() - began >= 4
+    said = one.log.read_text()
+    assert "waiting for the database" in said and "p%40ss" not in said and "p@ss" not in said
+    assert one.rest.get("/health/ready").status == 200

@@ -44,7 +44,8 @@ class Machine:
     @staticmethod
     def _gateway(options) -> list[str]:
         """A port of its own for sessions over REST, unless the test has an opinion."""
-        return [] if any("gateway" in option for option in options) else ["--gateway", "127.0.0.1:0"]
+        decided = any("gateway" in option or option == "--no-controllers" for option in options)
+        return [] if decided else ["--gateway", "127.0.0.1:0"]
 
     @property
     def gateway(self) -> str:

@@ -40,7 +40,9 @@ def kubeconfig(cluster, account: str):
 def prepare(cluster) -> str:
     command = [SANDLOT, "gateway", "--prepare", "--kubeconfig", str(kubeconfig(cluster, "sandbox-prepare"))]
     env = {**os.environ, "POD_NAMESPACE": "sandbox-system"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=True, env=env).stdout
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def secret(cluster, name: str) -> dict[str, str]:
@@ -73,9 +75,9 @@ def test_a_session_runs_with_no_more_rights_than_the_manifests_give(cluster, tmp
              "METRICS_ADDR": "0", "PROBE_ADDR": f"127.0.0.1:{free_port()}"},
     )
     here = {"PORT": "0", "HOST": "127.0.0.1", "DATABASE_URL": "", "DEFAULT_TEMPLATE_IMAGE": "host"}
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/operator.key").write_text(made["SANDLOT_OPERATOR_KEY"])
-    stand_in = type("Machine", (), {"folder": tmp_path, "kubeconfig": own})
+    (tmp_path / "key/data").mkdir(parents=True)
+    (tmp_path / "key/data/operator.key").write_text(made["SANDLOT_OPERATOR_KEY"])
+    stand_in = type("Machine", (), {"folder": tmp_path / "key", "kubeconfig": own})
     gateway = Gateway(stand_in, tmp_path / "gateway", **{**config, **made, **here, "S3_ACCESS_KEY_ID": "", "S3_SECRET_ACCESS_KEY": ""})
     try:
         assert Rest(gateway.rest.address).get("/sessions").status == 401, "production asks for tokens"
@@ -100,12 +102,12 @@ def test_a_session_runs_with_no_more_rights_than_the_manifests_give(cluster, tmp
 
 @pytest.mark.parametrize("verb, resource, namespace", [
     ("get", "secrets", "sandbox-system"), ("list", "secrets", "sandbox-runtime"), ("create", "pods", "sandbox-system"),
-    ("create", "pods/exec", "sandbox-runtime"), ("list", "pods", "default"), ("get", "configmaps", "sandbox-system"),
+    ("create", "pods --subresource=exec", "sandbox-runtime"), ("list", "pods", "default"), ("get", "configmaps", "sandbox-system"),
     ("create", "rolebindings", "sandbox-runtime"), ("create", "sandboxes.arl.infra.io", "default"),
 ])
 def test_the_control_plane_may_not(rights, verb, resource, namespace):
     own = ["--kubeconfig", str(kubeconfig(rights, "sandbox-control-plane"))]
-    asked = rights.kubectl(*own, "auth", "can-i", verb, resource, "-n", namespace, check=False)
+    asked = rights.kubectl(*own, "auth", "can-i", verb, *resource.split(), "-n", namespace, check=False)
     assert asked.stdout.strip() == "no", asked
 
 

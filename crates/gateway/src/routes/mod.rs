@@ -10,7 +10,13 @@ mod templates;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{Json, Router, extract::DefaultBodyLimit, http::StatusCode, response::IntoResponse};
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Request},
+    http::{StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -42,6 +48,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .merge(containers::routes())
         .merge(health::routes())
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(middleware::from_fn(fits))
         .merge(files::routes());
     Router::new()
         .nest("/api/v1", api)
@@ -54,6 +61,17 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
                 .into_response()
         })
         .with_state(gateway)
+}
+
+/// Refuses a body that says beforehand that it is too large.
+async fn fits(request: Request, next: Next) -> Response {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_none_or(|length| length <= LARGEST_BODY as u64) {
+        return next.run(request).await;
+    }
+    let words = format!("the body is larger than the limit of {LARGEST_BODY} bytes");
+    Refusal::Plain(StatusCode::PAYLOAD_TOO_LARGE, words).into_response()
 }
 
 /// A session that the caller may use.

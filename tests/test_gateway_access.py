@@ -26,7 +26,8 @@ def lines() -> str:
 @pytest.fixture(scope="module")
 def gateway(machine, tmp_path_factory):
     """A gateway that other machines could reach, for people with tokens."""
-    one = Gateway(machine, tmp_path_factory.mktemp("closed"), HOST="0.0.0.0", SANDLOT_GATEWAY_TOKENS=lines(), RATE_LIMIT_ENABLED="false",
+    one = Gateway(machine, tmp_path_factory.mktemp("closed"), HOST="0.0.0.0", KUBERNETES_NAMESPACE="closed",
+                  SANDLOT_GATEWAY_TOKENS=lines(), RATE_LIMIT_ENABLED="false",
                   ENVIRONMENT="production", MAX_UPLOAD_FILE_SIZE_MB="1")
     one.rest.address = one.rest.address.replace("0.0.0.0", "127.0.0.1")
     yield one
@@ -126,7 +127,7 @@ def test_slow_clients_do_not_hold_others_up(gateway, anns):
 
 
 def test_who_calls_too_often_is_told_when_to_come_back(machine, tmp_path):
-    gateway = Gateway(machine, tmp_path, RATE_LIMIT_ENABLED="true", RATE_LIMIT_PER_MINUTE="30", SANDLOT_GATEWAY_TOKENS=lines())
+    gateway = Gateway(machine, tmp_path, KUBERNETES_NAMESPACE="paced", RATE_LIMIT_ENABLED="true", RATE_LIMIT_PER_MINUTE="30", SANDLOT_GATEWAY_TOKENS=lines())
     try:
         ann, ben, stranger = caller(gateway, "ann"), caller(gateway, "ben"), caller(gateway, None)
         answers = [ann.get("/templates") for _ in range(40)]
@@ -161,7 +162,7 @@ def test_a_token_is_told_once_and_only_its_hash_is_configured(machine, tmp_path)
     token = re.search(r"token: (\S+)", said)[1]
     line = re.search(r"SANDLOT_GATEWAY_TOKENS=(\S+)", said)[1]
     assert token not in line
-    gateway = Gateway(machine, tmp_path, SANDLOT_GATEWAY_TOKENS=line)
+    gateway = Gateway(machine, tmp_path, KUBERNETES_NAMESPACE="hashed", SANDLOT_GATEWAY_TOKENS=line)
     try:
         assert Rest(gateway.rest.address, token).get("/sessions").status == 200
         assert Rest(gateway.rest.address).get("/sessions").status == 401

@@ -2,7 +2,6 @@
 
 import http.client
 import io
-import threading
 import uuid
 import zipfile
 from pathlib import Path
@@ -24,7 +23,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def gateway(machine, store, tmp_path_factory):
-    one = Gateway(machine, tmp_path_factory.mktemp("gateway"), MAX_UPLOAD_FILE_SIZE_MB="2048", **store.variables)
+    one = Gateway(machine, tmp_path_factory.mktemp("gateway"), KUBERNETES_NAMESPACE="stored", MAX_UPLOAD_FILE_SIZE_MB="2048", **store.variables)
     yield one
     one.stop()
 
@@ -106,7 +105,7 @@ def test_what_a_session_has_written_is_there_in_its_next_pod(machine, rest):
     rest.upload(session, "kept.txt", b"kept")
     rest.run(session, "echo made > made.txt")
     pod = rest.get(f"/sessions/{session}").json["pod_name"]
-    machine.kubectl("-n", "sandbox-runtime", "delete", "pod", pod, "--grace-period=0", "--force")
+    machine.kubectl("-n", "stored", "delete", "pod", pod, "--grace-period=0", "--force")
     eventually(lambda: rest.get(f"/sessions/{session}").json["pod_name"] != pod, timeout=60)
     assert rest.run(session, "cat kept.txt made.txt")["stdout"] == "keptmade\n"
     rest.delete(f"/sessions/{session}")

@@ -217,7 +217,8 @@ Environment:
   DB_POOL_SIZE                   connections to it                     [20]
   S3_ENDPOINT_URL, S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_BUCKET, S3_REGION
                                  where files are kept                  [a folder in the data folder]
-  KUBERNETES_NAMESPACE           where sessions' pods live             [sandbox-runtime]
+  KUBERNETES_NAMESPACE           where sessions' pods live: one namespace for each database
+                                 [sandbox-runtime]
   SANDLOT_OPERATOR_KEY           the key that agents know the operator by
   SIDECAR_GRPC_PORT              where agents listen                   [50051]
   DEFAULT_TEMPLATE_ID, DEFAULT_TEMPLATE_IMAGE, DEFAULT_CPU, DEFAULT_MEMORY, DEFAULT_DISK

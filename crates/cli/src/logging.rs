@@ -1,5 +1,7 @@
 //! What is logged, and how.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::args::Command;
@@ -17,6 +19,7 @@ pub(crate) fn begin(command: &Command) {
     let format = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     let is_gateway = matches!(command, Command::Gateway(_));
     if is_gateway && variable("LOG_FORMAT").eq_ignore_ascii_case("json") {

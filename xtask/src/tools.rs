@@ -39,6 +39,8 @@ pub(crate) struct Tools {
     pub(crate) python: PathBuf,
     /// A Go that can build the tests of Go clients; without one they are skipped.
     pub(crate) go: Option<PathBuf>,
+    /// An S3 server; without one the tests that keep files in it are skipped.
+    pub(crate) s3: Option<PathBuf>,
 }
 
 impl Tools {
@@ -48,11 +50,11 @@ impl Tools {
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let python = python(root, &folder)?;
         let kubectl = kubectl(&python, &folder)?;
-        let go = go();
         Ok(Tools {
             kubectl,
             python,
-            go,
+            go: go(),
+            s3: s3(&folder),
         })
     }
 }
@@ -103,6 +105,32 @@ fn go() -> Option<PathBuf> {
         run(Command::new("apt-get").args(["install", "-y", "-qq", "golang-go"])).ok()?;
         usable("go".into())
     })
+}
+
+/// An S3 server from PATH, or else built here: not the newest, which wants a newer compiler.
+fn s3(folder: &Path) -> Option<PathBuf> {
+    let own = folder.join("bin/s3s-fs");
+    let starts = |program: &Path| {
+        let said = Command::new(program).arg("--version").output();
+        said.is_ok_and(|said| said.status.success())
+    };
+    for candidate in [PathBuf::from("s3s-fs"), own.clone()] {
+        if starts(&candidate) {
+            return Some(candidate);
+        }
+    }
+    eprintln!("── set up: an S3 server, from its crate; this takes some minutes, once");
+    let built = run(Command::new(env!("CARGO"))
+        .args(["install", "s3s-fs", "--version", "0.14.1", "--locked"])
+        .args(["--features", "binary", "--root"])
+        .arg(folder));
+    match built {
+        Ok(()) => Some(own),
+        Err(error) => {
+            eprintln!("SKIPPED without s3s-fs ({error:#}): sessions' files in an S3 store");
+            None
+        }
+    }
 }
 
 /// The 24 of `go version go1.24.2 linux/amd64`.

@@ -1,12 +1,12 @@
 //! `sandlot bench claim`: taking sandboxes from warm pools.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, ListParams, PostParams},
 };
 use sandlot_api::arl::{Sandbox, SandboxPhase, WarmPool};
 use serde_json::json;
@@ -15,13 +15,13 @@ use super::{
     operator_alone,
     report::{Bar, Report, Samples},
     sight::Sight,
-    stand_in::{PATIENCE, on_no_node, pool, sandbox, stand_in, until_full},
+    stand_in::{PATIENCE, StandIns, on_no_node, pool, sandbox, until_full},
     subject::Machine,
     writes,
 };
 
-/// Pods of the pool from which one sandbox at a time is claimed, and how many are.
-const REAL: usize = 10;
+/// Idle pods of the pool from which one sandbox at a time is claimed, and how many are.
+const REAL: usize = 8;
 const CLAIMS: usize = 100;
 /// The first claims warm connections and caches up.
 const WARM_UP: usize = 10;
@@ -62,7 +62,8 @@ async fn one_at_a_time(machine: &Machine, report: &mut Report) -> Result<()> {
     .await?;
     let mut samples = Samples::default();
     for n in 0..WARM_UP + CLAIMS {
-        // A claim is measured on a pool that is at rest, not on how fast pods start and end.
+        // A claim is measured on a pool that is at rest, not on how fast pods start and end: each
+        // waits until the pod that the one before it took is replaced, and all are kept to the end.
         until_full(&pools, "real").await?;
         let name = format!("one-{n}");
         let started = Instant::now();
@@ -73,7 +74,6 @@ async fn one_at_a_time(machine: &Machine, report: &mut Report) -> Result<()> {
         if n >= WARM_UP {
             samples.add(took);
         }
-        sandboxes.delete(&name, &DeleteParams::default()).await?;
     }
     report.latency(
         "claim from real pods, create → Ready seen by another watcher",
@@ -81,8 +81,29 @@ async fn one_at_a_time(machine: &Machine, report: &mut Report) -> Result<()> {
         Some(2.0),
         Some(10.0),
     );
+    give_back(&sandboxes, &pools, Api::namespaced(client, "default")).await
+}
+
+/// Deletes the sandboxes and their pool, and waits until their pods are gone.
+async fn give_back(sandboxes: &Api<Sandbox>, pools: &Api<WarmPool>, pods: Api<Pod>) -> Result<()> {
     pools.delete("real", &DeleteParams::default()).await?;
-    Ok(())
+    sandboxes
+        .delete_collection(&DeleteParams::default(), &ListParams::default())
+        .await?;
+    let gone = async {
+        while !pods
+            .list_metadata(&ListParams::default())
+            .await?
+            .items
+            .is_empty()
+        {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(PATIENCE, gone)
+        .await
+        .context("the pods of the first pool did not go")?
 }
 
 async fn a_thousand(machine: &Machine, report: &mut Report) -> Result<()> {
@@ -95,8 +116,9 @@ async fn a_thousand(machine: &Machine, report: &mut Report) -> Result<()> {
             &pool("many", STAND_INS, on_no_node())?,
         )
         .await?;
-    stand_in(&pods, "many", STAND_INS).await?;
+    let stand_ins = StandIns::begin(pods).await?;
     until_full(&pools, "many").await?;
+    drop(stand_ins);
     let sight = Sight::open(
         Api::namespaced(machine.client().await?, "default"),
         is_ready,

@@ -19,9 +19,10 @@ use tokio::process::{Child, Command};
 use super::{
     report::{Bar, Report},
     sight::Sight,
-    stand_in::{PATIENCE, on_no_node, pool, sandbox, stand_in},
+    stand_in::{PATIENCE, StandIns, on_no_node, pool, sandbox, until_full},
     subject::{Machine, resident_mib},
     task::run_true,
+    writes,
 };
 
 /// Sandboxes, each with its pod.
@@ -47,8 +48,7 @@ pub(super) async fn measure(report: &mut Report) -> Result<()> {
     operator.stop().await?;
     finished_tasks(&machine).await?;
     let operator = Operator::start(&machine).await?;
-    // Whatever it has to write about what it found is written by then.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    at_rest(&machine).await?;
     report.number(
         "operator alone, resident with 10,000 objects",
         operator.resident_mib()?,
@@ -58,6 +58,30 @@ pub(super) async fn measure(report: &mut Report) -> Result<()> {
     operator.stop().await?;
     report.note("the operator's 10,000 objects are 4,000 stand-in pods, 3,000 sandboxes and 3,000 finished tasks");
     machine.stop().await
+}
+
+/// Waits until the operator has written all that it has to say of what it found.
+async fn at_rest(machine: &Machine) -> Result<()> {
+    let client = machine.client().await?;
+    let started = Instant::now();
+    let mut before = writes::count(&client).await?;
+    loop {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let now = writes::count(&client).await?;
+        if now.since(
+            &before,
+            &["sandboxes", "warmpools", "pods", "tasks"],
+            &["patch"],
+        ) == 0.0
+        {
+            return Ok(());
+        }
+        anyhow::ensure!(
+            started.elapsed() < PATIENCE,
+            "the operator does not come to rest"
+        );
+        before = now;
+    }
 }
 
 async fn fill(machine: &Machine) -> Result<()> {
@@ -71,6 +95,7 @@ async fn fill(machine: &Machine) -> Result<()> {
         sandbox.status.as_ref().and_then(|status| status.phase) == Some(SandboxPhase::Ready)
     };
     let ready = Sight::open(sandboxes.clone(), is_ready).await?;
+    let _stand_ins = StandIns::begin(pods).await?;
     stream::iter(0..SANDBOXES)
         .map(|n| {
             let (sandboxes, sandbox) = (&sandboxes, sandbox(&format!("box-{n}"), "many"));
@@ -79,12 +104,11 @@ async fn fill(machine: &Machine) -> Result<()> {
         .buffer_unordered(AT_ONCE)
         .try_for_each(|_| async { Ok(()) })
         .await?;
-    // The pool makes pods for those who wait, beside those it keeps.
-    stand_in(&pods, "many", SANDBOXES + IDLE).await?;
     for n in 0..SANDBOXES {
         ready.of(&format!("box-{n}"), PATIENCE).await?;
     }
-    Ok(())
+    // The pool makes pods for those who wait, beside those it keeps.
+    until_full(&pools, "many").await
 }
 
 async fn finished_tasks(machine: &Machine) -> Result<()> {

@@ -1,18 +1,19 @@
 //! Pools, sandboxes and pods to measure with. A stand-in pod is one in which nothing runs: it is
 //! bound to a node that is not there, and its status is written by the benchmark.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
-use futures::{StreamExt, TryStreamExt, stream};
+use anyhow::{Context, Result, bail};
+use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
-    api::{ListParams, ObjectMeta, Patch, PatchParams},
+    api::{ObjectMeta, Patch, PatchParams, WatchEvent, WatchParams},
     runtime::wait::await_condition,
 };
 use sandlot_api::arl::{Sandbox, SandboxSpec, WarmPool};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 /// How long anything may take before the measurement is given up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
@@ -25,35 +26,42 @@ pub(super) fn on_no_node() -> Value {
     json!({"nodeName": "stand-in"})
 }
 
-/// Writes Running and Ready into every pod of a pool as a node would, until there are so many.
-pub(super) async fn stand_in(pods: &Api<Pod>, pool: &str, wanted: usize) -> Result<()> {
-    let labels = ListParams::default().labels(&format!("arl.infra.io/warmpool={pool}"));
-    let started = Instant::now();
-    loop {
-        let list = pods.list(&labels).await?.items;
-        let fresh: Vec<String> = list
-            .iter()
-            .filter(|pod| !is_running(pod))
-            .filter_map(|p| p.metadata.name.clone())
-            .collect();
-        stream::iter(fresh)
-            .map(|name| async move {
-                let patch = Patch::Merge(json!({"status": running()}));
-                pods.patch_status(&name, &PatchParams::default(), &patch)
-                    .await
-            })
-            .buffer_unordered(AT_ONCE)
-            .try_for_each(|_| async { Ok(()) })
-            .await?;
-        if list.len() >= wanted && list.iter().all(is_running) {
-            return Ok(());
-        }
-        anyhow::ensure!(
-            started.elapsed() < PATIENCE,
-            "the pool made {} of {wanted} pods",
-            list.len()
-        );
-        tokio::time::sleep(Duration::from_millis(50)).await;
+/// The node that is not there: says of each of its pods, as soon as it hears of it, that it runs.
+pub(super) struct StandIns(JoinHandle<Result<()>>);
+
+impl StandIns {
+    /// Begins to, with a client of its own.
+    pub(super) async fn begin(pods: Api<Pod>) -> Result<StandIns> {
+        let bound = WatchParams::default().fields("spec.nodeName=stand-in");
+        let events = pods.watch_metadata(&bound, "0").await?.boxed();
+        Ok(StandIns(tokio::spawn(async move {
+            let running = move |name: String| {
+                let pods = pods.clone();
+                async move {
+                    let patch = Patch::Merge(json!({"status": running()}));
+                    pods.patch_status(&name, &PatchParams::default(), &patch)
+                        .await
+                }
+            };
+            let mut told = events
+                .try_filter_map(|event| async move {
+                    Ok(match event {
+                        WatchEvent::Added(pod) => pod.metadata.name,
+                        _ => None,
+                    })
+                })
+                .map_ok(running)
+                .try_buffer_unordered(AT_ONCE)
+                .boxed();
+            while told.try_next().await?.is_some() {}
+            bail!("the watch ended")
+        })))
+    }
+}
+
+impl Drop for StandIns {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -68,20 +76,14 @@ fn running() -> Value {
     })
 }
 
-fn is_running(pod: &Pod) -> bool {
-    pod.status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref())
-        == Some("Running")
-}
-
-/// Waits until every pod of a pool is idle and ready again.
+/// Waits until a pool has as many idle pods as it should, all of them ready, and none beside them
+/// but those that sandboxes have.
 pub(super) async fn until_full(pools: &Api<WarmPool>, name: &str) -> Result<()> {
     let full = |pool: Option<&WarmPool>| {
         pool.is_some_and(|pool| {
             let wanted = pool.spec.replicas;
             let status = pool.status.as_ref();
-            status.is_some_and(|s| (s.ready, s.allocated, s.total) == (wanted, 0, wanted))
+            status.is_some_and(|s| (s.ready, s.total - s.allocated) == (wanted, wanted))
         })
     };
     let waiting = await_condition(pools.clone(), name, full);

@@ -37,6 +37,7 @@ mod program;
 mod pump;
 mod record;
 mod run;
+mod settle;
 mod supervisor;
 mod tend;
 mod terminal;

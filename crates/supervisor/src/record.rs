@@ -160,12 +160,6 @@ impl Folder {
         self.write("outcome.json", outcome)
     }
 
-    /// Brings what was written down to the disk.
-    pub(crate) fn settle(&self) -> io::Result<()> {
-        File::open(self.join("outcome.json"))?.sync_all()?;
-        File::open(&self.0)?.sync_all()
-    }
-
     /// Notes that a run of this name has begun once and that nothing else is known of it.
     pub(crate) fn mark_lost(&self) -> io::Result<()> {
         self.remove()?;

@@ -23,6 +23,7 @@ use crate::{
     program::{Program, Unrunnable},
     record::{Folder, Name, Record, Standing, private_folder},
     run::{Asked, Run, Shared, View},
+    settle::{self, Settling},
     tend::Tender,
     terminal::Terminal,
     why,
@@ -88,6 +89,7 @@ struct Inner {
     limits: Limits,
     known: Mutex<Known>,
     tenders: TaskTracker,
+    settling: Settling,
     closing: CancellationToken,
     _lock: Flock<File>,
 }
@@ -110,16 +112,20 @@ impl Supervisor {
         let runs = folder.join("runs");
         private_folder(&runs)?;
         let (ledger, begun) = Ledger::open(folder, &runs)?;
+        let (settling, written) = settle::channel();
         let inner = Inner {
             runs,
             ledger,
             limits,
             known: Mutex::default(),
             tenders: TaskTracker::new(),
+            settling,
             closing: CancellationToken::new(),
             _lock: lock,
         };
         let supervisor = Self(Arc::new(inner));
+        let settling = settle::settle(written, supervisor.0.closing.clone());
+        supervisor.0.tenders.spawn(settling);
         supervisor.take_up_runs(&begun)?;
         Ok(supervisor)
     }
@@ -303,7 +309,10 @@ impl Supervisor {
             };
             let logs = STREAMS.map(|name| Log::fresh(folder.path(), name, record.keep));
             let shared = shared(record, folder.clone(), logs, terminal, View::default());
-            Ok((shared.clone(), Tender::new(shared, ends)?))
+            Ok((
+                shared.clone(),
+                Tender::new(shared, ends, self.0.settling.clone())?,
+            ))
         });
         match begun {
             Ok((shared, tender)) => {
@@ -327,7 +336,7 @@ impl Supervisor {
                 let ends = resume(&folder, &record)?;
                 let logs = logs(&record, &folder)?;
                 let shared = shared(record, folder, logs, None, View::default());
-                let tender = Tender::new(shared.clone(), ends)?;
+                let tender = Tender::new(shared.clone(), ends, self.0.settling.clone())?;
                 self.tend(shared.clone(), tender, Place::more(self));
                 return Ok(Some(Run(shared)));
             }

@@ -31,6 +31,7 @@ use crate::{
     pump::{Source, pump},
     record::since_boot,
     run::{Asked, Process, Shared},
+    settle::Settling,
     tree::{self, Root},
     why,
 };
@@ -41,6 +42,7 @@ const AFTERWORD: Duration = Duration::from_millis(50);
 /// Everything needed to tend a run.
 pub(crate) struct Tender {
     shared: Arc<Shared>,
+    settling: Settling,
     life: Life,
     born: Instant,
     bell: AsyncFd<OwnedFd>,
@@ -56,7 +58,7 @@ pub(crate) struct Tender {
 }
 
 impl Tender {
-    pub(crate) fn new(shared: Arc<Shared>, ends: Ends) -> io::Result<Self> {
+    pub(crate) fn new(shared: Arc<Shared>, ends: Ends, settling: Settling) -> io::Result<Self> {
         let sources: Vec<Source> = match ends.outputs {
             Outputs::Gone => Vec::new(),
             Outputs::Terminal(master) => vec![Source::terminal(master)?],
@@ -80,6 +82,7 @@ impl Tender {
             note: None,
             hung_up: false,
             ended_at: None,
+            settling,
             shared,
         })
     }
@@ -224,17 +227,16 @@ impl Tender {
     }
 
     /// Writes the outcome where the next supervisor finds it. That it survives a power cut too
-    /// is seen to while those who wait are told: without it, the run would count as lost.
+    /// is seen to after those who wait were told: without it, the run would count as lost.
     async fn write_down(&self, outcome: Outcome) {
         let shared = self.shared.clone();
         let writing = tokio::task::spawn_blocking(move || {
             shared.folder.finish(&outcome)?;
-            Ok::<_, io::Error>(shared)
+            Ok::<_, io::Error>(shared.folder.clone())
         });
         match writing.await {
-            Ok(Ok(shared)) => {
-                drop(tokio::task::spawn_blocking(move || shared.folder.settle()));
-            }
+            // With so many waiting already, this one is left to the kernel.
+            Ok(Ok(folder)) => drop(self.settling.try_send(folder)),
             Ok(Err(error)) => {
                 tracing::warn!(key = %self.shared.record.key, %error, "the outcome could not be written down");
             }

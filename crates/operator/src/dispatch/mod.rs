@@ -5,6 +5,7 @@
 //! as answers; at most one write about an object is under way at a time.
 
 mod answers;
+pub(crate) mod legible;
 mod wakes;
 pub(crate) mod watches;
 pub(crate) mod writes;

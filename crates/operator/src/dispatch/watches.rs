@@ -6,7 +6,6 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, Resource,
-    core::DeserializeGuard,
     runtime::{
         WatchStreamExt,
         watcher::{self, Event},
@@ -16,7 +15,7 @@ use sandlot_api::arl::{Sandbox, Task, WarmPool, names};
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use super::Wake;
+use super::{Wake, legible::Told};
 use crate::{index::Key, settings::Settings};
 
 /// How many sights may wait for the dispatcher before the watches are held back.
@@ -113,7 +112,7 @@ where
 }
 
 async fn custom<K>(
-    api: Api<DeserializeGuard<K>>,
+    api: Api<Told<K>>,
     config: watcher::Config,
     kind: Kind,
     sight: fn(Box<K>) -> Sight,
@@ -121,25 +120,12 @@ async fn custom<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let read = move |event| match event {
-        Seen::There(guarded) => legible(guarded).map(|object| sight(Box::new(object))),
+    let read = move |event: Seen<Told<K>>| match event {
+        Seen::There(told) => told.legible().map(|object| sight(Box::new(object))),
         Seen::Gone(key) => Some(Sight::Gone(kind, key)),
         Seen::All(listed) => Some(Sight::Complete(kind, listed)),
     };
     follow(api, config, &K::kind(&()), read, sights).await;
-}
-
-/// A custom object, if it can be read: one that cannot is passed over, and does not hide the
-/// others.
-pub(crate) fn legible<K: Resource<DynamicType = ()>>(guarded: DeserializeGuard<K>) -> Option<K> {
-    match guarded.0 {
-        Ok(object) => Some(object),
-        Err(invalid) => {
-            let name = invalid.metadata.name.unwrap_or_default();
-            tracing::warn!(kind = %K::kind(&()), name, error = invalid.error, "an object cannot be read and is passed over");
-            None
-        }
-    }
 }
 
 /// What a watch tells of a kind.

@@ -3,13 +3,16 @@
 use std::{collections::HashSet, fmt::Debug};
 
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::Pod};
-use kube::{Api, Client, Resource, core::DeserializeGuard, runtime::watcher};
+use kube::{Api, Client, Resource, runtime::watcher};
 use sandlot_api::opensandbox::{BatchSandbox, Pool, names};
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
-    dispatch::watches::{Seen, api, follow, legible},
+    dispatch::{
+        legible::Told,
+        watches::{Seen, api, follow},
+    },
     index::Key,
     settings::Settings,
 };
@@ -43,9 +46,9 @@ pub(crate) enum Sight {
 pub(crate) fn start(client: &Client, settings: &Settings) -> (mpsc::Receiver<Sight>, JoinSet<()>) {
     let (sights, seen) = mpsc::channel(BACKLOG);
     let mut tasks = JoinSet::new();
-    let pools: Api<DeserializeGuard<Pool>> = api(client, settings);
+    let pools: Api<Told<Pool>> = api(client, settings);
     tasks.spawn(custom(pools, Kind::Pool, Sight::Pool, sights.clone()));
-    let batches: Api<DeserializeGuard<BatchSandbox>> = api(client, settings);
+    let batches: Api<Told<BatchSandbox>> = api(client, settings);
     tasks.spawn(custom(batches, Kind::Batch, Sight::Batch, sights.clone()));
     for (kind, label) in [(Kind::PoolPod, names::POOL), (Kind::BatchPod, names::BATCH)] {
         let pods: Api<Pod> = api(client, settings);
@@ -64,7 +67,7 @@ pub(crate) fn start(client: &Client, settings: &Settings) -> (mpsc::Receiver<Sig
 }
 
 async fn custom<K>(
-    api: Api<DeserializeGuard<K>>,
+    api: Api<Told<K>>,
     kind: Kind,
     sight: fn(Box<K>) -> Sight,
     sights: mpsc::Sender<Sight>,
@@ -76,8 +79,8 @@ async fn custom<K>(
         + Send
         + 'static,
 {
-    let read = move |event| match event {
-        Seen::There(guarded) => legible(guarded).map(|object| sight(Box::new(object))),
+    let read = move |event: Seen<Told<K>>| match event {
+        Seen::There(told) => told.legible().map(|object| sight(Box::new(object))),
         Seen::Gone(key) => Some(Sight::Gone(kind, key)),
         Seen::All(listed) => Some(Sight::Complete(kind, listed)),
     };

@@ -233,7 +233,7 @@ fn managers_before(shape: Shape<'_>, live: Option<&Value>, writer: &Writer<'_>) 
     if !known.0.is_empty() {
         return known;
     }
-    let mut set = Changes::between(shape, None, Some(&without_managers(live))).added;
+    let mut set = Changes::between(shape, None, Some(live)).added;
     set.subtract(&unowned());
     let before = Writer {
         manager: BEFORE_FIRST_APPLY,
@@ -286,8 +286,7 @@ pub fn track(shape: Shape<'_>, old: Option<&Value>, mut new: Value, writer: &Wri
     if old.is_some() && managers.0.is_empty() {
         return new;
     }
-    let bare = old.map(without_managers);
-    let changes = Changes::between(shape, bare.as_deref(), Some(&new));
+    let changes = Changes::between(shape, old, Some(&new));
     let mut written = changes.written();
     for holding in managers.0.values_mut() {
         holding.set.subtract(&written);

@@ -176,7 +176,7 @@ impl Changes {
         for name in names {
             let before = old.and_then(|fields| fields.get(name));
             let after = new.and_then(|fields| fields.get(name));
-            if before == after {
+            if before == after || leads_to_managers(path, name) {
                 continue;
             }
             path.push(PathElement::field(name));
@@ -216,6 +216,15 @@ impl Changes {
             path.pop();
         }
     }
+}
+
+/// Whether a field holds the records of who owns what. No one owns these, and they are the
+/// greater part of many objects: whoever compares two need not copy them first to leave them out.
+fn leads_to_managers(path: &[PathElement], name: &str) -> bool {
+    let [PathElement::Field(parent)] = path else {
+        return false;
+    };
+    &**parent == "metadata" && name == "managedFields"
 }
 
 fn listed<'v>(shape: Shape<'_>, value: Option<&'v Value>) -> Items<'v> {

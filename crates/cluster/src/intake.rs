@@ -14,7 +14,7 @@ impl Call {
     pub(crate) fn object(&mut self) -> Result<Value, ApiError> {
         let (mut object, duplicates) = self.decode()?;
         self.check_kind(&mut object)?;
-        self.accept_fields(&mut object, duplicates)?;
+        self.accept_fields(&mut object, None, duplicates)?;
         Ok(object)
     }
 
@@ -48,6 +48,7 @@ impl Call {
     pub(crate) fn accept_fields(
         &mut self,
         object: &mut Value,
+        old: Option<&Value>,
         duplicates: Vec<String>,
     ) -> Result<(), ApiError> {
         let unknown = schemas::prune(&self.kind, object);
@@ -61,7 +62,7 @@ impl Call {
                 .iter()
                 .map(|field| format!("duplicate field \"{field}\"")),
         );
-        if let Some(error) = schemas::read_refused(&self.kind, object) {
+        if let Some(error) = schemas::read_refused(&self.kind, object, old) {
             return Err(error);
         }
         match self.request.options.write.field_validation {

@@ -75,10 +75,11 @@ pub(crate) fn default(kind: &Kind, object: &mut Value) {
     }
 }
 
-/// A built-in kind has types of its own, and a value of another type cannot even be read.
-pub(crate) fn read_refused(kind: &Kind, object: &Value) -> Option<ApiError> {
+/// A built-in kind has types of its own, and a value of another type cannot even be read. What a
+/// change leaves as it was has been read before.
+pub(crate) fn read_refused(kind: &Kind, object: &Value, old: Option<&Value>) -> Option<ApiError> {
     let (row, schema) = (kind.builtin()?, kind.schema.as_ref()?);
-    let causes = schema::validate(schema, object, None);
+    let causes = schema::validate(schema, object, old);
     let wrong = causes
         .iter()
         .find(|cause| cause.reason == schema::Reason::TypeInvalid)?;

@@ -33,7 +33,7 @@ pub(crate) async fn patch(call: &mut Call, part: Part) -> Result<Answer, ApiErro
             let written = change(call, part, |call, old| {
                 let mut new = patched(call, format, old, &body)?;
                 call.check_kind(&mut new)?;
-                call.accept_fields(&mut new, Vec::new())?;
+                call.accept_fields(&mut new, Some(old), Vec::new())?;
                 Ok(new)
             })
             .await?;
@@ -101,7 +101,7 @@ async fn apply(call: &mut Call, part: Part) -> Result<Answer, ApiError> {
         &call.kind.kind,
         false,
     )?;
-    call.accept_fields(&mut config, Vec::new())?;
+    call.accept_fields(&mut config, None, Vec::new())?;
     let name = call.request.name().to_owned();
     let metadata = object::metadata_mut(&mut config);
     metadata

@@ -3,13 +3,16 @@
 use std::{collections::HashSet, fmt::Debug};
 
 use k8s_openapi::NamespaceResourceScope;
-use kube::{Api, Client, Resource, core::DeserializeGuard, runtime::watcher};
+use kube::{Api, Client, Resource, runtime::watcher};
 use sandlot_api::robot::{Job, Robot, RobotDeployment, Task, TaskGroup};
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
-    dispatch::watches::{Seen, api, follow, legible},
+    dispatch::{
+        legible::Told,
+        watches::{Seen, api, follow},
+    },
     index::Key,
     settings::Settings,
 };
@@ -84,7 +87,7 @@ pub(crate) fn start(client: &Client, settings: &Settings) -> (mpsc::Receiver<Sig
 }
 
 async fn watch<K>(
-    api: Api<DeserializeGuard<K>>,
+    api: Api<Told<K>>,
     kind: Kind,
     object: fn(Box<K>) -> Object,
     sights: mpsc::Sender<Sight>,
@@ -96,8 +99,10 @@ async fn watch<K>(
         + Send
         + 'static,
 {
-    let read = move |event| match event {
-        Seen::There(guarded) => legible(guarded).map(|read| Sight::There(object(Box::new(read)))),
+    let read = move |event: Seen<Told<K>>| match event {
+        Seen::There(told) => told
+            .legible()
+            .map(|read| Sight::There(object(Box::new(read)))),
         Seen::Gone(key) => Some(Sight::Gone(kind, key)),
         Seen::All(listed) => Some(Sight::Complete(kind, listed)),
     };

@@ -25,8 +25,9 @@ const RUNNING_AFTER: Duration = Duration::from_millis(100);
 /// A task that waits shorter than this is not told to be waiting.
 const PENDING_AFTER: Duration = Duration::from_millis(100);
 /// Nor one whose sandbox is busy with earlier tasks and gets through them: each such word would be
-/// a write that keeps the others waiting. It does not name the task before it, which changes.
-const QUEUED_AFTER: Duration = Duration::from_secs(2);
+/// a write that keeps the others waiting, and more of them would wait long enough to be told so.
+/// It does not name the task before it, which changes.
+const QUEUED_AFTER: Duration = Duration::from_secs(5);
 const IN_THE_QUEUE: &str = "earlier tasks of the same sandbox come first";
 /// Output kept in a status that the API found too large.
 const SMALL_OUTPUT: usize = 4 * 1024;

@@ -43,7 +43,7 @@ fn next_batch<F>(shared: &Shared<F>) -> Option<Vec<Accepted<F>>> {
     Some(intake.take())
 }
 
-/// Shows a committed batch to everybody, then tells those who wrote it and those who watch.
+/// Shows a committed batch to everybody, and then tells those who wrote it.
 fn publish<F>(shared: &Shared<F>, batch: Vec<Accepted<F>>) {
     let now = Instant::now();
     let mut woken = Vec::new();
@@ -63,15 +63,13 @@ fn publish<F>(shared: &Shared<F>, batch: Vec<Accepted<F>>) {
         .settled
         .send_modify(|settled| settled.through = revision);
 
-    // One waits for each answer, any number for each change: whoever wrote is not made to queue
-    // behind all who watch.
+    for waiter in woken {
+        waiter.wake();
+    }
     for write in batch {
         drop(write.room);
         // Who no longer waits does not want to know.
         let _ = write.answer.send(Ok(write.record));
-    }
-    for waiter in woken {
-        waiter.wake();
     }
 }
 

@@ -7,6 +7,9 @@ use sandlot_api::arl::SandboxPhase;
 
 use crate::expiry::later;
 
+/// A visit that lasts is told of every few seconds: one not heard of for so long is over.
+const VISIT_LASTS: Duration = Duration::from_secs(30);
+
 /// What is known of a sandbox.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -22,6 +25,17 @@ pub struct Facts {
     pub allocated: Option<Timestamp>,
     /// Its tasks.
     pub tasks: Tasks,
+    /// When somebody was last in it without a task.
+    pub visit: Option<Visit>,
+}
+
+/// Somebody works in a sandbox without a task, through `kubectl exec` say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// When that was last seen.
+    pub last: Timestamp,
+    /// Whether they were still there then.
+    pub lasts: bool,
 }
 
 /// How long a sandbox may stay.
@@ -29,7 +43,7 @@ pub struct Facts {
 pub struct Limits {
     /// It stays when its tasks are done.
     pub keep_alive: bool,
-    /// How long it may be without a task.
+    /// How long it may be without a task and without a visit.
     pub idle: Option<Duration>,
     /// How long it stays after its tasks are done, when it is not kept alive.
     pub grace: Duration,
@@ -44,8 +58,8 @@ pub enum PodView {
     Waiting(Wait),
     /// It has one, in order.
     Ready,
-    /// It has one that is not ready at the moment.
-    Unready,
+    /// It has one that is not ready at the moment, for this reason.
+    Unready(String),
     /// It had one, and lost it.
     Lost(String),
 }
@@ -137,11 +151,7 @@ fn stand(facts: &Facts) -> Verdict {
             say(SandboxPhase::Bound, "TaskRunning", "a task is running")
         }
         PodView::Ready => say(SandboxPhase::Ready, "PodReady", "tasks can run"),
-        PodView::Unready => say(
-            SandboxPhase::Pending,
-            "PodNotReady",
-            "the pod is not ready at the moment",
-        ),
+        PodView::Unready(why) => say(SandboxPhase::Pending, "PodNotReady", why),
     }
 }
 
@@ -170,17 +180,23 @@ fn over(facts: &Facts, now: Timestamp) -> Over {
             format!("it has lived for {} s, its longest", lifetime.as_secs()),
         );
     }
-    let busy = facts.tasks.running || facts.tasks.waiting;
+    let is_visited = facts
+        .visit
+        .is_some_and(|visit| visit.lasts && !due(later(visit.last, VISIT_LASTS)));
+    let busy = facts.tasks.running || facts.tasks.waiting || is_visited;
     // A sandbox that never got a pod is not idle: it waits.
     if let (false, Some(allocated)) = (busy, facts.allocated) {
-        let active = facts
-            .tasks
-            .last_ended
-            .map_or(allocated, |ended| ended.max(allocated));
+        // Nobody can have been there later than now, whatever they say.
+        let visited = facts.visit.map(|visit| visit.last.min(now));
+        let active = allocated.max(facts.tasks.last_ended.unwrap_or(allocated));
+        let active = active.max(visited.unwrap_or(active));
         if let Some(idle) = limits.idle
             && due(later(active, idle))
         {
-            return Over::Now("IdleTooLong", format!("no task for {} s", idle.as_secs()));
+            return Over::Now(
+                "IdleTooLong",
+                format!("nobody used it for {} s", idle.as_secs()),
+            );
         }
         if !limits.keep_alive
             && facts.tasks.last_ended.is_some()

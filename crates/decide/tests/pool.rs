@@ -203,6 +203,18 @@ fn a_refused_pod_is_asked_for_again_later() {
 }
 
 #[test]
+fn a_refusal_names_the_quota_and_is_forgotten_when_nothing_more_is_wanted() {
+    let mut failures = Failures::default();
+    let words = "pods \"p-1\" is forbidden: exceeded quota: two, requested: pods=1, used: pods=2, limited: pods=2";
+    failures.refused(words.into(), at(0));
+    let pods = [ready(1), ready(2)];
+    let three = decide(Sizing::Idle { replicas: 3 }, CARE, &pods, 0, &failures, 1);
+    assert_eq!(three.trouble.unwrap().kind.reason(), "QuotaExceeded");
+    let two = decide(Sizing::Idle { replicas: 2 }, CARE, &pods, 0, &failures, 1);
+    assert_eq!((two.trouble, two.failures), (None, Failures::default()));
+}
+
+#[test]
 fn a_pod_that_no_node_has_room_for_is_left_in_the_queue() {
     let plan = idle(1, &[failing(1, TroubleKind::Unschedulable, 0)]);
     assert!(plan.remove.is_empty());

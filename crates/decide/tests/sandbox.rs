@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use sandlot_api::arl::SandboxPhase;
-use sandlot_decide::sandbox::{Facts, Limits, PodView, Tasks, Wait, judge};
+use sandlot_decide::sandbox::{Facts, Limits, PodView, Tasks, Visit, Wait, judge};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -28,6 +28,7 @@ fn ready() -> Facts {
         pod: PodView::Ready,
         allocated: Some(at(0)),
         tasks: Tasks::default(),
+        visit: None,
     }
 }
 
@@ -106,6 +107,33 @@ fn idle_time_counts_from_the_last_task() {
 }
 
 #[test]
+fn idle_time_counts_from_the_last_visit_and_not_while_one_lasts() {
+    let mut facts = ready();
+    facts.limits.idle = seconds(60);
+    let visit = |last, lasts| {
+        Some(Visit {
+            last: at(last),
+            lasts,
+        })
+    };
+    facts.visit = visit(50, false);
+    assert_eq!(judge(&facts, at(100)).again, Some(at(110)));
+    assert!(judge(&facts, at(110)).end);
+    facts.visit = visit(100, true);
+    assert_eq!(judge(&facts, at(129)).again, Some(at(130)));
+    facts.limits.idle = seconds(5);
+    assert!(!judge(&facts, at(129)).end, "somebody is in it");
+    assert!(judge(&facts, at(130)).end, "whoever told of it is gone");
+    facts.limits.idle = seconds(60);
+    facts.visit = visit(1_000_000, false);
+    assert_eq!(
+        judge(&facts, at(100)).again,
+        Some(at(160)),
+        "from a clock that is ahead"
+    );
+}
+
+#[test]
 fn without_keep_alive_a_second_task_has_a_grace_to_arrive() {
     let mut facts = ready();
     facts.limits.keep_alive = false;
@@ -135,13 +163,15 @@ proptest! {
     #[test]
     fn a_busy_sandbox_ends_only_by_its_lifetime(
         now in 0i64..10_000, idle in 0u64..100, grace in 0u64..100, last in 0i64..10_000,
-        running: bool, waiting: bool, keep_alive: bool,
+        running: bool, waiting: bool, keep_alive: bool, visit in prop::option::of((0i64..10_000, any::<bool>())),
     ) {
         let mut facts = ready();
         facts.limits = Limits { keep_alive, idle: seconds(idle), grace: Duration::from_secs(grace), lifetime: None };
         facts.tasks = Tasks { running, waiting, last_ended: Some(at(last)) };
+        facts.visit = visit.map(|(last, lasts)| Visit { last: at(last), lasts });
+        let is_visited = visit.is_some_and(|(last, lasts)| lasts && last + 30 > now);
         let verdict = judge(&facts, at(now));
-        if running || waiting {
+        if running || waiting || is_visited {
             prop_assert!(!verdict.end);
         }
         // Whoever is told to look again later is not told to look in the past.

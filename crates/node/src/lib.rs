@@ -44,6 +44,7 @@ mod runtime;
 mod sandbox;
 mod schedule;
 mod snapshot;
+mod visits;
 mod worker;
 
 pub use images::MissingImages;

@@ -21,6 +21,7 @@ use crate::rates::Rates;
 use crate::sandbox::pool::Pool;
 use crate::sandbox::{Record, Sandbox, Zygote};
 use crate::schedule::{self, Seat};
+use crate::visits::{self, Visits};
 use crate::worker::view::View;
 use crate::worker::{self, Event, Worker};
 use crate::{changes, claims, intake, registration};
@@ -149,6 +150,7 @@ pub(crate) struct Shared {
     pub(crate) logs: LogFiles,
     pub(crate) claims: Claims,
     pub(crate) rates: Mutex<Rates>,
+    pub(crate) visits: Visits,
     pub(crate) capacity: registration::Capacity,
     /// Who may come, as the node's object says.
     pub(crate) seat: watch::Sender<Seat>,
@@ -239,6 +241,7 @@ impl Node {
             logs,
             claims,
             rates: Mutex::default(),
+            visits: Visits::default(),
             capacity: registration::Capacity::of_machine(),
             seat: watch::Sender::default(),
             workers: Mutex::default(),
@@ -264,6 +267,7 @@ impl Node {
             tokio::spawn(changes::run(shared.clone())),
             tokio::spawn(claims::run(shared.clone())),
             tokio::spawn(crate::rates::measure(shared.clone())),
+            tokio::spawn(visits::tell(shared.clone())),
             tokio::spawn(door::serve(shared.clone(), at_door)),
         ];
         Ok(Arc::new(Node {

@@ -107,6 +107,9 @@ fn facts(world: &World, key: &Key, entry: &PoolEntry) -> Vec<pool::Pod> {
         if shelf.is_some_and(|shelf| shelf.is_assumed(&pod.key)) {
             facts.used = Use::Taken;
         }
+        if shelf.is_some_and(|shelf| shelf.is_proving(&pod.key)) {
+            facts.health = Health::Starting;
+        }
         facts
     })
     .collect()

@@ -4,8 +4,8 @@ mod stage;
 
 use std::time::Duration;
 
-use k8s_openapi::api::{core::v1::Pod, events::v1::Event};
-use kube::{Api, ResourceExt, api::DeleteParams, api::ListParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{ResourceExt, api::DeleteParams};
 use sandlot_api::arl::{Sandbox, Task, TaskState, WarmPool, names};
 use serde_json::json;
 use stage::*;
@@ -66,15 +66,8 @@ async fn pods_that_do_not_come_up_are_named_in_the_pool_and_in_the_waiting_sandb
         .make::<WarmPool>("p", json!({ "replicas": 1, "template": template }))
         .await;
     let failing = |pool: &WarmPool| {
-        let conditions = pool
-            .status
-            .iter()
-            .flat_map(|status| status.conditions.iter().flatten());
-        conditions.into_iter().any(|condition| {
-            condition.type_ == "PodsFailing"
-                && condition.status == "True"
-                && condition.reason == "ImagePullFailed"
-                && condition.message.contains("no such tag")
+        trouble_of(pool).is_some_and(|(reason, message)| {
+            reason == "ImagePullFailed" && message.contains("no such tag")
         })
     };
     stage.until::<WarmPool>("p", failing).await;
@@ -83,20 +76,7 @@ async fn pods_that_do_not_come_up_are_named_in_the_pool_and_in_the_waiting_sandb
         sandbox.status.is_some() && reason_of(sandbox).1.contains("no such tag")
     };
     stage.until::<Sandbox>("s", told).await;
-    let events: Api<Event> = stage.api();
-    let told = |events: &[Event]| {
-        events
-            .iter()
-            .any(|event| event.reason.as_deref() == Some("ImagePullFailed"))
-    };
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    while !told(&events.list(&ListParams::default()).await.unwrap().items) {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "no event tells of it"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    stage.until_event("ImagePullFailed").await;
 }
 
 #[tokio::test]

@@ -26,7 +26,9 @@
 mod begin;
 mod child;
 mod descriptor;
+mod disk;
 mod keeper;
+mod known;
 mod launch;
 mod ledger;
 mod life;

@@ -1,21 +1,21 @@
 //! Starts runs once per key, finds those of an earlier life, and forgets old ones.
 
 use std::{
-    collections::{HashMap, VecDeque},
     fs::File,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use jiff::Timestamp;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     begin::{STREAMS, begin, resume},
+    disk::{forget, take_over},
+    known::Known,
     launch::{Key, Launch, Memory},
     ledger::Ledger,
     log::Log,
@@ -46,11 +46,6 @@ impl Default for Limits {
         }
     }
 }
-
-/// How many runs that are over stay in memory; the others are read from the disk again.
-const RECENT: usize = 64;
-/// How long an earlier supervisor may take to leave the folder.
-const HANDOVER: Duration = Duration::from_secs(5);
 
 /// Why a run was not started.
 #[derive(Debug, thiserror::Error)]
@@ -92,16 +87,6 @@ struct Inner {
     settling: Settling,
     closing: CancellationToken,
     _lock: Flock<File>,
-}
-
-#[derive(Default)]
-struct Known {
-    runs: HashMap<Key, Arc<OnceCell<Run>>>,
-    /// Those that are over, oldest first.
-    over: VecDeque<Key>,
-    running: usize,
-    /// Folders on the disk, to know when to look for old ones.
-    folders: usize,
 }
 
 impl Supervisor {
@@ -433,60 +418,8 @@ impl Drop for Place {
     }
 }
 
-impl Known {
-    /// Nothing came of this key for one who asked: it is forgotten, unless somebody else is
-    /// still at it.
-    fn let_go(&mut self, key: &Key, cell: Arc<OnceCell<Run>>) {
-        drop(cell);
-        // Cells are only handed out under the lock that is held here, so the last one sees one.
-        let idle = |kept: &Arc<OnceCell<Run>>| kept.get().is_none() && Arc::strong_count(kept) == 1;
-        if self.runs.get(key).is_some_and(idle) {
-            self.runs.remove(key);
-        }
-    }
-
-    /// A run is over and its tree is gone.
-    fn retire(&mut self, key: Key, passing: bool) {
-        if passing {
-            self.runs.remove(&key);
-            self.folders = self.folders.saturating_sub(1);
-            return;
-        }
-        self.over.push_back(key);
-        while self.over.len() > RECENT {
-            if let Some(oldest) = self.over.pop_front() {
-                self.runs.remove(&oldest);
-            }
-        }
-    }
-}
-
 fn gone() -> io::Error {
     io::ErrorKind::NotFound.into()
-}
-
-/// Waits for an earlier supervisor to leave the folder and locks it.
-async fn take_over(folder: &Path) -> io::Result<Flock<File>> {
-    private_folder(folder)?;
-    let mut file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(folder.join("lock"))?;
-    let give_up = tokio::time::Instant::now() + HANDOVER;
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((_, error)) if tokio::time::Instant::now() >= give_up => {
-                let message = format!("another supervisor is using {}: {error}", folder.display());
-                return Err(io::Error::new(io::ErrorKind::WouldBlock, message));
-            }
-            Err((unlocked, _)) => {
-                file = unlocked;
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-    }
 }
 
 /// The logs that an earlier supervisor left of a run.
@@ -523,27 +456,6 @@ fn over(record: Record, folder: Folder, outcome: Outcome) -> io::Result<Run> {
     let shared = shared(record, folder, logs, None, view);
     shared.logs.iter().for_each(|log| log.end());
     Ok(Run(shared))
-}
-
-/// Removes the oldest folders beyond `limit`, except the live ones. Says how many are left.
-fn forget(runs: &Path, live: &[Folder], limit: usize) -> io::Result<usize> {
-    let mut folders = Vec::new();
-    for entry in std::fs::read_dir(runs)? {
-        let entry = entry?;
-        folders.push((entry.metadata()?.modified()?, Folder::at(entry.path())));
-    }
-    folders.sort_by_key(|(modified, _)| *modified);
-    let many = folders.len();
-    let old = folders
-        .into_iter()
-        .map(|(_, folder)| folder)
-        .filter(|folder| !live.contains(folder));
-    let mut removed = 0;
-    for folder in old.take(many.saturating_sub(limit)) {
-        folder.remove()?;
-        removed += 1;
-    }
-    Ok(many - removed)
 }
 
 async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>

@@ -25,6 +25,14 @@ pub const SANDBOX: &str = "arl.infra.io/sandbox";
 pub const CLAIMED_BY: &str = "arl.infra.io/sandbox-uid";
 /// Annotation: when a pod was given to its sandbox.
 pub const CLAIMED_AT: &str = "arl.infra.io/allocated-at";
+/// Annotation on a sandbox: when somebody last worked in it without a task, in RFC 3339, as far as
+/// they say so. Idle time counts from here, too.
+pub const LAST_ACTIVITY: &str = "arl.infra.io/last-activity";
+/// Annotation on a pod: how many commands run in it and streams are joined that did not come from a
+/// task. A node that finds it keeps it up to date.
+pub const VISITORS: &str = "sandlot.dev/visitors";
+/// Annotation on a pod: when somebody was last in it that way, in RFC 3339.
+pub const LAST_VISIT: &str = "sandlot.dev/last-visit";
 /// Annotation: when a pod that is used again was given back.
 pub const LAST_RELEASED: &str = "arl.infra.io/last-released";
 /// Annotation: what the wiping of a pod that is used again found and left.
@@ -34,6 +42,7 @@ pub const TEMPLATE: &str = "arl.infra.io/template-revision";
 
 /// Finalizer: older operators held sandboxes with it; it is taken away when a sandbox goes.
 pub const SANDBOX_FINALIZER: &str = "arl.infra.io/sandbox-finalizer";
+
 /// A name as a label value: as it is where it fits, else its start with a hash that keeps it apart.
 ///
 /// Names may be 253 characters long, label values 63.

@@ -72,8 +72,10 @@ pub enum TroubleKind {
     Ended,
     /// No node has room for it.
     Unschedulable,
-    /// The API refused to make it: a quota, an admission rule, an invalid template.
+    /// The API refused to make it: an admission rule, an invalid template, missing rights.
     Refused,
+    /// The API refused to make it because the namespace has as much as it may have.
+    Quota,
     /// Handing it back for reuse failed.
     Dirty,
 }
@@ -88,6 +90,7 @@ impl TroubleKind {
             Self::Ended => "PodEnded",
             Self::Unschedulable => "Unschedulable",
             Self::Refused => "CreateRefused",
+            Self::Quota => "QuotaExceeded",
             Self::Dirty => "ResetFailed",
         }
     }
@@ -95,7 +98,22 @@ impl TroubleKind {
     /// Whether a new pod in its place could fare better. A pod that nobody can place is left in
     /// the scheduler's queue: a new one would only stand further back.
     pub fn is_replaced(self) -> bool {
-        !matches!(self, Self::Unschedulable | Self::Refused)
+        !matches!(self, Self::Unschedulable | Self::Refused | Self::Quota)
+    }
+
+    /// What sort of refusal the API's words tell of.
+    pub fn of_refusal(message: &str) -> Self {
+        // Kubernetes has no code of its own for it: a 403 with these words.
+        if message.contains("exceeded quota") || message.contains("failed quota") {
+            Self::Quota
+        } else {
+            Self::Refused
+        }
+    }
+
+    /// Whether the API refused to make a pod.
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::Refused | Self::Quota)
     }
 }
 
@@ -116,7 +134,7 @@ impl Failures {
         self.count = self.count.saturating_add(1);
         self.last = Some(now);
         self.trouble = Some(Trouble {
-            kind: TroubleKind::Refused,
+            kind: TroubleKind::of_refusal(&message),
             since: now,
             message,
         });

@@ -247,6 +247,15 @@ fn grow(pool: &Pool<'_>, idle: &[&Pod], now: Timestamp, plan: &mut Plan) {
     let have = (idle.len() as u32).saturating_add(pool.creating);
     let missing = plan.counts.target.saturating_sub(have);
     if missing == 0 {
+        // Nothing more is asked for, so nothing is refused.
+        if plan
+            .trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.kind.is_refusal())
+        {
+            plan.failures = Failures::default();
+            plan.trouble = None;
+        }
         return;
     }
     if let (Some(last), Some(trouble)) = (plan.failures.last, &plan.failures.trouble)

@@ -18,6 +18,7 @@ pub(crate) use logs::last_words;
 
 use crate::node::Node;
 use crate::sandbox::Sandbox;
+use crate::visits::Visit;
 use crate::worker::view::{ContainerView, View};
 
 impl Node {
@@ -38,13 +39,17 @@ impl Node {
         Ok((view, container))
     }
 
+    /// A container that runs, and a visit of its pod that lasts as long as it is kept.
     fn running(
         &self,
         of: &ContainerRef,
-    ) -> Result<(std::sync::Arc<Sandbox>, ContainerView), KubeletError> {
+    ) -> Result<(std::sync::Arc<Sandbox>, ContainerView, Option<Visit>), KubeletError> {
         let (view, container) = self.container_view(of)?;
         match view.sandbox {
-            Some(sandbox) if container.running => Ok((sandbox, container)),
+            Some(sandbox) if container.running => {
+                let enter = || self.shared.visits.enter(&of.namespace, &of.pod);
+                Ok((sandbox, container, view.counts_visits.then(enter)))
+            }
             _ => Err(KubeletError::BadRequest(format!(
                 "container {} of pod {} is not running",
                 of.container, of.pod
@@ -91,7 +96,7 @@ impl Kubelet for Node {
         streams: Streams,
     ) -> BoxFuture<'_, Result<Exit, KubeletError>> {
         Box::pin(async move {
-            let (sandbox, container) = self.running(&of)?;
+            let (sandbox, container, _visit) = self.running(&of)?;
             command::exec(&sandbox, &container, command, streams).await
         })
     }
@@ -102,7 +107,7 @@ impl Kubelet for Node {
         streams: Streams,
     ) -> BoxFuture<'_, Result<Exit, KubeletError>> {
         Box::pin(async move {
-            let (sandbox, container) = self.running(&of)?;
+            let (sandbox, container, _visit) = self.running(&of)?;
             command::attach(&sandbox, &container, streams).await
         })
     }

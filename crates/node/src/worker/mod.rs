@@ -154,6 +154,7 @@ pub(crate) fn start(
         asked: crate::schedule::asked(&pod),
         shows: volumes::of_volumes(&pod),
         claims: volumes::claims(&pod),
+        counts_visits: crate::visits::counts(&pod),
         ..View::default()
     }));
     let facts = Facts::new(pod, shared.host_ip.clone(), Timestamp::now());

@@ -18,6 +18,8 @@ pub(crate) struct View {
     /// What other pods may want to be near or apart from.
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) ip: Option<String>,
+    /// It wants to know who visits it.
+    pub(crate) counts_visits: bool,
     /// It is over, and nothing of it runs any more.
     pub(crate) at_rest: bool,
     /// What it asks for, whether it runs yet or not.

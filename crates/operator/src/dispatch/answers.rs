@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use kube::Error;
 use sandlot_api::arl::WarmPool;
+use sandlot_decide::pool::TroubleKind;
 
 use super::{Claimed, Wake, Written};
 use crate::{
@@ -107,7 +108,8 @@ fn pod_created(
     if entry.stock.refused(&message, super::LEAVING, now) {
         let about = reference::<WarmPool>(key, &entry.uid);
         let events = &world.events;
-        events.warn(about, "CreateRefused", "CreatePod", message);
+        let reason = TroubleKind::of_refusal(&message).reason();
+        events.warn(about, reason, "CreatePod", message);
     }
 }
 

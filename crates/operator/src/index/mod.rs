@@ -20,7 +20,10 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use sandlot_api::arl::{Sandbox, Task, WarmPool};
-use sandlot_decide::{Seniority, shelf::Shelf};
+use sandlot_decide::{
+    Seniority,
+    shelf::{Shelf, trusted_from},
+};
 
 pub(crate) use key::Key;
 pub(crate) use marks::Marks;
@@ -98,16 +101,34 @@ impl Index {
         if let Some(claim) = &entry.claim {
             self.see_claim(claim.clone(), &key);
         }
-        let shelf = self.shelves.entry(entry.pool.clone()).or_default();
-        match entry.ready_to_give() {
-            Some(since) => shelf.put(key.clone(), since),
-            // A claim on its way is confirmed by its own answer, not by an older sight of the pod.
-            None if shelf.is_assumed(&key) && entry.claim.is_none() && !entry.facts.leaving => {}
-            None => shelf.take(&key),
-        }
+        self.shelve(&entry);
         self.marks.pool(&entry.pool);
         self.mark_claimant(&entry);
         self.pods.insert(key, entry);
+    }
+
+    /// Puts a pod on its pool's shelf, or takes it off, as it is now.
+    fn shelve(&mut self, entry: &PodEntry) {
+        let trusted = self.trusted_from(entry);
+        let shelf = self.shelves.entry(entry.pool.clone()).or_default();
+        match (entry.ready_to_give(), trusted) {
+            (Some(since), None) => shelf.put(entry.key.clone(), since),
+            (Some(since), Some(until)) => shelf.prove(entry.key.clone(), since, until),
+            // A claim on its way is confirmed by its own answer, not by an older sight of the pod.
+            (None, _)
+                if shelf.is_assumed(&entry.key)
+                    && entry.claim.is_none()
+                    && !entry.facts.leaving => {}
+            (None, _) => shelf.take(&entry.key),
+        }
+    }
+
+    /// From when on a pod may be given out, where that is not at once.
+    fn trusted_from(&self, entry: &PodEntry) -> Option<Timestamp> {
+        let (began, restarts) = entry.began?;
+        let pool = self.pools.get(&entry.pool);
+        let others_crash = pool.is_some_and(|pool| pool.stock.crashes());
+        trusted_from(began, restarts, others_crash)
     }
 
     /// A pod says that a sandbox has it. If two say so, which only a crash in the middle of a claim
@@ -151,10 +172,15 @@ impl Index {
             return;
         };
         shelf.take(pod);
+        let trusted = self.trusted_from(entry);
         if entry.revision > revision
             && let Some(since) = entry.ready_to_give()
+            && let Some(shelf) = self.shelves.get_mut(&entry.pool)
         {
-            shelf.put(pod.clone(), since);
+            match trusted {
+                None => shelf.put(pod.clone(), since),
+                Some(until) => shelf.prove(pod.clone(), since, until),
+            }
         }
         let pool = entry.pool.clone();
         self.marks.pool(&pool);

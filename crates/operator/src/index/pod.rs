@@ -9,6 +9,7 @@ use sandlot_api::arl::names;
 use sandlot_decide::{
     Seniority,
     pool::{self, Health, Use},
+    sandbox::Visit,
 };
 
 use super::{
@@ -34,6 +35,10 @@ pub(crate) struct PodEntry {
     /// Whose calls its agent takes; without it, anybody's.
     pub(crate) operator_key: Option<PublicKey>,
     pub(crate) facts: pool::Pod,
+    /// When its last container began, and how often any of them has been started anew.
+    pub(super) began: Option<(Timestamp, u32)>,
+    /// When somebody was last in it without a task, as its node says.
+    pub(crate) visit: Option<Visit>,
     /// The pod has ended for good, with these last words.
     pub(crate) ended: Option<String>,
     /// A write about it, or its reset, is under way.
@@ -86,6 +91,13 @@ impl PodEntry {
                 .map(Arc::from),
             agent_key: note(AGENT_KEY_ANNOTATION).and_then(|key| key.parse().ok()),
             operator_key: note(OPERATOR_KEY_ANNOTATION).and_then(|key| key.parse().ok()),
+            visit: note(names::LAST_VISIT)
+                .and_then(|at| at.parse().ok())
+                .map(|last| Visit {
+                    last,
+                    lasts: note(names::VISITORS).is_some_and(|count| count != "0"),
+                }),
+            began: health::last_start(pod),
             ended: health::last_words(pod),
             facts: pool::Pod {
                 name: key.name.clone(),

@@ -30,6 +30,8 @@ pub(crate) struct SandboxEntry {
     pub(crate) seen: Timestamp,
     /// When the last task ended, more exactly than the status can say.
     pub(crate) last_ended: Option<Timestamp>,
+    /// When somebody last worked in it without a task, as far as they said so.
+    pub(crate) last_activity: Option<Timestamp>,
     pub(crate) writing: bool,
 }
 
@@ -78,6 +80,11 @@ impl SandboxEntry {
             held: finalizers
                 .iter()
                 .any(|name| name == names::SANDBOX_FINALIZER),
+            last_activity: sandbox
+                .metadata
+                .annotations
+                .as_ref()
+                .and_then(|notes| notes.get(names::LAST_ACTIVITY)?.parse().ok()),
             last_ended: old.and_then(|old| old.last_ended).max(stored),
             writing: old.is_some_and(|old| old.writing),
             status,

@@ -151,10 +151,15 @@ pub(crate) fn build(
             ),
         ]);
     }
-    meta.annotations.get_or_insert_default().insert(
+    let annotations = meta.annotations.get_or_insert_default();
+    annotations.insert(
         names::TEMPLATE.to_owned(),
         owner.template_revision.to_owned(),
     );
+    if matches!(agent.delivery, Delivery::ImageVolume { .. }) {
+        // Sandlot's node keeps it up to date; nobody else would.
+        annotations.insert(names::VISITORS.to_owned(), "0".to_owned());
+    }
     meta.owner_references =
         serde_json::from_value(json!([pool_reference(owner.pool, owner.uid, true)])).ok();
     pod.data = Value::Object(data);

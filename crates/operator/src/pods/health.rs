@@ -37,6 +37,18 @@ pub(crate) fn of(pod: &v1::Pod, before: Option<&Health>, now: Timestamp) -> Heal
     }
 }
 
+/// When the last of a pod's containers began, and how often any of them has been started anew.
+pub(crate) fn last_start(pod: &v1::Pod) -> Option<(Timestamp, u32)> {
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let began = containers.iter().filter_map(|container| {
+        let running = container.state.as_ref()?.running.as_ref()?;
+        running.started_at.as_ref().map(|time| time.0)
+    });
+    let restarts = containers.iter().map(|container| container.restart_count);
+    let restarts = restarts.max().and_then(|most| u32::try_from(most).ok());
+    Some((began.max()?, restarts.unwrap_or(0)))
+}
+
 /// What a pod that has ended for good said last; nothing while it may still run.
 pub(crate) fn last_words(pod: &v1::Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
@@ -192,6 +204,16 @@ mod tests {
             assert_eq!(trouble.kind, kind);
             assert!(trouble.message.contains(words), "{}", trouble.message);
         }
+    }
+
+    #[test]
+    fn the_last_container_to_begin_and_the_one_most_often_begun_count() {
+        let container = |name: &str, restarts: i32, began: i64| {
+            json!({ "name": name, "image": "", "imageID": "",
+            "ready": true, "restartCount": restarts, "state": { "running": { "startedAt": at(began).to_string() } } })
+        };
+        let pod = pod(json!({ "containerStatuses": [container("a", 2, 5), container("b", 0, 9)] }));
+        assert_eq!(last_start(&pod), Some((at(9), 2)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use sandlot_decide::{
     backoff::Backoff,
     expiry::later,
-    pool::{self, Care, Failures, Plan, Share, Sizing},
+    pool::{self, Care, Failures, Plan, Share, Sizing, TroubleKind},
 };
 
 /// A busy pool is looked at no more often than this; claims do not wait for it.
@@ -116,6 +116,14 @@ impl Stock {
         }
         self.failures.refused(message.to_owned(), now);
         true
+    }
+
+    /// Whether pods of this template have crashed lately.
+    pub(crate) fn crashes(&self) -> bool {
+        let crashed = |trouble: &pool::Trouble| {
+            matches!(trouble.kind, TroubleKind::Crash | TroubleKind::Ended)
+        };
+        self.failures.count > 0 && self.trouble().is_some_and(crashed)
     }
 
     /// What was wrong at the last failure.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::status::status;
 use crate::{
-    dispatch::{Claim, Write, status_patch},
+    dispatch::{Claim, Wake, Write, status_patch},
     index::Key,
     pods,
     world::World,
@@ -43,6 +43,10 @@ pub(crate) fn line_up(world: &mut World, key: &Key) {
 
 /// Gives out what is on a pool's shelf: the pod ready longest to the sandbox waiting longest.
 pub(crate) fn give_out(world: &mut World, pool: &Key, now: Timestamp) {
+    let shelf = world.index.shelves.get_mut(pool);
+    if let Some(next) = shelf.and_then(|shelf| shelf.trust(now)) {
+        world.wakes.at(next, Wake::Pool(pool.clone()));
+    }
     while let Some((pod, sandbox)) = world
         .index
         .shelves

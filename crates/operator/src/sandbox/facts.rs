@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use sandlot_api::arl::SandboxPhase;
 use sandlot_decide::{
     expiry::later,
-    sandbox::{Facts, Limits, PodView, Tasks, Wait},
+    pool::Health,
+    sandbox::{Facts, Limits, PodView, Tasks, Visit, Wait},
 };
 
 use crate::{
@@ -58,8 +59,22 @@ pub(super) fn facts(
             waiting,
             last_ended: entry.last_ended,
         },
+        visit: visit(entry, pod),
     };
     (facts, bound_at)
+}
+
+/// The last visit that the pod's node or a visitor tells of.
+fn visit(entry: &SandboxEntry, pod: Option<&PodEntry>) -> Option<Visit> {
+    let told = entry.last_activity.map(|last| Visit { last, lasts: false });
+    let seen = pod.and_then(|pod| pod.visit);
+    match (seen, told) {
+        (Some(seen), Some(told)) => Some(Visit {
+            last: seen.last.max(told.last),
+            ..seen
+        }),
+        (seen, told) => seen.or(told),
+    }
 }
 
 fn limits(
@@ -99,13 +114,21 @@ fn view(world: &World, key: &Key, entry: &SandboxEntry, pod: Option<&PodEntry>) 
             (Some(words), _) => PodView::Lost(format!("pod {} ended: {words}", pod.key.name)),
             (None, true) => PodView::Lost(format!("pod {} is being deleted", pod.key.name)),
             (None, false) if pod.is_ready() => PodView::Ready,
-            (None, false) => PodView::Unready,
+            (None, false) => PodView::Unready(unready(pod)),
         };
     }
     if let Some(name) = &entry.status.pod_name {
         return PodView::Lost(format!("pod {name} is gone"));
     }
     PodView::Waiting(wait(world, key, &entry.pool))
+}
+
+fn unready(pod: &PodEntry) -> String {
+    let name = &pod.key.name;
+    match &pod.facts.health {
+        Health::Failing(trouble) => format!("pod {name} is not ready: {}", trouble.message),
+        _ => format!("pod {name} is not ready at the moment"),
+    }
 }
 
 fn wait(world: &World, key: &Key, pool_key: &Key) -> Wait {

@@ -8,14 +8,18 @@ mod node;
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
+use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::{Namespace, Pod},
+    api::{
+        core::v1::{Namespace, Pod},
+        events::v1::Event,
+    },
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
-    runtime::wait::await_condition,
+    runtime::{WatchStreamExt, wait::await_condition, watcher},
 };
 use sandlot_api::arl::{Sandbox, Task, TaskState, WarmPool};
 use sandlot_cluster::{Cluster, Config};
@@ -47,7 +51,12 @@ impl Stage {
 
     /// The same with some settings changed.
     pub async fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        let cluster = Cluster::start(Config::default()).await.unwrap();
+        Self::over(Config::default(), change).await
+    }
+
+    /// The same over an API that was configured otherwise.
+    pub async fn over(config: Config, change: impl FnOnce(&mut Settings)) -> Self {
+        let cluster = Cluster::start(config).await.unwrap();
         let client = cluster.client();
         install_crds(client.clone()).await.unwrap();
         let (agent, port) = PretendAgent::serve().await;
@@ -261,6 +270,26 @@ impl Stage {
         self.until::<WarmPool>(pool, wanted).await
     }
 
+    /// Waits until an event has this reason, and returns its words.
+    pub async fn until_event(&self, reason: &str) -> String {
+        let is_it = |event: &Event| event.reason.as_deref() == Some(reason);
+        let mut events = watcher(self.api::<Event>(), watcher::Config::default())
+            .applied_objects()
+            .boxed();
+        let waiting = async {
+            loop {
+                match events.try_next().await {
+                    Ok(Some(event)) if is_it(&event) => return event.note.unwrap_or_default(),
+                    Ok(None) => panic!("the watch of events has ended"),
+                    _ => {}
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting)
+            .await
+            .unwrap_or_else(|_| panic!("no event {reason}"))
+    }
+
     pub async fn pods(&self) -> Vec<Pod> {
         let all = self
             .api::<Pod>()
@@ -292,6 +321,18 @@ impl Stage {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+/// What a pool says of its pods' trouble: the reason and the words, once it has some.
+pub fn trouble_of(pool: &WarmPool) -> Option<(String, String)> {
+    let conditions = pool
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    let failing = conditions
+        .into_iter()
+        .find(|condition| condition.type_ == "PodsFailing" && condition.status == "True")?;
+    Some((failing.reason.clone(), failing.message.clone()))
 }
 
 pub fn template() -> Value {

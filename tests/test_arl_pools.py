@@ -1,5 +1,7 @@
 """WarmPools through the real kubectl: kept full, rolled, scaled, deleted, and honest about trouble."""
 
+import time
+
 import pytest
 from arl import Namespace, command, condition, file, pool, sandbox, shell
 from conftest import eventually
@@ -133,7 +135,6 @@ def test_a_pod_given_back_is_never_seen_again(place):
     eventually(lambda: first not in names(place.get("pods")["items"]))
 
 
-@pytest.mark.xfail(reason="a pod in which tasks ran is found changed and deleted instead: safe, but not recycled")
 def test_a_pool_that_resets_gives_the_same_pod_out_clean(place):
     place.apply(pool("p", replicas=1, recycle="Reset"))
     first = place.ready("first", "p")["status"]["podName"]
@@ -158,3 +159,31 @@ def test_a_pool_that_resets_gives_the_same_pod_out_clean(place):
     assert second == first, "it has been ready longest"
     look = shell("ls -A /workspace; ls -A /tmp; grep -lsE 'sleep.300[12]' /proc/[0-9]*/cmdline; true")
     assert place.run("look", "second", look)["stdout"] == ""
+
+
+@pytest.mark.parametrize("name, trace", [
+    ("home", "echo mine > /root/secret"), ("program", "cp /bin/sh /usr/bin/own-tool"),
+    ("image", "echo evil >> /etc/bash.bashrc"), ("mode", "chmod 700 /opt"), ("gone", "rm /etc/shells"),
+])
+def test_a_pod_that_cannot_be_proved_clean_is_deleted(place, name, trace):
+    place.apply(pool("p", replicas=1, recycle="Reset"))
+    first = place.ready("first", "p")["status"]["podName"]
+    place.run("leave", "first", shell(trace))
+    place.kubectl("delete", "sandbox", "first")
+    place.kubectl("wait", f"pod/{first}", "--for=delete", "--timeout=60s", timeout=70)
+    full(place, "p")
+    assert first not in names(pods(place, "p"))
+
+
+def test_a_crashing_pod_is_not_given_out_between_two_crashes(place):
+    place.apply(pool("p", command=["sh", "-c", "sleep 0.5; exit 3"]))
+    def failing():
+        found = condition(place.get("warmpool", "p"), "PodsFailing")
+        return found if found.get("status") == "True" else None
+    eventually(failing)
+    place.apply(sandbox("s", "p"))
+    for _ in range(8):
+        time.sleep(1)
+        waiting = place.get("sandbox", "s")
+        assert "podName" not in waiting.get("status", {}), waiting
+    eventually(lambda: "its pods fail" in condition(place.get("sandbox", "s"), "Ready").get("message", ""))

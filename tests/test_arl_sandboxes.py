@@ -132,3 +132,25 @@ def test_times_are_kept_over_a_restart(own_machine):
     took = time.monotonic() - ended
     assert 9 < took < 20 or took < 45, took
     gone(place, "s", timeout=60)
+
+
+def test_whoever_works_in_a_sandbox_without_tasks_keeps_it(place):
+    pod = place.ready("visited", "p", ttlSecondsAfterFinished=12)["status"]["podName"]
+    begun = time.monotonic()
+    # One long visit, longer than the sandbox may be idle.
+    place.kubectl("exec", pod, "-c", "executor", "--", "sleep", "20", timeout=90)
+    assert place.get("sandbox", "visited")["status"]["phase"] == "Ready"
+    eventually(lambda: place.get("pod", pod)["metadata"]["annotations"].get("sandlot.dev/visitors") == "0")
+    gone(place, "visited", timeout=60)
+    assert time.monotonic() - begun > 30, "idle time counts from the end of the visit"
+
+
+def test_a_client_elsewhere_can_say_that_a_sandbox_is_in_use(place):
+    place.ready("told-of", "p", ttlSecondsAfterFinished=12)
+    begun = time.monotonic()
+    while time.monotonic() - begun < 18:
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        place.kubectl("annotate", "sandbox", "told-of", f"arl.infra.io/last-activity={now}", "--overwrite")
+        time.sleep(1)
+    assert place.get("sandbox", "told-of")["status"]["phase"] == "Ready"
+    gone(place, "told-of", timeout=60)

@@ -6,12 +6,12 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
 };
 
 use sandlot_supervisor::{Key, Limits, Supervisor};
 
 use crate::{
+    changes::Birth,
     container::MainCommand,
     container_log::ContainerLog,
     environment::Environment,
@@ -32,8 +32,8 @@ pub(crate) struct Agent {
     pub(crate) log: ContainerLog,
     /// The container's own command, where the agent started it.
     pub(crate) main: Option<Arc<MainCommand>>,
-    /// When it began, counted from 1970; sets apart the names of runs that nobody asked for by key.
-    pub(crate) born: Duration,
+    /// What the container was like when it began.
+    pub(crate) birth: Arc<Birth>,
     unnamed: AtomicU64,
 }
 
@@ -52,6 +52,7 @@ impl Agent {
         let state = state.canonicalize()?;
         let mut reserved = vec![state.clone()];
         reserved.extend(own_folder());
+        let birth = Birth::of(&reset::emptied(&workspace));
         Ok(Self {
             supervisor,
             state,
@@ -63,7 +64,7 @@ impl Agent {
             },
             log: ContainerLog::new(tokio::io::stdout()),
             main,
-            born: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
+            birth: Arc::new(birth),
             unnamed: AtomicU64::new(0),
         })
     }
@@ -71,7 +72,7 @@ impl Agent {
     /// A key for a run that nobody will ask for again.
     pub(crate) fn next_key(&self) -> Key {
         let number = self.unnamed.fetch_add(1, Ordering::Relaxed);
-        let key = format!("unnamed/{}/{number}", self.born.as_nanos());
+        let key = format!("unnamed/{}/{number}", self.birth.number());
         // Two numbers are neither empty nor 512 bytes long.
         Key::new(key).expect("a short key")
     }

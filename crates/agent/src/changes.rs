@@ -1,13 +1,14 @@
-//! Whether a container's files are still as they were when its agent began.
+//! Whether a container is still as it was when its agent began.
 //!
 //! The time of a file's last change of any kind cannot be set by anybody but the kernel, so whatever
 //! has been written, replaced, renamed or removed since then shows, in the file or in its folder.
 
 use std::{
+    collections::HashSet,
     fs, io,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// The most entries that are looked at; more than any image has that is used in a sandbox.
@@ -27,43 +28,100 @@ const MADE_UP: [&str; 8] = [
     "securityfs",
 ];
 
-/// Finds something that has changed since then (counted from 1970) in any place that can be
-/// written to, outside of `spared`.
+/// What processes of a container can leave to each other in memory, one list for each sort.
+const LEFT_IN_MEMORY: [&str; 3] = ["msg", "sem", "shm"];
+
+/// A container as it was when its agent began.
+pub(crate) struct Birth {
+    /// Counted from 1970.
+    at: Duration,
+    mounts: Vec<u8>,
+}
+
+impl Birth {
+    /// The container is complete and nobody else has been in it. What is written to `open` places
+    /// from now on is no difference, nor what the kernel does for it.
+    pub(crate) fn of(open: &[&Path]) -> Self {
+        // The first write in a folder of the image copies it out of the image's layer, and so
+        // changes the folders above it.
+        open.iter().for_each(|place| write_first(place));
+        Self {
+            at: SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
+            mounts: mounts().unwrap_or_default(),
+        }
+    }
+
+    /// A number that no other life of this agent has.
+    pub(crate) fn number(&self) -> u128 {
+        self.at.as_nanos()
+    }
+
+    /// Finds something that is not as it was, in any place outside of `spared`, and says what.
+    pub(crate) fn difference(&self, spared: &[PathBuf]) -> io::Result<Option<String>> {
+        let mounts = mounts()?;
+        if mounts != self.mounts {
+            return Ok(Some("what is mounted".to_owned()));
+        }
+        for sort in LEFT_IN_MEMORY {
+            // Kernels without it have no such list.
+            let list = fs::read_to_string(format!("/proc/sysvipc/{sort}"));
+            if list.is_ok_and(|list| list.lines().count() > 1) {
+                return Ok(Some(format!("what is kept in memory ({sort})")));
+            }
+        }
+        let changed = find(&mounts, self.at, spared)?;
+        Ok(changed.map(|path| path.display().to_string()))
+    }
+}
+
+/// Writes for the first time in a folder. Where this user cannot, nobody will.
+fn write_first(folder: &Path) {
+    let passing = folder.join(format!(".sandlot-{}.first", std::process::id()));
+    let made = fs::File::options()
+        .write(true)
+        .create_new(true)
+        .open(&passing);
+    if made.is_ok() {
+        let _ = fs::remove_file(&passing);
+    }
+}
+
+fn mounts() -> io::Result<Vec<u8>> {
+    fs::read("/proc/self/mountinfo")
+}
+
+/// Finds something that has changed since then in any place that can be written to, outside of
+/// `spared`.
 ///
 /// The kernel notes changes by a clock that may be some milliseconds behind, so that one made in the
 /// first of them does not show. No tenant is in a container that early, and what made the container
 /// a moment before must not be taken for one.
-pub(crate) fn find(since: Duration, spared: &[PathBuf]) -> io::Result<Option<PathBuf>> {
-    let mounts = fs::read("/proc/self/mountinfo")?;
+fn find(mounts: &[u8], since: Duration, spared: &[PathBuf]) -> io::Result<Option<PathBuf>> {
     let mut left = MOST;
-    for mount in writable(&mounts) {
+    // Where something is mounted another look begins, or none.
+    let mut passed: HashSet<PathBuf> = spared.iter().cloned().collect();
+    passed.extend(lines(mounts).filter_map(|fields| fields.get(4).map(|at| plain(at))));
+    for mount in writable(mounts) {
         if spared.iter().any(|place| mount.starts_with(place)) {
             continue;
         }
-        if let Some(changed) = look(&mount, since, spared, &mut left)? {
+        if let Some(changed) = look(&mount, since, &passed, &mut left)? {
             return Ok(Some(changed));
         }
     }
     Ok(None)
 }
 
-/// Looks at a mounted place, whether it is a folder or a file, and not into what is mounted in it.
+/// Looks at a mounted place, whether it is a folder or a file, and passes over some in it.
 fn look(
     mount: &Path,
     since: Duration,
-    spared: &[PathBuf],
+    passed: &HashSet<PathBuf>,
     left: &mut usize,
 ) -> io::Result<Option<PathBuf>> {
-    let device = fs::symlink_metadata(mount)?.dev();
     let mut waiting = vec![mount.to_owned()];
     while let Some(path) = waiting.pop() {
-        if spared.contains(&path) {
-            continue;
-        }
         let found = fs::symlink_metadata(&path)?;
-        if found.dev() != device {
-            continue;
-        }
         *left = left
             .checked_sub(1)
             .ok_or_else(|| io::Error::other(format!("more than {MOST} files")))?;
@@ -72,7 +130,10 @@ fn look(
         }
         if found.is_dir() {
             for entry in fs::read_dir(&path)? {
-                waiting.push(entry?.path());
+                let below = entry?.path();
+                if !passed.contains(&below) {
+                    waiting.push(below);
+                }
             }
         }
     }
@@ -87,10 +148,8 @@ fn changed(found: &fs::Metadata) -> Duration {
 
 /// The mounted places that can be written to.
 fn writable(mounts: &[u8]) -> Vec<PathBuf> {
-    let lines = mounts.split(|byte| *byte == b'\n');
-    lines
-        .filter_map(|line| {
-            let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+    lines(mounts)
+        .filter_map(|fields| {
             let dash = fields.iter().position(|field| *field == b"-")?;
             let (at, options) = (fields.get(4)?, fields.get(5)?);
             let (kind, of_all) = (fields.get(dash + 1)?, fields.get(dash + 3)?);
@@ -100,6 +159,12 @@ fn writable(mounts: &[u8]) -> Vec<PathBuf> {
             counts.then(|| plain(at))
         })
         .collect()
+}
+
+/// The fields of each line.
+fn lines(mounts: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
+    let lines = mounts.split(|byte| *byte == b'\n');
+    lines.map(|line| line.split(|byte| *byte == b' ').collect())
 }
 
 /// A path as the kernel writes it, with blanks and the like as octal numbers.
@@ -153,7 +218,8 @@ mod tests {
             std::thread::sleep(2 * COARSE);
             now
         };
-        let find = |since| look(dir.path(), since, &[dir.path().join("spared")], &mut 100).unwrap();
+        let spared = HashSet::from([dir.path().join("spared")]);
+        let find = |since| look(dir.path(), since, &spared, &mut 100).unwrap();
         let since = now();
         assert_eq!(find(since), None);
         fs::create_dir(dir.path().join("spared")).unwrap();

@@ -10,14 +10,28 @@ use std::{
 
 use sandlot_supervisor::tree::{self, Root};
 
-use crate::{agent::Agent, changes};
+use crate::{agent::Agent, changes::Birth};
 
 /// What the agent itself keeps among its records.
 const OWN: [&str; 5] = ["lock", "ledger", "runs", "answers", "tasks.json"];
 /// Where programs put what they soon forget.
-const PASSING: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
+const PASSING: [&str; 4] = ["/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue"];
 /// How long all processes may take to die.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The places that a reset empties, as far as they are the container's own.
+pub(crate) fn emptied(workspace: &Path) -> Vec<&Path> {
+    let mut places = vec![workspace];
+    if is_containers_first() {
+        places.extend(PASSING.map(Path::new));
+    }
+    places
+}
+
+/// Elsewhere than as a container's first process the machine's own files would be at stake.
+fn is_containers_first() -> bool {
+    std::process::id() == 1
+}
 
 pub(crate) async fn reset(agent: &Agent, preserve_files: bool) -> Result<String, String> {
     let held = agent.main.as_ref().map(|main| main.hold_back());
@@ -27,8 +41,8 @@ pub(crate) async fn reset(agent: &Agent, preserve_files: bool) -> Result<String,
         forget(agent).await?;
         let workspace = agent.grounds.workspace.clone();
         let spared = agent.grounds.reserved.clone();
-        let born = agent.born;
-        let emptying = tokio::task::spawn_blocking(move || clean(&workspace, born, spared));
+        let birth = agent.birth.clone();
+        let emptying = tokio::task::spawn_blocking(move || clean(&workspace, &birth, spared));
         let removed = emptying.await.map_err(|error| error.to_string())??;
         done = format!("{done}, {removed} entries were removed from the workspace");
     }
@@ -62,26 +76,24 @@ async fn forget(agent: &Agent) -> Result<(), String> {
 
 /// Empties the workspace and, in a container of our own, the usual places for passing files; and
 /// refuses to call it clean when something else in the container is not as it was at the start.
-fn clean(workspace: &Path, born: Duration, mut spared: Vec<PathBuf>) -> Result<usize, String> {
+fn clean(workspace: &Path, birth: &Birth, mut spared: Vec<PathBuf>) -> Result<usize, String> {
     let mut removed = empty(workspace)?;
-    // Elsewhere than as a container's first process the machine's own files would be at stake.
-    if std::process::id() != 1 {
+    if !is_containers_first() {
         return Ok(removed);
     }
     let root = device(Path::new("/"));
     for place in PASSING.map(Path::new) {
         // What somebody mounted there is looked at like everything else.
-        if device(place) == root || place == Path::new("/dev/shm") {
+        if device(place) == root || place.starts_with("/dev") {
             removed += empty(place)?;
             spared.push(place.to_owned());
         }
     }
     spared.push(workspace.to_owned());
-    match changes::find(born, &spared) {
+    match birth.difference(&spared) {
         Ok(None) => Ok(removed),
         Ok(Some(changed)) => Err(format!(
-            "{} is not as it was when the container began: delete the pod",
-            changed.display()
+            "{changed} is not as it was when the container began: delete the pod"
         )),
         Err(error) => Err(format!(
             "whether the container is as it was cannot be told: {error}; delete the pod"

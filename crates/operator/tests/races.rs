@@ -116,7 +116,22 @@ async fn client(
             .unwrap();
         let pod = match tokio::time::timeout(PATIENCE, ready).await {
             Ok(pod) => pod.unwrap(),
-            Err(_) => panic!("{name} waits for ever: {:#?}", sandboxes.get(&name).await),
+            Err(_) => {
+                let pods: Api<Pod> = Api::namespaced(sandboxes.clone().into_client(), "default");
+                for pod in pods.list(&ListParams::default()).await.unwrap() {
+                    let st = pod.status.clone().unwrap_or_default();
+                    eprintln!(
+                        "{} {:?} ip={:?} phase={:?} del={:?} rv={:?}",
+                        pod.name_any(),
+                        pod.labels().get("arl.infra.io/status"),
+                        st.pod_ip,
+                        st.phase,
+                        pod.metadata.deletion_timestamp.is_some(),
+                        pod.resource_version()
+                    );
+                }
+                panic!("{name} waits for ever: {:#?}", sandboxes.get(&name).await)
+            }
         };
         hands.take(&pod, &name);
         let hold = rand::rng().random_range(0..4);
@@ -167,6 +182,7 @@ async fn ten_thousand_claims_under_crashes_give_no_pod_twice_and_lose_none() {
         stage.kill_operator().await;
         stage.start_operator();
         crashes += 1;
+        eprintln!("crash {crashes} at {}", claims.load(Ordering::Relaxed));
     }
     while let Some(done) = clients.join_next().await {
         done.unwrap();

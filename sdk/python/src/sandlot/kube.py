@@ -47,10 +47,15 @@ class Kube:
         """Reads one object."""
         return _answer(await self._http.get(_path(plural, namespace, name)))
 
-    async def containers(self, namespace: str, pod: str) -> List[str]:
-        """The names of a pod's containers."""
-        found = _answer(await self._http.get(f"/api/v1/namespaces/{namespace}/pods/{pod}"))
-        return [container["name"] for container in found["spec"]["containers"]]
+    async def pod(self, namespace: str, name: str) -> Object:
+        """Reads a pod."""
+        return _answer(await self._http.get(f"/api/v1/namespaces/{namespace}/pods/{name}"))
+
+    async def annotate(self, plural: str, namespace: str, name: str, notes: Dict[str, str]) -> None:
+        """Sets annotations of an object."""
+        kind = {"Content-Type": "application/merge-patch+json"}
+        patch = json.dumps({"metadata": {"annotations": notes}})
+        _answer(await self._http.patch(_path(plural, namespace, name), content=patch, headers=kind))
 
     async def delete(self, plural: str, namespace: str, name: str) -> None:
         """Deletes one object; that it is gone already is fine."""

@@ -11,11 +11,14 @@ from .connection import Connection
 from .errors import SandboxFailed, SandlotError
 from .files import AsyncFiles
 from .kube import Kube
+from .presence import Presence
 from .results import Chunk, Result, result_of
 from .shell import AsyncShell, open_shell
 
 API_VERSION = "arl.infra.io/v1alpha1"
 EXECUTOR = "executor"
+# A node that counts a pod's visitors says so with this annotation.
+_VISITORS = "sandlot.dev/visitors"
 # A task that a call here has made is of use to nobody once the call has its answer.
 _TASK_TTL = 300
 
@@ -32,6 +35,7 @@ class AsyncSandbox:
         self.files = AsyncFiles(self.collect, work_dir)
         self._owns_kube = owns_kube
         self._container: Optional[str] = None
+        self._presence: Optional[Presence] = None
 
     @classmethod
     async def create(
@@ -130,7 +134,8 @@ class AsyncSandbox:
         """Runs one command and yields its output as it comes; raises if it ends with a code."""
         words = list(command)
         stderr = b""
-        async with self._kube.exec(self.namespace, self.pod, await self._executor(), words) as running:
+        container = await self._executor()
+        async with self._visit(), self._kube.exec(self.namespace, self.pod, container, words) as running:
             # Beside the reading: a command that answers as it reads would wait for us for ever.
             feeding = asyncio.create_task(running.feed(stdin or b""))
             try:
@@ -153,15 +158,31 @@ class AsyncSandbox:
     async def shell(self, *command: str, rows: int = 24, columns: int = 80) -> AsyncIterator[AsyncShell]:
         """A shell in a terminal of its own for the length of a block; or another command in one."""
         container = await self._executor()
-        async with open_shell(self._kube, self.namespace, self.pod, container, list(command), rows, columns) as shell:
-            yield shell
+        shell = open_shell(self._kube, self.namespace, self.pod, container, list(command), rows, columns)
+        async with self._visit(), shell as opened:
+            yield opened
 
     async def _executor(self) -> str:
         """The container that commands run in: the one of that name, else the first."""
         if self._container is None:
-            names = await self._kube.containers(self.namespace, self.pod)
-            self._container = EXECUTOR if EXECUTOR in names else names[0]
+            pod = await self._kube.pod(self.namespace, self.pod)
+            names = [container["name"] for container in pod["spec"]["containers"]]
+            self._container = EXECUTOR if EXECUTOR in names else str(names[0])
+            if _VISITORS not in (pod["metadata"].get("annotations") or {}):
+                self._presence = Presence(self._note)
         return self._container
+
+    @asynccontextmanager
+    async def _visit(self) -> AsyncIterator[None]:
+        """Keeps the sandbox from being idle, where its node does not."""
+        if self._presence is None:
+            yield
+            return
+        async with self._presence.visit():
+            yield
+
+    async def _note(self, notes: Dict[str, str]) -> None:
+        await self._kube.annotate("sandboxes", self.namespace, self.name, notes)
 
 
 def _settled(sandbox: Dict[str, Any]) -> bool:

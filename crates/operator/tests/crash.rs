@@ -129,6 +129,91 @@ async fn what_runs_for_a_task_deleted_while_nobody_watched_is_ended() {
     stage.agent.until_killed().await;
 }
 
+#[tokio::test]
+async fn a_task_made_while_nobody_watched_runs_once() {
+    let mut stage = Stage::set().await;
+    stage.pool("p", 1).await;
+    stage.sandbox("s", "p").await;
+    stage.until_phase("s", "Ready").await;
+    stage.kill_operator().await;
+    stage.task("t", "s", &["say", "hi"]).await;
+    stage.start_operator();
+    assert_eq!(
+        state_of(&stage.until_ended("t").await),
+        Some(TaskState::Succeeded)
+    );
+    assert_eq!(stage.agent.started(), ["say hi"]);
+}
+
+#[tokio::test]
+async fn between_two_steps_what_is_done_stays_done() {
+    let mut stage = Stage::set().await;
+    stage.pool("p", 1).await;
+    stage.sandbox("s", "p").await;
+    let spec = json!({ "sandboxRef": "s", "timeout": "10m", "steps": [
+        { "name": "one", "type": "Command", "command": ["say", "one"] },
+        { "name": "two", "type": "FilePatch", "path": "/workspace/a", "content": "first" },
+        { "name": "three", "type": "Command", "command": ["hang", "three"] },
+        { "name": "four", "type": "Command", "command": ["say", "four"] } ] });
+    stage.make::<Task>("t", spec).await;
+    stage.agent.until_started(2).await;
+    // Not even that it runs has been written down.
+    stage.kill_operator().await;
+    stage.start_operator();
+    stage
+        .until::<Task>("t", |task| state_of(task) == Some(TaskState::Running))
+        .await;
+    stage.agent.release();
+    let status = stage.until_ended("t").await.status.unwrap();
+    assert_eq!(status.state, Some(TaskState::Succeeded), "{status:#?}");
+    assert_eq!(status.steps.unwrap()[0].stdout.as_deref(), Some("one\n"));
+    let mut started = stage.agent.started();
+    started.sort();
+    assert_eq!(started, ["hang three", "say four", "say one"]);
+}
+
+#[tokio::test]
+async fn a_second_attempt_goes_on_and_the_first_is_not_made_again() {
+    let mut stage = Stage::set().await;
+    stage.pool("p", 1).await;
+    stage.sandbox("s", "p").await;
+    let spec = json!({ "sandboxRef": "s", "retries": 1, "timeout": "10m", "steps": [
+        { "name": "one", "type": "Command", "command": ["fail", "3"] } ] });
+    stage.make::<Task>("t", spec).await;
+    stage.agent.until_started(1).await;
+    stage.kill_operator().await;
+    stage.start_operator();
+    let status = stage.until_ended("t").await.status.unwrap();
+    assert_eq!((status.attempts, status.exit_code), (Some(2), Some(3)));
+    assert_eq!(stage.agent.started().len(), 2);
+}
+
+#[tokio::test]
+async fn what_has_ended_and_been_told_is_left_alone_and_what_waits_comes_next() {
+    let mut stage = Stage::set().await;
+    stage.pool("p", 1).await;
+    stage.sandbox("s", "p").await;
+    stage.task("done", "s", &["say", "done"]).await;
+    let done = stage.until_ended("done").await;
+    stage.task("now", "s", &["hang", "now"]).await;
+    stage.agent.until_started(2).await;
+    stage.task("next", "s", &["say", "next"]).await;
+    stage.kill_operator().await;
+    stage.start_operator();
+    stage
+        .until::<Task>("now", |task| state_of(task) == Some(TaskState::Running))
+        .await;
+    assert_eq!(stage.agent.started().len(), 2, "one after the other");
+    stage.agent.release();
+    assert_eq!(
+        state_of(&stage.until_ended("next").await),
+        Some(TaskState::Succeeded)
+    );
+    let still = stage.api::<Task>().get("done").await.unwrap();
+    assert_eq!(still.resource_version(), done.resource_version());
+    assert_eq!(stage.agent.started().len(), 3);
+}
+
 /// Tasks of three steps in a few sandboxes, while the operator is killed at any moment of their
 /// lives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

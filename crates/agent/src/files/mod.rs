@@ -40,6 +40,12 @@ pub(crate) enum FileError {
     /// The diff does not fit the file.
     #[error("{path}: the patch does not apply: {error}")]
     DoesNotApply { path: String, error: String },
+    /// The diff is for something that is no file, and might keep its reader waiting for ever.
+    #[error("{0}: is no regular file, so no patch applies to it")]
+    NotAFile(String),
+    /// The file is larger than a diff is applied to.
+    #[error("{path}: is larger than the {limit} bytes that a patch is applied to; write it whole")]
+    TooLarge { path: String, limit: u64 },
     /// The diff asks for something that is not done.
     #[error("{path}: {what} in a patch is not supported")]
     Unsupported { path: String, what: &'static str },

@@ -3,7 +3,7 @@
 use std::{io::Read, path::Path};
 
 use bytes::Bytes;
-use cap_std::fs::PermissionsExt;
+use cap_std::fs::{OpenOptions, OpenOptionsExt, PermissionsExt};
 use diffy::patch_set::{FileMode, FileOperation, FilePatch, ParseOptions, PatchKind, PatchSet};
 
 use super::{FileError, Grounds, place::Place, write::Change};
@@ -115,8 +115,23 @@ fn name(to: &Option<String>, from: &Option<String>) -> String {
 
 fn read(place: &Place) -> Result<(String, Option<u32>), FileError> {
     let system = FileError::system(&place.full);
-    let file = place.root.open(&place.below).map_err(&system)?;
-    let mode = file.metadata().map_err(&system)?.permissions().mode() & 0o7777;
+    let mut options = OpenOptions::new();
+    // A pipe that nobody writes to must not keep us waiting before we see that it is one.
+    options.read(true).custom_flags(libc::O_NONBLOCK);
+    let file = place.root.open_with(&place.below, &options);
+    let file = file.map_err(&system)?;
+    let facts = file.metadata().map_err(&system)?;
+    let path = || place.full.display().to_string();
+    if !facts.is_file() {
+        return Err(FileError::NotAFile(path()));
+    }
+    if facts.len() > LARGEST {
+        return Err(FileError::TooLarge {
+            path: path(),
+            limit: LARGEST,
+        });
+    }
+    let mode = facts.permissions().mode() & 0o7777;
     let mut text = String::new();
     file.take(LARGEST)
         .read_to_string(&mut text)

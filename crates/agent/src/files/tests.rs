@@ -246,3 +246,42 @@ fn a_diff_that_does_not_fit_or_escapes_changes_nothing() {
     assert_eq!(f.read("workspace/greeting.txt"), "something else\n");
     assert!(f.path("workspace/old.txt").exists() && !f.path("outside/x").exists());
 }
+
+#[test]
+fn a_diff_for_what_is_no_file_or_too_large_a_one_is_refused_at_once() {
+    let f = fixture();
+    let pipe = f.path("workspace/pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::create_dir(f.path("workspace/folder")).unwrap();
+    let vast = std::fs::File::create(f.path("workspace/vast")).unwrap();
+    vast.set_len(1 << 40).unwrap();
+    for (path, word) in [
+        ("pipe", "no regular file"),
+        ("folder", "no regular file"),
+        ("vast", "larger than"),
+    ] {
+        let diff = format!("--- {path}\n+++ {path}\n@@ -1 +1 @@\n-a\n+b\n");
+        let error = f.patch(&diff).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_replaced_without_waiting_for_its_reader() {
+    let f = fixture();
+    let pipe = f.path("workspace/pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    f.put("", "pipe", "now a file").unwrap();
+    assert_eq!(f.read("workspace/pipe"), "now a file");
+}
+
+#[test]
+fn very_long_and_very_deep_paths_are_refused_in_words() {
+    let f = fixture();
+    let long = "n".repeat(300);
+    let deep = "d/".repeat(3_000) + "file";
+    for path in [&long, &deep] {
+        let error = f.put("", path, "x").unwrap_err().to_string();
+        assert!(error.contains("File name too long"), "{error}");
+    }
+}

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{Findings, given, is_name};
 
-/// The volume that carries the agent.
-const RESERVED_VOLUME: &str = "sandlot-agent";
+/// The volumes that carry the agent and what it remembers.
+const RESERVED_VOLUMES: [&str; 2] = ["sandlot-agent", "sandlot-state"];
 
 pub(super) fn check(pool: &Value, findings: &mut Findings) {
     let name = pool["metadata"]["name"].as_str().unwrap_or_default();
@@ -72,11 +72,12 @@ fn check_template(template: &Value, findings: &mut Findings) {
         .flatten()
         .enumerate()
     {
-        if volume["name"] == RESERVED_VOLUME {
+        let name = volume["name"].as_str().unwrap_or_default();
+        if RESERVED_VOLUMES.contains(&name) {
             let field = format!("spec.template.spec.volumes[{index}].name");
             findings.fault(
                 field,
-                format!("{RESERVED_VOLUME:?} is added to every pod: use another name"),
+                format!("{name:?} is added to every pod: use another name"),
             );
         }
     }

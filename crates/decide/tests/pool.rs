@@ -210,6 +210,19 @@ fn a_refusal_names_the_quota_and_is_forgotten_when_nothing_more_is_wanted() {
     let pods = [ready(1), ready(2)];
     let three = decide(Sizing::Idle { replicas: 3 }, CARE, &pods, 0, &failures, 1);
     assert_eq!(three.trouble.unwrap().kind.reason(), "QuotaExceeded");
+    let asked = Pool {
+        sizing: Sizing::Idle { replicas: 3 },
+        care: CARE,
+        pods: &pods,
+        creating: 1,
+        wanted: 0,
+        failures: &failures,
+    };
+    let asked = plan(&asked, at(11));
+    assert_eq!(
+        asked.failures, failures,
+        "asked for again, and not answered"
+    );
     let two = decide(Sizing::Idle { replicas: 2 }, CARE, &pods, 0, &failures, 1);
     assert_eq!((two.trouble, two.failures), (None, Failures::default()));
 }

@@ -244,18 +244,13 @@ fn shrink(pool: &Pool<'_>, idle: &mut Vec<&Pod>, plan: &mut Plan) {
 
 /// Makes what is missing, unless the API refused lately.
 fn grow(pool: &Pool<'_>, idle: &[&Pod], now: Timestamp, plan: &mut Plan) {
-    let have = (idle.len() as u32).saturating_add(pool.creating);
+    let there = idle.len() as u32;
+    if there >= plan.counts.target {
+        forget_refusal(plan);
+    }
+    let have = there.saturating_add(pool.creating);
     let missing = plan.counts.target.saturating_sub(have);
     if missing == 0 {
-        // Nothing more is asked for, so nothing is refused.
-        if plan
-            .trouble
-            .as_ref()
-            .is_some_and(|trouble| trouble.kind.is_refusal())
-        {
-            plan.failures = Failures::default();
-            plan.trouble = None;
-        }
         return;
     }
     if let (Some(last), Some(trouble)) = (plan.failures.last, &plan.failures.trouble)
@@ -276,6 +271,15 @@ fn grow(pool: &Pool<'_>, idle: &[&Pod], now: Timestamp, plan: &mut Plan) {
     let all = plan.counts.target.saturating_add(plan.counts.taken);
     let at_once = pool.care.starting.of(all).saturating_sub(starting);
     plan.create = missing.min(at_once);
+}
+
+/// Nothing more is asked for, so nothing is refused.
+fn forget_refusal(plan: &mut Plan) {
+    let trouble = plan.trouble.as_ref();
+    if trouble.is_some_and(|trouble| trouble.kind.is_refusal()) {
+        plan.failures = Failures::default();
+        plan.trouble = None;
+    }
 }
 
 fn remove(plan: &mut Plan, pod: &Pod, why: Why) {

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import pwd
 import shutil
 import subprocess
 import time
@@ -43,7 +44,8 @@ def as_user(user: str, folder: Path) -> list[str]:
         if place.stat().st_mode & 0o005 != 0o005 and place != folder:
             place.chmod(place.stat().st_mode | 0o011)
     shutil.chown(folder, user)
-    return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--"]
+    known = pwd.getpwnam(user)
+    return ["setpriv", f"--reuid={known.pw_uid}", f"--regid={known.pw_gid}", "--clear-groups", "--"]
 
 
 def run(*command: str, **more) -> subprocess.CompletedProcess:
@@ -78,21 +80,21 @@ def mariadb(folder: Path) -> Server:
     daemon = shutil.which("mariadbd", path="/usr/sbin:/usr/bin")
     if daemon is None:
         pytest.skip("MariaDB is not installed: apt-get install mariadb-server-core")
+    if shutil.which("my_print_defaults") is None:
+        pytest.skip("MariaDB is not complete: apt-get install mariadb-client-core")
     port = free_port()
     folder.mkdir()
+    before = as_user("nobody", folder)
     data = folder / "data"
-    user = "nobody"
-    run("mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", "--skip-test-db", *([f"--user={user}"] if os.geteuid() == 0 else []))
-    if os.geteuid() == 0:
-        as_user(user, folder)
-        run("chown", "-R", user, str(folder))
+    run(*before, "mariadb-install-db", "--no-defaults", f"--datadir={data}", f"--tmpdir={folder}",
+        "--auth-root-authentication-method=normal", "--skip-test-db", cwd=folder)
     start = folder / "start.sql"
     start.write_text("CREATE DATABASE IF NOT EXISTS sandbox CHARACTER SET utf8mb4;\n"
                      "CREATE USER IF NOT EXISTS 'sandlot'@'127.0.0.1' IDENTIFIED BY 'p@ss';\n"
                      "GRANT ALL ON sandbox.* TO 'sandlot'@'127.0.0.1';\n")
-    command = [daemon, "--no-defaults", f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/socket",
+    command = [*before, daemon, "--no-defaults", f"--datadir={data}", f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/socket",
                f"--pid-file={folder}/pid", f"--init-file={start}", "--skip-name-resolve", "--innodb-buffer-pool-size=32M",
-               *([f"--user={user}"] if os.geteuid() == 0 else [])]
+               f"--tmpdir={folder}"]
 
     def ready():
         return "ready for connections" in (folder / "log").read_text(errors="replace")

@@ -34,7 +34,7 @@ CASES = [
     ("a session that is taken", "POST", "/sessions", {"id": "{session}"}, 409, {"error": "Conflict", "message": ANY, "detail": ANY}),
     ("a session", "GET", SESSION, None, 200, {
         "id": "{session}", "template_id": "python-basic", "status": "running", "timeout": 300,
-        "resource_limit": {"cpu": "1", "memory": "512Mi", "disk": "1024Mi", "max_processes": 128},
+        "resource_limit": {"cpu": "1", "memory": "512Mi", "disk": "1Gi", "max_processes": 128},
         "workspace_path": "s3://sandbox-workspace/sessions/{session}", "language_runtime": "python3.11", "runtime_type": "python3.11",
         "runtime_node": ANY, "container_id": ANY, "pod_name": ANY, "env_vars": {}, "python_package_index_url": "https://pypi.org/simple/",
         "requested_dependencies": [], "installed_dependencies": [], "dependency_install_status": "completed",

@@ -221,9 +221,13 @@ Environment:
                                  [sandbox-runtime]
   SANDLOT_OPERATOR_KEY           the key that agents know the operator by
   SIDECAR_GRPC_PORT              where agents listen                   [50051]
+  CONTROL_PLANE_URL, INTERNAL_API_TOKEN
+                                 where executors that call back reach it, and what the tokens
+                                 of theirs are made with
   DEFAULT_TEMPLATE_ID, DEFAULT_TEMPLATE_IMAGE, DEFAULT_CPU, DEFAULT_MEMORY, DEFAULT_DISK
                                  the template of sessions that name none, made at the first
                                  start                                 [python-basic]
+  MULTI_LANGUAGE_TEMPLATE_IMAGE  the image of the second template
   DEFAULT_TIMEOUT, MAX_TIMEOUT   seconds: of its sessions, and the most that anybody may ask
                                  for                                   [300, 3600]
   DISABLE_BWRAP                  has no effect: sessions are kept apart by their pods

@@ -80,6 +80,7 @@ pub(crate) async fn beside(
     settings.key = Some(key);
     if images == MissingImages::Host {
         settings.default_image = HOST_IMAGE.to_owned();
+        settings.languages_image = HOST_IMAGE.to_owned();
     }
     Serving::start(client, settings)
         .await

@@ -18,7 +18,12 @@ use axum::{
 };
 use ring::digest;
 
-use crate::{connections::Peer, gateway::Gateway, pace::Who, refusal::Refusal};
+use crate::{
+    callbacks::Reporter, connections::Peer, gateway::Gateway, pace::Who, refusal::Refusal,
+};
+
+/// Where executors report.
+const CALLBACKS: &str = "/api/v1/internal/";
 
 /// Who calls.
 #[derive(Clone, Debug)]
@@ -124,6 +129,24 @@ impl Caller {
     }
 }
 
+/// Who was let in.
+enum Admitted {
+    Caller(Caller),
+    /// One that reports what became of its session's code.
+    Executor(Reporter),
+}
+
+impl Admitted {
+    /// The name that its calls are counted under.
+    fn name(&self) -> String {
+        match self {
+            Self::Caller(caller) => caller.name.clone(),
+            // No token's name has a blank.
+            Self::Executor(reporter) => format!("executor of {}", reporter.session),
+        }
+    }
+}
+
 /// What is answered to everybody: whether it is alive, and whether it can do its work.
 const PROBES: [&str; 2] = ["/api/v1/health", "/api/v1/health/ready"];
 
@@ -137,16 +160,25 @@ pub(crate) async fn admit(
         return next.run(request).await;
     }
     let settings = &gateway.settings;
-    let admitted = identify(
-        request.headers(),
-        &settings.tokens,
-        &settings.origins,
-        settings.listen,
-    );
+    let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+    let is_callback = request.uri().path().starts_with(CALLBACKS);
+    let admitted = match is_callback {
+        // Executors are nobody's callers; what they may report their own tokens say.
+        true => gateway
+            .callbacks
+            .reporter(request.headers())
+            .map(Admitted::Executor),
+        false => identify(
+            request.headers(),
+            &settings.tokens,
+            &settings.origins,
+            settings.listen,
+        )
+        .map(Admitted::Caller),
+    };
     if let Some(calls) = &gateway.calls {
-        let address = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
         let who = match (&admitted, address) {
-            (Ok(caller), _) => Who::Token(caller.name.clone()),
+            (Ok(admitted), _) => Who::Token(admitted.name()),
             (Err(_), Some(address)) => Who::at(address),
             (Err(_), None) => Who::at(settings.listen.ip()),
         };
@@ -155,8 +187,12 @@ pub(crate) async fn admit(
         }
     }
     match admitted {
-        Ok(caller) => {
+        Ok(Admitted::Caller(caller)) => {
             request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Ok(Admitted::Executor(reporter)) => {
+            request.extensions_mut().insert(reporter);
             next.run(request).await
         }
         Err(refusal) => {

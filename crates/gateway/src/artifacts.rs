@@ -1,18 +1,25 @@
 //! Files that an execution left: kept in the session's workspace before anybody hears that it
 //! is over, so that who hears it can fetch them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::{StreamExt, TryStreamExt, future::join_all};
 use sandlot_api::executor::{Ended, File as Changed};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use crate::{
-    executors::Executor, gateway::Gateway, ledger::File, moment::of_millis, workspaces::FileError,
+    executors::Executor, gateway::Gateway, ledger::File, moment::of_millis, runs::AGAIN,
+    workspaces::FileError,
 };
 
 /// How many files are fetched at the same time.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
+/// How long a store that is away is waited for: what a run left is lost with its pod otherwise.
+const STORE: Duration = Duration::from_secs(60);
 
 impl Gateway {
     /// Keeps the files that are new or changed, and forgets those that are gone. What cannot be
@@ -23,6 +30,7 @@ impl Gateway {
         executor: &Executor,
         ended: &Ended,
     ) -> Vec<File> {
+        let deadline = Instant::now() + STORE;
         for path in &ended.removed {
             if let Err(error) = self.files.remove(session, path).await {
                 tracing::warn!(%error, session, path, "a file that is gone is still kept");
@@ -32,7 +40,7 @@ impl Gateway {
         for some in ended.changed.chunks(AT_ONCE) {
             let keeping = some
                 .iter()
-                .map(|changed| self.keep_file(session, executor, changed));
+                .map(|changed| self.keep_patiently(session, executor, changed, deadline));
             for (changed, file) in some.iter().zip(join_all(keeping).await) {
                 match file {
                     Ok(file) => kept.push(file),
@@ -43,6 +51,27 @@ impl Gateway {
             }
         }
         kept
+    }
+
+    /// Keeps a file, as soon as there is a store to keep it in.
+    async fn keep_patiently(
+        &self,
+        session: &str,
+        executor: &Executor,
+        changed: &Changed,
+        deadline: Instant,
+    ) -> Result<File, FileError> {
+        let mut failures = 0;
+        loop {
+            match self.keep_file(session, executor, changed).await {
+                Err(FileError::Store(error)) if Instant::now() < deadline => {
+                    tracing::debug!(%error, session, path = changed.path, "keeping a file; trying again");
+                    failures += 1;
+                    tokio::time::sleep(AGAIN.after(failures)).await;
+                }
+                kept => return kept,
+            }
+        }
     }
 
     async fn keep_file(

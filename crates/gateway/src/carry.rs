@@ -1,70 +1,91 @@
 //! Carrying out one execution: from its code, through its session's agent, to its end.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::StreamExt;
 use sandlot_api::executor::{Ended, RunRequest};
-use sandlot_decide::session::ExecutionStatus;
+use sandlot_decide::session::{ExecutionStatus, SessionStatus};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use crate::{
-    claims::{ClaimError, Standing},
-    executors::{Executor, ReachError},
+    attempt::{Attempt, Broken, Next, PATIENCE},
+    claims::Standing,
+    executors::Executor,
     gateway::Gateway,
     ledger::{Execution, Metrics, Session},
     moment::now,
     output::Output,
-    runs::AGAIN,
     wire::PACKAGES,
 };
 
-/// How long an agent that does not answer is tried again.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// And so often at most.
-const MOST_FAILURES: u32 = 50;
 /// An execution that takes longer than this is noted as running.
 const SOON: Duration = Duration::from_millis(100);
 
-/// Why an attempt came to no end.
-enum Broken {
-    /// Trying again may help.
-    Again(String),
-    /// It will not: what is known is that it did not end well.
-    Crashed(String),
-    /// It was never started and cannot be.
-    Refused(String),
-}
-
 impl Gateway {
     /// From the code to its end.
-    pub(crate) async fn carry_out(&self, mut execution: Execution, session: &Session) -> Execution {
-        let mut attempt = Attempt {
-            attach_only: execution.status == ExecutionStatus::Running,
-            silent_since: Instant::now(),
-            failures: 0,
-        };
-        let broken = loop {
-            match self.attempt(&mut execution, session, &mut attempt).await {
+    pub(crate) async fn carry_out(
+        &self,
+        mut execution: Execution,
+        mut session: Session,
+    ) -> Execution {
+        let is_running = execution.status == ExecutionStatus::Running;
+        let mut attempt = Attempt::new(is_running, Instant::now());
+        loop {
+            let broken = match self.attempt(&mut execution, &session, &mut attempt).await {
                 Ok(()) => return execution,
-                Err(Broken::Again(why)) => {
-                    if attempt.is_hopeless() {
-                        break Broken::Crashed(why);
-                    }
-                    attempt.failures += 1;
-                    tokio::time::sleep(AGAIN.after(attempt.failures)).await;
+                Err(broken) => broken,
+            };
+            let retries = execution.retries_left();
+            match attempt.after(broken, retries, Instant::now()) {
+                Next::Wait(pause) => {
+                    tokio::time::sleep(pause).await;
+                    self.look_again(&mut session, &mut attempt).await;
                 }
-                Err(ending) => break ending,
+                Next::Retry(why) => {
+                    tracing::info!(
+                        execution = execution.id,
+                        why,
+                        "it is run again, as asked for"
+                    );
+                    execution.begin_again(why);
+                    attempt = Attempt::new(false, Instant::now());
+                    // It is run again all the same if this cannot be noted now.
+                    let _ = self.ledger.note_execution(&execution).await;
+                    self.look_again(&mut session, &mut attempt).await;
+                }
+                Next::End(status, why) => {
+                    execution.status = status;
+                    execution.outcome.error = Some(why);
+                    execution.outcome.completed = Some(now());
+                    return execution;
+                }
             }
+        }
+    }
+
+    /// Where the session stands after an attempt broke: it may have another pod, or none.
+    async fn look_again(&self, session: &mut Session, attempt: &mut Attempt) {
+        let found = match self.ledger.session(&session.id).await {
+            Ok(found) => found,
+            // Without the database nothing is known to have changed.
+            Err(_) => return,
         };
-        let (status, why) = match broken {
-            Broken::Refused(why) => (ExecutionStatus::Failed, why),
-            Broken::Again(why) | Broken::Crashed(why) => (ExecutionStatus::Crashed, why),
-        };
-        execution.status = status;
-        execution.outcome.error = Some(why);
-        execution.outcome.completed = Some(now());
-        execution
+        match found {
+            Some(now) if now.status == SessionStatus::Running => {
+                if now.facts.claim != session.facts.claim || now.facts.pod != session.facts.pod {
+                    attempt.moved(lost(session, "it was given another"), Instant::now());
+                    *session = now;
+                }
+            }
+            Some(ended) => attempt.over(format!(
+                "session {} is {} ({})",
+                ended.id,
+                ended.status.as_str(),
+                ended.facts.reason
+            )),
+            None => attempt.over(format!("session {} was deleted", session.id)),
+        }
     }
 
     async fn attempt(
@@ -73,26 +94,34 @@ impl Gateway {
         session: &Session,
         attempt: &mut Attempt,
     ) -> Result<(), Broken> {
+        attempt.goes_on()?;
         let claim = &session.facts.claim;
-        let executor = self.executors.of(&self.claims, claim, PATIENCE).await;
-        let executor = executor.map_err(|error| self.unreachable(session, &error))?;
-        if executor.pod != session.facts.pod {
-            return Err(Broken::Crashed(format!(
-                "session {} lost pod {} while this ran in it; run it again in its new pod",
-                session.id, session.facts.pod
+        if session.facts.pod.is_empty() {
+            return Err(Broken::Waits(format!(
+                "session {} waits for another pod",
+                session.id
             )));
         }
-        let request = request(execution, session, attempt.attach_only);
+        let executor = self.executors.of(&self.claims, claim, PATIENCE).await;
+        let executor = executor
+            .map_err(|error| attempt.unreachable(format!("session {}: {error}", session.id)))?;
+        if executor.pod != session.facts.pod {
+            return Err(attempt.unreachable(lost(session, "its sandbox has another")));
+        }
+        let request = self.request(execution, session, attempt.attach_only());
+        attempt.sent();
         let started = executor.client().run(request).await;
         let mut events = match started {
             Ok(events) => events.into_inner(),
             Err(status) if status.code() == Code::NotFound => {
-                return Err(Broken::Crashed(
-                    "the session's agent was restarted and does not know of it any more".to_owned(),
-                ));
+                return Err(Broken::Crashed(format!(
+                    "the agent of session {} was restarted and does not know of it any more",
+                    session.id
+                )));
             }
             Err(status) => return Err(self.broken(session, &status)),
         };
+        attempt.attached();
         execution.outcome.started.get_or_insert_with(now);
         let limit = self.settings.output_limit;
         let (mut stdout, mut stderr) = (Output::new(limit), Output::new(limit));
@@ -112,16 +141,15 @@ impl Gateway {
             };
             let event = match event {
                 Some(Ok(event)) => event,
-                Some(Err(status)) => {
-                    attempt.broke_off();
-                    return Err(self.broken(session, &status));
-                }
+                Some(Err(status)) => return Err(self.broken(session, &status)),
                 None => {
-                    attempt.broke_off();
-                    return Err(Broken::Again("the session's agent broke off".to_owned()));
+                    return Err(Broken::Again(format!(
+                        "the agent of session {} broke off",
+                        session.id
+                    )));
                 }
             };
-            attempt.heard();
+            attempt.heard(Instant::now());
             stdout.miss(event.stdout_missing);
             stdout.push(&event.stdout);
             stderr.miss(event.stderr_missing);
@@ -139,6 +167,7 @@ impl Gateway {
         let message = status.message().to_owned();
         match status.code() {
             Code::InvalidArgument | Code::FailedPrecondition => Broken::Refused(message),
+            Code::ResourceExhausted => Broken::Waits(format!("session {}: {message}", session.id)),
             _ => match self.claims.standing(&session.facts.claim) {
                 Some(Standing::Lost(why)) => Broken::Crashed(lost(session, &why)),
                 _ => Broken::Again(format!(
@@ -149,11 +178,45 @@ impl Gateway {
         }
     }
 
-    fn unreachable(&self, session: &Session, error: &ReachError) -> Broken {
-        match error {
-            ReachError::Claim(ClaimError::Lost(why)) => Broken::Crashed(lost(session, why)),
-            error => Broken::Again(format!("session {}: {error}", session.id)),
+    fn request(&self, execution: &Execution, session: &Session, attach_only: bool) -> RunRequest {
+        let asked = &execution.request;
+        RunRequest {
+            key: execution.key(),
+            language: asked.language.clone(),
+            code: asked.code.clone(),
+            event: asked
+                .event
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            timeout_millis: asked.timeout * 1000,
+            env: self.environment(session).into_iter().collect(),
+            working_directory: asked.working_directory.clone(),
+            attach_only,
+            prestarted: session.facts.prestarted,
         }
+    }
+
+    /// The session's own variables, and what code may want to know of where it runs.
+    pub(crate) fn environment(&self, session: &Session) -> BTreeMap<String, String> {
+        let mut env = BTreeMap::from([
+            ("SESSION_ID".to_owned(), session.id.clone()),
+            ("WORKSPACE_PATH".to_owned(), "/workspace".to_owned()),
+        ]);
+        if let Some(url) = &self.settings.callback_url {
+            env.insert("CONTROL_PLANE_URL".to_owned(), url.clone());
+            let token = self.callbacks.token(&session.id);
+            env.insert("INTERNAL_API_TOKEN".to_owned(), token);
+        }
+        env.extend(session.facts.env.clone());
+        if !session.facts.installed.is_empty() {
+            let path = match env.get("PYTHONPATH") {
+                Some(more) => format!("{PACKAGES}:{more}"),
+                None => PACKAGES.to_owned(),
+            };
+            env.insert("PYTHONPATH".to_owned(), path);
+        }
+        env
     }
 
     /// Takes over how it ended, and keeps the files it left.
@@ -165,6 +228,7 @@ impl Gateway {
         (stdout, stderr): (&Output, &Output),
     ) {
         let outcome = &mut execution.outcome;
+        outcome.error = None;
         outcome.stdout = stdout.text();
         outcome.stderr = stderr.text();
         outcome.truncated = stdout.is_cut() || stderr.is_cut();
@@ -184,71 +248,17 @@ impl Gateway {
             execution.outcome.error = Some(why(&ended, &execution.outcome.stderr));
         }
         let kept = self.keep_files(&execution.session, executor, &ended).await;
+        execution.outcome.files_left_out = ended.files_left_out || kept.len() < ended.changed.len();
         execution.outcome.artifacts = kept;
         execution.outcome.completed = Some(now());
     }
 }
 
-/// How carrying out goes, from one attempt to the next.
-struct Attempt {
-    /// It was started: it must not be started again.
-    attach_only: bool,
-    /// Since when it does not answer.
-    silent_since: Instant,
-    /// How often in a row nothing was heard.
-    failures: u32,
-}
-
-impl Attempt {
-    fn heard(&mut self) {
-        self.failures = 0;
-    }
-
-    /// It was started, and then the connection broke.
-    fn broke_off(&mut self) {
-        self.attach_only = true;
-        self.silent_since = Instant::now();
-    }
-
-    /// Whether it makes no sense to try again.
-    fn is_hopeless(&self) -> bool {
-        self.failures >= MOST_FAILURES || self.silent_since.elapsed() > PATIENCE
-    }
-}
-
-fn request(execution: &Execution, session: &Session, attach_only: bool) -> RunRequest {
-    let asked = &execution.request;
-    RunRequest {
-        key: execution.id.clone(),
-        language: asked.language.clone(),
-        code: asked.code.clone(),
-        event: asked
-            .event
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
-        timeout_millis: asked.timeout * 1000,
-        env: environment(session),
-        working_directory: asked.working_directory.clone(),
-        attach_only,
-    }
-}
-
-/// The session's own variables, and where its packages are.
-fn environment(session: &Session) -> HashMap<String, String> {
-    let mut env: HashMap<_, _> = session.facts.env.clone().into_iter().collect();
-    if !session.facts.installed.is_empty() {
-        let path = match env.get("PYTHONPATH") {
-            Some(more) => format!("{PACKAGES}:{more}"),
-            None => PACKAGES.to_owned(),
-        };
-        env.insert("PYTHONPATH".to_owned(), path);
-    }
-    env
-}
-
 fn lost(session: &Session, why: &str) -> String {
-    format!("session {} lost its pod: {why}", session.id)
+    format!(
+        "session {} lost its pod {}: {why}",
+        session.id, session.facts.pod
+    )
 }
 
 fn status(ended: &Ended) -> ExecutionStatus {

@@ -7,6 +7,9 @@ use serde_json::{Map, Value, json};
 
 use crate::refusal::{Fault, Refusal};
 
+/// The longest environment variable: the kernel refuses a program that is given a longer one.
+const LONGEST_VARIABLE: usize = 96 << 10;
+
 /// The fields of a body or of a query, and what is wrong with them so far.
 pub(crate) struct Fields {
     whence: &'static str,
@@ -114,6 +117,19 @@ impl Fields {
         None
     }
 
+    /// An id, which becomes a part of names and paths.
+    pub(crate) fn id(&mut self, name: &str) -> Option<String> {
+        let id = self.text(name, 1..=64)?;
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let begins = id.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if begins && id.chars().all(is_plain) {
+            return Some(id);
+        }
+        let message = "String should begin with a letter or digit and have only letters, digits, '.', '_' and '-'";
+        self.fault(name, "string_pattern_mismatch", message);
+        None
+    }
+
     /// A whole number within bounds. Numbers may be written as text, as in a query.
     pub(crate) fn integer(&mut self, name: &str, range: RangeInclusive<i64>) -> Option<i64> {
         let value = self.value(name)?;
@@ -199,6 +215,25 @@ impl Fields {
                 None
             }
         }
+    }
+
+    /// Environment variables. What no system could hand to a program is refused here, not when
+    /// the first program is to start.
+    pub(crate) fn variables(&mut self, name: &str) -> Option<BTreeMap<String, String>> {
+        let variables = self.texts(name)?;
+        let is_name = |name: &str| !name.is_empty() && !name.contains(['=', '\0']);
+        let fits = |(name, value): (&String, &String)| {
+            is_name(name) && !value.contains('\0') && name.len() + value.len() <= LONGEST_VARIABLE
+        };
+        if variables.iter().all(fits) {
+            return Some(variables);
+        }
+        let message = format!(
+            "Value error, a variable's name has no '=', and with its value it has at most \
+             {LONGEST_VARIABLE} bytes without zeros"
+        );
+        self.fault(name, "value_error", message);
+        None
     }
 
     /// Texts by name.

@@ -23,7 +23,7 @@ const LABEL: (&str, &str) = ("sandlot.dev/claimed-by", "gateway");
 /// The most of a log that is handed on, in bytes.
 const LARGEST_LOG: i64 = 4 << 20;
 /// The annotation that names the session.
-const SESSION: &str = "sandlot.dev/session";
+pub(crate) const SESSION: &str = "sandlot.dev/session";
 
 /// How a claim stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,6 +160,41 @@ impl Claims {
         standings
             .get(name)
             .and_then(|sender| sender.borrow().clone())
+    }
+
+    /// Whether a claim has its pod, as far as that is known.
+    pub(crate) fn is_ready(&self, name: &str) -> bool {
+        matches!(self.standing(name), Some(Standing::Ready { .. }))
+    }
+
+    /// The claims of which something was heard.
+    pub(crate) fn known(&self) -> Vec<String> {
+        let standings = self
+            .standings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        standings.keys().cloned().collect()
+    }
+
+    /// Forgets how claims stood that nobody has any more, unless somebody waits for them.
+    pub(crate) fn forget(&self, names: impl IntoIterator<Item = String>) {
+        let mut standings = self
+            .standings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for name in names {
+            if standings
+                .get(&name)
+                .is_some_and(|of| of.receiver_count() == 0)
+            {
+                standings.remove(&name);
+            }
+        }
+    }
+
+    /// Wakes who looks for lost pods.
+    pub(crate) fn look(&self) {
+        self.lost.notify_one();
     }
 
     /// Waits until a claim is lost, any claim.

@@ -1,20 +1,10 @@
-//! Packages: what is asked for, and bringing it into a session's pod.
+//! Packages as clients ask for them: names, versions, and where they come from.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use sandlot_api::executor::RunRequest;
-use sandlot_decide::session::SessionStatus;
 use serde_json::Value;
 
-use crate::{
-    check::Fields,
-    gateway::Gateway,
-    ledger::{InstallStatus, Installed, LedgerError, Requirement, Session},
-    life::OpenError,
-    moment::now,
-    output::Output,
-    wire::PACKAGES,
-};
+use crate::{check::Fields, ledger::Requirement};
 
 /// Where packages come from when nobody says.
 pub(crate) const PLAIN_INDEX: &str = "https://pypi.org/simple/";
@@ -22,13 +12,6 @@ pub(crate) const PLAIN_INDEX: &str = "https://pypi.org/simple/";
 const MOST: usize = 50;
 /// What may stand between a package's name and its version.
 const OPERATORS: [&str; 9] = ["==", ">=", "<=", "~=", "!=", ">", "<", "~", "="];
-/// How much of the installer's complaint is kept.
-const COMPLAINT: usize = 8 << 10;
-/// Installs, then says what is there.
-const SCRIPT: &str = r#"python3 -m pip install --quiet --disable-pip-version-check --no-input --no-warn-script-location --upgrade \
-  --target "$SANDBOX_PACKAGES" --index-url "$SANDBOX_INDEX" "$@" >&2 &&
-python3 -m pip list --disable-pip-version-check --path "$SANDBOX_PACKAGES" --format=json"#;
-
 /// The index given, if one is.
 pub(crate) fn index_url(fields: &mut Fields) -> Option<String> {
     let name = "python_package_index_url";
@@ -44,6 +27,13 @@ pub(crate) fn index_url(fields: &mut Fields) -> Option<String> {
         return None;
     }
     Some(url)
+}
+
+/// The host of an index without TLS, which the installer must be told to trust.
+pub(crate) fn plain_host(url: &str) -> Option<&str> {
+    let place = url.strip_prefix("http://")?.split(['/', '?', '#']).next()?;
+    let host = place.rsplit('@').next().unwrap_or(place);
+    (!host.is_empty()).then_some(host)
 }
 
 /// The packages asked for; whatever is wrong with them is noted.
@@ -147,102 +137,6 @@ pub(crate) fn merged(old: &[Requirement], new: &[Requirement]) -> Vec<Requiremen
         .collect()
 }
 
-impl Gateway {
-    /// Installs what a session asks for, and notes how that went; the session as it is then.
-    pub(crate) async fn install(self: &Arc<Self>, session: &Session) -> Result<Session, OpenError> {
-        let outcome = self.run_installer(session).await;
-        let changed = self.ledger.change_session(&session.id, |session| {
-            let facts = &mut session.facts;
-            facts.install_completed = Some(now());
-            match &outcome {
-                Ok(installed) => {
-                    facts.installed.clone_from(installed);
-                    facts.install = InstallStatus::Completed;
-                    facts.install_error.clear();
-                }
-                Err(why) => {
-                    facts.install = InstallStatus::Failed;
-                    facts.install_error.clone_from(why);
-                }
-            }
-            true
-        });
-        match changed.await? {
-            Some((session, _)) => Ok(session),
-            None => {
-                Err(LedgerError::Unreadable("the session was deleted meanwhile".to_owned()).into())
-            }
-        }
-    }
-
-    async fn run_installer(&self, session: &Session) -> Result<Vec<Installed>, String> {
-        if session.status != SessionStatus::Running {
-            return Err(format!("session {} is not running", session.id));
-        }
-        let facts = &session.facts;
-        let patience = self.settings.limits.creating;
-        let executor = self
-            .executors
-            .of(&self.claims, &facts.claim, patience)
-            .await;
-        let executor = executor.map_err(|error| error.to_string())?;
-        // The names and versions have been checked: none is an option or holds a blank or quote.
-        let wanted: Vec<_> = facts
-            .requested
-            .iter()
-            .map(|wanted| format!("'{}{}'", wanted.name, wanted.version))
-            .collect();
-        let code = format!("set -- {}\n{SCRIPT}", wanted.join(" "));
-        let mut env: BTreeMap<String, String> = facts.env.clone();
-        env.insert("SANDBOX_PACKAGES".to_owned(), PACKAGES.to_owned());
-        env.insert("SANDBOX_INDEX".to_owned(), facts.index_url.clone());
-        env.insert("PIP_CACHE_DIR".to_owned(), "/tmp/pip-cache".to_owned());
-        let request = RunRequest {
-            key: format!("install-{}", uuid::Uuid::new_v4().simple()),
-            language: "shell".to_owned(),
-            code,
-            timeout_millis: facts.install_timeout * 1000,
-            env: env.into_iter().collect(),
-            ..RunRequest::default()
-        };
-        let started = executor.client().run(request).await;
-        let mut events = started
-            .map_err(|status| status.message().to_owned())?
-            .into_inner();
-        let (mut stdout, mut stderr) = (Output::new(4 << 20), Output::new(COMPLAINT));
-        while let Some(event) = events
-            .message()
-            .await
-            .map_err(|status| status.message().to_owned())?
-        {
-            stdout.push(&event.stdout);
-            stderr.push(&event.stderr);
-            match event.ended {
-                Some(ended) if ended.exit_code == 0 => return installed(&stdout.text()),
-                Some(ended) => return Err(format!("{}: {}", ended.reason, stderr.text())),
-                None => {}
-            }
-        }
-        Err("the session's agent broke off".to_owned())
-    }
-}
-
-/// What the installer says is there.
-fn installed(list: &str) -> Result<Vec<Installed>, String> {
-    let list: Vec<BTreeMap<String, String>> = serde_json::from_str(list.trim())
-        .map_err(|error| format!("the list of packages cannot be read: {error}"))?;
-    let field = |item: &BTreeMap<String, String>, name| item.get(name).cloned().unwrap_or_default();
-    Ok(list
-        .iter()
-        .map(|item| Installed {
-            name: field(item, "name"),
-            version: field(item, "version"),
-            location: PACKAGES.to_owned(),
-            at: now(),
-        })
-        .collect())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -281,6 +175,15 @@ mod tests {
             "{hint}"
         );
         assert!(read("zope.interface", Value::Null).is_ok() && read("h5py", Value::Null).is_ok());
+    }
+
+    #[test]
+    fn an_index_without_tls_is_trusted_by_name() {
+        assert_eq!(
+            plain_host("http://u:p@i.local:80/simple"),
+            Some("i.local:80")
+        );
+        assert_eq!(plain_host("https://pypi.org/simple/"), None);
     }
 
     #[test]

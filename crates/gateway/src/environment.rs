@@ -67,6 +67,8 @@ impl Settings {
         if let Some(port) = read.parsed("SIDECAR_GRPC_PORT", "a port")? {
             settings.agent_port = port;
         }
+        settings.callback_secret = read.text("INTERNAL_API_TOKEN");
+        settings.callback_url = read.text("CONTROL_PLANE_URL");
         limits(&mut settings, &read)?;
         templates(&mut settings, &read)?;
         callers(&mut settings, &read)?;
@@ -159,6 +161,9 @@ fn limits(settings: &mut Settings, read: &Variables<'_>) -> Result<(), BadVariab
 fn templates(settings: &mut Settings, read: &Variables<'_>) -> Result<(), BadVariable> {
     if let Some(image) = read.text("DEFAULT_TEMPLATE_IMAGE") {
         settings.default_image = image;
+    }
+    if let Some(image) = read.text("MULTI_LANGUAGE_TEMPLATE_IMAGE") {
+        settings.languages_image = image;
     }
     if let Some(id) = read.text("DEFAULT_TEMPLATE_ID") {
         settings.default_template = id;

@@ -2,7 +2,7 @@
 //! the way of an execution.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -10,9 +10,8 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use sandlot_access::{PrivateKey, PublicKey};
-use sandlot_api::{
-    agent::{SignalRequest, agent_service_client::AgentServiceClient},
-    executor::{FilePart, ReadRequest, executor_client::ExecutorClient},
+use sandlot_api::executor::{
+    FilePart, PrepareRequest, ReadRequest, StopRequest, executor_client::ExecutorClient,
 };
 use tonic::{
     Status,
@@ -86,6 +85,8 @@ impl Executors {
             .map_err(|why| ReachError::Pod(pod.clone(), why))?;
         let executor = Executor { pod, node, channel };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // Sessions that another gateway ended leave theirs behind.
+        known.retain(|claim, _| claims.is_ready(claim));
         known.insert(claim.to_owned(), executor.clone());
         Ok(executor)
     }
@@ -118,6 +119,18 @@ impl Executors {
     }
 }
 
+/// A short call's answer, or that it did not come in time.
+async fn in_time<T>(
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, Status> {
+    match tokio::time::timeout(CALL, call).await {
+        Ok(answer) => answer.map(tonic::Response::into_inner),
+        Err(_) => Err(Status::deadline_exceeded(
+            "the agent did not answer in time",
+        )),
+    }
+}
+
 impl Executor {
     /// Its door for executions.
     pub(crate) fn client(&self) -> ExecutorClient<Channel> {
@@ -126,20 +139,16 @@ impl Executor {
 
     /// Ends what runs under a key, with everything it started.
     pub(crate) async fn stop(&self, key: &str) -> Result<(), Status> {
-        let request = SignalRequest {
-            key: key.to_owned(),
-            stop: true,
-            ..SignalRequest::default()
-        };
-        let mut agent = AgentServiceClient::new(self.channel.clone());
-        let answer = tokio::time::timeout(CALL, agent.signal_process(request)).await;
-        let answer = answer
-            .map_err(|_| Status::deadline_exceeded("the agent did not answer in time"))??
-            .into_inner();
-        match answer.success {
-            true => Ok(()),
-            false => Err(Status::not_found(answer.message)),
-        }
+        let key = key.to_owned();
+        in_time(self.client().stop(StopRequest { key })).await?;
+        Ok(())
+    }
+
+    /// Has an interpreter started for Python code that is still to come.
+    pub(crate) async fn prepare(&self, env: BTreeMap<String, String>) -> Result<(), Status> {
+        let env = env.into_iter().collect();
+        in_time(self.client().prepare(PrepareRequest { env })).await?;
+        Ok(())
     }
 
     /// Streams a file out of the workspace.

@@ -11,8 +11,8 @@ use crate::{executors::Executor, gateway::Gateway, ledger::Execution, wire};
 
 /// How long the agent is asked for a run that is about to begin.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the database is asked for an end that is about to be noted.
-const NOTED: Duration = Duration::from_millis(50);
+/// How long to wait before the agent is asked again.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// Something to tell: `stdout` and `stderr` as they come, `end` with the whole execution.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Following {
         let executor = self.executor().await?;
         while tokio::time::Instant::now() < deadline {
             let request = RunRequest {
-                key: self.execution.id.clone(),
+                key: self.execution.key(),
                 attach_only: true,
                 ..RunRequest::default()
             };
@@ -92,7 +92,7 @@ impl Following {
             if self.look().await.is_none() || self.execution.status.is_over() {
                 return None;
             }
-            tokio::time::sleep(NOTED / 5).await;
+            tokio::time::sleep(AGAIN).await;
         }
         None
     }
@@ -129,15 +129,8 @@ impl Following {
             if self.gateway.cancel.is_cancelled() {
                 return None;
             }
-            if self
-                .gateway
-                .ended(&self.execution.id, PATIENCE)
-                .await
-                .is_none()
-            {
-                tokio::time::sleep(NOTED).await;
-            }
-            self.look().await?;
+            let over = self.gateway.over(&self.execution.id, PATIENCE).await;
+            self.execution = over.ok()??;
         }
         Some(())
     }

@@ -6,9 +6,11 @@ use std::{
 };
 
 use kube::Client;
+use sandlot_access::PrivateKey;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    callbacks::Callbacks,
     claims::Claims,
     error::GatewayError,
     executors::Executors,
@@ -40,6 +42,7 @@ pub(crate) struct Gateway {
     pub(crate) calls: Option<Calls>,
     /// How the parts it works with were when they were asked last.
     pub(crate) pulse: Pulse,
+    pub(crate) callbacks: Callbacks,
     /// What goes on beside requests; waited for at the end.
     pub(crate) tasks: TaskTracker,
     pub(crate) cancel: CancellationToken,
@@ -48,8 +51,14 @@ pub(crate) struct Gateway {
     pub(crate) started: Instant,
 }
 
+/// Gateways that share agents share what executors' tokens are made with.
+fn callbacks(settings: &Settings) -> Callbacks {
+    let key = settings.key.as_ref().map(PrivateKey::reveal);
+    Callbacks::new(settings.callback_secret.as_deref().or(key.as_deref()))
+}
+
 impl Gateway {
-    /// Opens the database and the store, and notes the default template if it is new.
+    /// Opens the database and the store, and notes the first templates if they are new.
     pub(crate) async fn open(
         client: Client,
         settings: Settings,
@@ -67,6 +76,7 @@ impl Gateway {
                 .calls_per_minute
                 .map(|calls| Calls::new(Pace::per_minute(calls))),
             pulse: Pulse::default(),
+            callbacks: callbacks(&settings),
             tasks: TaskTracker::new(),
             me: format!("gateway-{}", uuid::Uuid::new_v4().simple()),
             started: Instant::now(),
@@ -96,26 +106,42 @@ impl Gateway {
         Ok(())
     }
 
+    /// The templates that clients take for granted, made at the first start.
     async fn seed(&self) -> Result<(), LedgerError> {
-        let id = &self.settings.default_template;
-        if self.ledger.template(id).await?.is_some() {
-            return Ok(());
+        let settings = &self.settings;
+        let shape = settings.default_shape;
+        let seeds = [
+            (
+                &settings.default_template,
+                "Python Basic",
+                &settings.default_image,
+            ),
+            (
+                &"multi-language".to_owned(),
+                "Multi-Language",
+                &settings.languages_image,
+            ),
+        ];
+        for (id, name, image) in seeds {
+            if self.ledger.template(id).await?.is_some() {
+                continue;
+            }
+            let facts = TemplateFacts {
+                image: image.clone(),
+                cpu_cores: shape.cpu_millis as f64 / 1000.0,
+                memory_mb: i64::try_from(shape.memory_mib).unwrap_or(i64::MAX),
+                disk_mb: i64::try_from(shape.disk_mib).unwrap_or(i64::MAX),
+                timeout: settings.timeouts.0,
+                ..TemplateFacts::default()
+            };
+            let template = Template::new(id.clone(), name.to_owned(), facts);
+            match self.ledger.add_template(&template).await {
+                // Another gateway was faster, or somebody named a template so.
+                Ok(()) | Err(LedgerError::Taken) => {}
+                Err(error) => return Err(error),
+            }
         }
-        let shape = self.settings.default_shape;
-        let facts = TemplateFacts {
-            image: self.settings.default_image.clone(),
-            cpu_cores: shape.cpu_millis as f64 / 1000.0,
-            memory_mb: i64::try_from(shape.memory_mib).unwrap_or(i64::MAX),
-            disk_mb: i64::try_from(shape.disk_mib).unwrap_or(i64::MAX),
-            timeout: self.settings.timeouts.0,
-            ..TemplateFacts::default()
-        };
-        let template = Template::new(id.clone(), "Python Basic".to_owned(), facts);
-        match self.ledger.add_template(&template).await {
-            // Another gateway was faster, or somebody named a template so.
-            Ok(()) | Err(LedgerError::Taken) => Ok(()),
-            Err(error) => Err(error),
-        }
+        Ok(())
     }
 }
 

@@ -1,20 +1,24 @@
 //! A session's life: it gets a pod and its files, and gives both back.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
+use jiff::Timestamp;
 use sandlot_decide::session::{ExecutionStatus, SessionStatus};
 
 use crate::{
     executors::{Executor, ReachError},
     gateway::Gateway,
-    ledger::{InstallStatus, LedgerError, Session},
+    ledger::{Execution, InstallStatus, LedgerError, Session},
     moment::now,
     pools::{Shape, object_name},
-    workspaces::{Content, FileError},
+    workspaces::{Content, Entry, FileError},
 };
 
 /// So many files are brought into a new pod.
 const MOST_FILES: usize = 20_000;
+
+/// Files as they were brought to a pod: path, size, and when they were last changed.
+type Brought = BTreeSet<(String, u64, Option<Timestamp>)>;
 
 /// Why a session does not come to run.
 #[derive(Debug, thiserror::Error)]
@@ -51,16 +55,24 @@ impl Gateway {
         let id = session.id.clone();
         let opened = self.give_pod(&session).await;
         let noted = match &opened {
-            Ok(executor) => self.note_running(&id, executor).await,
+            Ok((executor, _)) => self.note_running(&id, executor).await,
             Err(error) => self.note_failed(&id, &error.to_string()).await,
         };
-        match noted {
+        match (noted, opened) {
             // It was ended meanwhile: what it was given goes back.
-            Ok(false) => self.give_back(&session).await,
-            Ok(true) if opened.is_err() => self.give_back(&session).await,
-            Ok(true) => self.furnish(&id).await,
+            (Ok(false), _) | (Ok(true), Err(_)) => self.give_back(&session).await,
+            (Ok(true), Ok((executor, brought))) => {
+                // What was uploaded since the files were listed saw no running session yet.
+                if let Err(error) = self.restore(&id, &executor, &brought).await {
+                    tracing::warn!(%error, session = id, "a file that was just uploaded is missing in its pod");
+                }
+                self.furnish(&id).await;
+                self.prepare(&id, &executor).await;
+            }
             // The session stays as it was; the next sweep sees to it.
-            Err(error) => tracing::warn!(%error, session = id, "how it stands could not be noted"),
+            (Err(error), _) => {
+                tracing::warn!(%error, session = id, "how it stands could not be noted");
+            }
         }
     }
 
@@ -78,7 +90,22 @@ impl Gateway {
         }
     }
 
-    async fn give_pod(&self, session: &Session) -> Result<Executor, OpenError> {
+    /// Has an interpreter started ahead, where the session's template asks for that.
+    async fn prepare(&self, id: &str, executor: &Executor) {
+        let Ok(Some(session)) = self.ledger.session(id).await else {
+            // Its first code starts its own.
+            return;
+        };
+        if !session.facts.prestarted {
+            return;
+        }
+        if let Err(status) = executor.prepare(self.environment(&session)).await {
+            tracing::debug!(%status, session = id, "no interpreter was started ahead");
+        }
+    }
+
+    /// The agent of its pod, and the files that were brought there.
+    async fn give_pod(&self, session: &Session) -> Result<(Executor, Brought), OpenError> {
         let template = self.ledger.template(&session.template).await?;
         let template = template.ok_or_else(|| OpenError::NoTemplate(session.template.clone()))?;
         let wanted = Shape::of_session(&session.facts);
@@ -96,20 +123,30 @@ impl Gateway {
             self.pools.remove(&pool).await?;
         }
         let executor = executor?;
-        self.restore(&session.id, &executor).await?;
-        Ok(executor)
+        let brought = self
+            .restore(&session.id, &executor, &Brought::default())
+            .await?;
+        Ok((executor, brought))
     }
 
-    /// Brings a session's files into its new pod.
-    async fn restore(&self, session: &str, executor: &Executor) -> Result<(), OpenError> {
-        for file in self.files.list(session, "", MOST_FILES).await? {
+    /// Brings a session's files into its new pod, but those that are there as they are; all
+    /// that are there then.
+    async fn restore(
+        &self,
+        session: &str,
+        executor: &Executor,
+        there: &Brought,
+    ) -> Result<Brought, OpenError> {
+        let files = self.files.list(session, "", MOST_FILES).await?;
+        let state = |file: &Entry| (file.path.clone(), file.size, file.modified);
+        for file in files.iter().filter(|file| !there.contains(&state(file))) {
             let content: Content = self.files.get(session, &file.path, None).await?;
             let written = executor.write(&file.path, content).await;
             written.map_err(|status| {
                 OpenError::Restore(format!("{}: {}", file.path, status.message()))
             })?;
         }
-        Ok(())
+        Ok(files.iter().map(state).collect())
     }
 
     /// Whether it was still waited for.
@@ -121,6 +158,7 @@ impl Gateway {
             }
             session.status = SessionStatus::Running;
             session.facts.pod = executor.pod.clone();
+            session.facts.pod_since = Some(now());
             session.facts.node = executor.node.clone();
             session.active = now();
             true
@@ -173,12 +211,21 @@ impl Gateway {
 
     /// Ends what is still going in a session, as far as it is known.
     pub(crate) async fn crash_all(&self, session: &str, why: &str) -> Result<(), LedgerError> {
-        for mut execution in self.ledger.open_executions(session).await? {
-            execution.status = ExecutionStatus::Crashed;
-            execution.outcome.error = Some(why.to_owned());
-            execution.outcome.completed = Some(now());
-            self.conclude(execution).await?;
+        for execution in self.ledger.open_executions(session).await? {
+            self.crash(execution, why).await?;
         }
         Ok(())
+    }
+
+    /// Ends an execution that nobody can say more about.
+    pub(crate) async fn crash(
+        &self,
+        mut execution: Execution,
+        why: &str,
+    ) -> Result<(), LedgerError> {
+        execution.status = ExecutionStatus::Crashed;
+        execution.outcome.error = Some(why.to_owned());
+        execution.outcome.completed = Some(now());
+        self.conclude(execution).await
     }
 }

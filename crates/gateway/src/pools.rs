@@ -5,18 +5,21 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client,
-    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use sandlot_api::arl::{PodTemplate, WarmPool, WarmPoolSpec};
 use serde_json::json;
 
 use crate::{
+    claims::SESSION,
     ledger::{SessionFacts, Template},
     wire::PACKAGES,
 };
 
 /// The name under which this gateway writes objects.
 const MANAGER: &str = "sandlot-gateway";
+/// The label of pools that were made for one session.
+const OWN: (&str, &str) = ("sandlot.dev/pool-of", "session");
 /// The user that code runs as.
 const USER: i64 = 1000;
 
@@ -137,7 +140,7 @@ impl Pools {
     pub(crate) async fn keep(&self, template: &Template) -> Result<String, kube::Error> {
         let name = object_name(&template.id);
         let pods = pod_template(template, Shape::of_template(template));
-        self.apply(&name, pods, self.warm.max(1)).await?;
+        self.apply(&name, None, pods, self.warm.max(1)).await?;
         Ok(name)
     }
 
@@ -150,17 +153,39 @@ impl Pools {
         shape: Shape,
     ) -> Result<String, kube::Error> {
         let name = object_name(&format!("own-{session}"));
-        self.apply(&name, pod_template(template, shape), 1).await?;
+        self.apply(&name, Some(session), pod_template(template, shape), 1)
+            .await?;
         Ok(name)
     }
 
-    async fn apply(&self, name: &str, pods: PodTemplate, warm: u32) -> Result<(), kube::Error> {
+    /// The pools that were made for one session each, with the sessions.
+    pub(crate) async fn own(&self) -> Result<Vec<(String, String)>, kube::Error> {
+        let own = ListParams::default().labels(&format!("{}={}", OWN.0, OWN.1));
+        let list = self.api().list(&own).await?;
+        let named = |pool: WarmPool| {
+            let session = pool.metadata.annotations?.remove(SESSION)?;
+            Some((pool.metadata.name?, session))
+        };
+        Ok(list.items.into_iter().filter_map(named).collect())
+    }
+
+    async fn apply(
+        &self,
+        name: &str,
+        session: Option<&str>,
+        pods: PodTemplate,
+        warm: u32,
+    ) -> Result<(), kube::Error> {
         let spec = WarmPoolSpec {
             replicas: i32::try_from(warm).unwrap_or(i32::MAX),
             template: pods,
             recycle: None,
         };
-        let pool = WarmPool::new(name, spec);
+        let mut pool = WarmPool::new(name, spec);
+        if let Some(session) = session {
+            pool.metadata.labels = Some([(OWN.0.to_owned(), OWN.1.to_owned())].into());
+            pool.metadata.annotations = Some([(SESSION.to_owned(), session.to_owned())].into());
+        }
         let how = PatchParams::apply(MANAGER).force();
         self.api().patch(name, &how, &Patch::Apply(&pool)).await?;
         Ok(())

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sandlot_decide::backoff::Backoff;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     gateway::Gateway,
@@ -16,6 +16,8 @@ use crate::{
 
 /// How many executions one gateway carries out at the same time.
 const MOST: usize = 4096;
+/// How often the database is asked for the end of an execution that another gateway carries out.
+const ELSEWHERE: Duration = Duration::from_millis(50);
 /// Waits between attempts to reach an agent, or the database.
 pub(crate) const AGAIN: Backoff = Backoff {
     first: Duration::from_millis(20),
@@ -89,7 +91,7 @@ impl Gateway {
         self.tasks.spawn(async move {
             let id = execution.id.clone();
             tokio::select! {
-                ended = gateway.carry_out(execution, &session) => {
+                ended = gateway.carry_out(execution, session) => {
                     if let Err(error) = gateway.conclude(ended).await {
                         tracing::error!(%error, execution = id, "how it ended could not be noted");
                     }
@@ -106,6 +108,31 @@ impl Gateway {
         let ended = end.wait_for(Option::is_some);
         let ended = tokio::time::timeout(patience, ended).await.ok()?.ok()?;
         ended.clone()
+    }
+
+    /// Waits for the end of an execution, whoever carries it out; the execution as it is then, or
+    /// as it is when patience ends. Nothing if there is none.
+    pub(crate) async fn over(
+        &self,
+        id: &str,
+        patience: Duration,
+    ) -> Result<Option<Execution>, LedgerError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let ended = self.ended(id, left).await;
+            let execution = match ended {
+                Some(ended) => Some(Execution::clone(&ended)),
+                None => self.ledger.execution(id).await?,
+            };
+            let is_over = execution
+                .as_ref()
+                .is_none_or(|found| found.status.is_over());
+            if is_over || Instant::now() >= deadline || self.cancel.is_cancelled() {
+                return Ok(execution);
+            }
+            tokio::time::sleep(ELSEWHERE).await;
+        }
     }
 
     /// Notes how an execution ended, then tells who waits. A database that is away is waited
@@ -131,9 +158,10 @@ impl Gateway {
         };
         let told = match noted {
             true => execution,
-            false => match self.ledger.execution(&execution.id).await? {
-                Some(earlier) => earlier,
-                None => execution,
+            // It was over before, and what was said then holds.
+            false => match self.ledger.execution(&execution.id).await {
+                Ok(Some(earlier)) => earlier,
+                Ok(None) | Err(_) => execution,
             },
         };
         self.runs.end(told);

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{access, gateway::Gateway, routes};
+use crate::{access, compress, gateway::Gateway, routes};
 
 /// How long a page may remember what it was told about calling from elsewhere.
 const REMEMBER: &str = "600";
@@ -34,17 +34,22 @@ async fn dress(State(gateway): State<Arc<Gateway>>, request: Request, next: Next
         && request
             .headers()
             .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let reads_gzip = compress::is_read_by(request.headers());
     let mut response = match (asks, &origin) {
         (true, Some(_)) => StatusCode::OK.into_response(),
         (true, None) => StatusCode::BAD_REQUEST.into_response(),
         (false, _) => next.run(request).await,
     };
+    if reads_gzip {
+        response = compress::compressed(response).await;
+    }
     let headers = response.headers_mut();
     let mut set = |name: &'static str, value: String| {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(name, value);
         }
     };
+    set("vary", "Accept-Encoding, Origin".to_owned());
     set("x-request-id", uuid::Uuid::new_v4().to_string());
     set(
         "x-process-time",
@@ -53,7 +58,6 @@ async fn dress(State(gateway): State<Arc<Gateway>>, request: Request, next: Next
     if let Some(origin) = origin {
         set("access-control-allow-origin", origin);
         set("access-control-allow-credentials", "true".to_owned());
-        set("vary", "Origin".to_owned());
         if asks {
             set(
                 "access-control-allow-methods",

@@ -24,6 +24,10 @@ pub struct Settings {
     pub key: Option<PrivateKey>,
     /// The port of the agents' gRPC door.
     pub agent_port: u16,
+    /// What the tokens of executors that call back are made with; without it, the key.
+    pub callback_secret: Option<String>,
+    /// Where such executors reach this gateway; without it, they are told of none.
+    pub callback_url: Option<String>,
     /// How long sessions may live.
     pub limits: Limits,
     /// How often sessions are looked through.
@@ -37,6 +41,8 @@ pub struct Settings {
     /// How long the code of its sessions may run, and the most that anybody may ask for, in
     /// seconds.
     pub timeouts: (i64, i64),
+    /// The image of the second template, with more languages than one.
+    pub languages_image: String,
     /// How many pods each template keeps warm.
     pub warm: u32,
     /// Make the templates' pods ready when the gateway starts, not when they are first used.
@@ -121,6 +127,8 @@ impl Settings {
             namespace: "sandbox-runtime".to_owned(),
             key: None,
             agent_port: 50051,
+            callback_secret: None,
+            callback_url: None,
             limits: Limits {
                 idle: None,
                 lifetime: None,
@@ -135,6 +143,7 @@ impl Settings {
                 disk_mib: 1024,
             },
             timeouts: (300, 3600),
+            languages_image: "sandbox-template-multi-language:v1.0.0".to_owned(),
             warm: 2,
             warm_at_start: false,
             largest_upload: 100 << 20,

@@ -6,13 +6,15 @@ use std::{
     time::Duration,
 };
 
+use jiff::SignedDuration;
 use sandlot_decide::session::{Facts, SessionStatus, Verdict, judge};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::{
     claims::Standing,
     gateway::Gateway,
-    ledger::{LedgerError, Session},
+    ledger::{InstallStatus, LedgerError, Session},
     life::{OpenError, first_claim},
     moment::now,
 };
@@ -23,6 +25,11 @@ const SWEEPER: &str = "sweeper";
 const LENGTH: Duration = Duration::from_secs(15);
 /// How often leases are renewed.
 const BEAT: Duration = Duration::from_secs(4);
+
+/// How often old packages are looked for.
+const BUNDLES: Duration = Duration::from_secs(3600);
+/// How long packages are kept for sessions to come.
+const KEPT: SignedDuration = SignedDuration::from_hours(48);
 
 /// What a sweep came to, as it is told to who asked for one.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -43,6 +50,7 @@ impl Gateway {
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut leads = false;
+        let mut bundles = Instant::now();
         loop {
             tokio::select! {
                 () = self.cancel.cancelled() => break,
@@ -53,9 +61,17 @@ impl Gateway {
                     });
                     continue;
                 }
-                _ = sweep.tick() => {}
+                _ = sweep.tick() => {
+                    if let Err(error) = self.forget_claims().await {
+                        tracing::debug!(%error, "claims that nobody has are remembered a while longer");
+                    }
+                }
                 // A pod was lost: its session is seen to at once.
                 () = self.claims.any_lost() => {}
+            }
+            if leads && bundles.elapsed() > BUNDLES {
+                bundles = Instant::now();
+                self.sweep_bundles().await;
             }
             if leads {
                 let swept = self.sweep().await;
@@ -67,6 +83,37 @@ impl Gateway {
         if let Err(error) = self.ledger.let_go(&self.me).await {
             tracing::debug!(%error, "the leases run out by themselves");
         }
+    }
+
+    /// Packages that were kept for sessions to come go when nobody would be given them any more.
+    async fn sweep_bundles(&self) {
+        let Ok(since) = now().checked_sub(KEPT) else {
+            return;
+        };
+        if let Err(error) = self.files.forget_bundles(since).await {
+            tracing::warn!(%error, "old packages could not be removed from the store");
+        }
+    }
+
+    /// Each gateway hears of all claims; those of sessions that are over are of no use to it.
+    async fn forget_claims(&self) -> Result<(), LedgerError> {
+        // In this order: what is heard of belongs to a session that was noted before.
+        let known = self.claims.known();
+        let wanted = self.claimed().await?;
+        let over = known.into_iter().filter(|name| !wanted.contains_key(name));
+        self.claims.forget(over);
+        Ok(())
+    }
+
+    /// The claims that sessions have, or are to have, with their sessions.
+    async fn claimed(&self) -> Result<BTreeMap<String, String>, LedgerError> {
+        let mut claimed = BTreeMap::new();
+        for status in [SessionStatus::Creating, SessionStatus::Running] {
+            for session in self.ledger.sessions_with(status).await? {
+                claimed.insert(session.facts.claim, session.id);
+            }
+        }
+        Ok(claimed)
     }
 
     /// Renews this gateway's own lease and the sweeper's. Says whether it is the sweeper.
@@ -85,8 +132,10 @@ impl Gateway {
         if let Err(error) = self.sweep_executions().await {
             swept.errors.push(error.to_string());
         }
-        if let Err(error) = self.sweep_claims().await {
-            swept.errors.push(error.to_string());
+        for done in [self.sweep_claims().await, self.sweep_pools().await] {
+            if let Err(error) = done {
+                swept.errors.push(error.to_string());
+            }
         }
         swept
     }
@@ -178,6 +227,11 @@ impl Gateway {
             }
             session.facts.claim = claim.clone();
             session.facts.gateway = self.me.clone();
+            // Who runs code in it sees by this that it waits for another pod.
+            session.facts.pod.clear();
+            if !session.facts.requested.is_empty() {
+                session.facts.install = InstallStatus::Installing;
+            }
             true
         });
         let Some((session, true)) = changed.await? else {
@@ -187,8 +241,6 @@ impl Gateway {
             session = session.id,
             "its pod was lost; it is given another"
         );
-        let why = format!("session {} lost its pod", session.id);
-        self.crash_all(&session.id, &why).await?;
         self.executors.forget(&old);
         self.claims.release(&old).await?;
         let gateway = self.clone();
@@ -218,6 +270,11 @@ impl Gateway {
                 continue;
             };
             match self.ledger.session(&execution.session).await? {
+                // It may have been started in a pod that is gone, and nobody can tell any more.
+                Some(session) if session.facts.pod_since > Some(execution.created) => {
+                    let why = format!("session {} lost the pod that it was to run in", session.id);
+                    self.crash(execution, &why).await?;
+                }
                 Some(session) if session.status == SessionStatus::Running => {
                     self.take_over(execution, session);
                 }
@@ -236,16 +293,32 @@ impl Gateway {
         if claims.is_empty() {
             return Ok(());
         }
-        let mut wanted = BTreeMap::new();
-        for status in [SessionStatus::Creating, SessionStatus::Running] {
-            for session in self.ledger.sessions_with(status).await? {
-                wanted.insert(session.facts.claim, session.id);
-            }
-        }
+        let wanted = self.claimed().await?;
         for (claim, session) in claims {
             if !wanted.contains_key(&claim) {
                 tracing::info!(claim, session, "a pod that no session has is given back");
                 self.claims.release(&claim).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pools that were made for one session go once it has its pod, or is over.
+    async fn sweep_pools(&self) -> Result<(), OpenError> {
+        let own = self.pools.own().await?;
+        if own.is_empty() {
+            return Ok(());
+        }
+        let waiting: BTreeSet<String> = self
+            .claimed()
+            .await?
+            .into_iter()
+            .filter(|(claim, _)| !self.claims.is_ready(claim))
+            .map(|(_, session)| session)
+            .collect();
+        for (pool, session) in own {
+            if !waiting.contains(&session) {
+                self.pools.remove(&pool).await?;
             }
         }
         Ok(())

@@ -23,6 +23,8 @@ pub(crate) type Content = BoxStream<'static, std::io::Result<Bytes>>;
 const PART: usize = 8 << 20;
 /// How many parts are on their way to it.
 const PARTS: usize = 2;
+/// Where bundles of packages are: beside the sessions, none of which can have this prefix.
+const BUNDLES: &str = "packages";
 /// How long a link to a file is good.
 const LINK: Duration = Duration::from_secs(3600);
 
@@ -161,11 +163,59 @@ impl Workspaces {
         &self,
         session: &str,
         path: &str,
+        content: Content,
+        most: u64,
+    ) -> Result<u64, FileError> {
+        self.put_at(&place(session, path)?, content, most).await
+    }
+
+    /// Keeps a bundle of packages for sessions to come.
+    pub(crate) async fn keep_bundle(
+        &self,
+        name: &str,
+        content: Content,
+        most: u64,
+    ) -> Result<u64, FileError> {
+        self.put_at(&bundle(name), content, most).await
+    }
+
+    /// A bundle of packages, if there is one that is not older than this.
+    pub(crate) async fn bundle(
+        &self,
+        name: &str,
+        not_before: Timestamp,
+    ) -> Result<Option<Content>, FileError> {
+        let got = match self.store.get(&bundle(name)).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            got => got?,
+        };
+        let made = got.meta.last_modified.timestamp_millis();
+        if made < not_before.as_millisecond() {
+            return Ok(None);
+        }
+        let content = got.into_stream().map_err(std::io::Error::other);
+        Ok(Some(content.boxed()))
+    }
+
+    /// Forgets the bundles of packages that are older than this.
+    pub(crate) async fn forget_bundles(&self, not_before: Timestamp) -> Result<(), FileError> {
+        let all = Path::from(BUNDLES);
+        let mut listed = self.store.list(Some(&all));
+        while let Some(found) = listed.try_next().await? {
+            if found.last_modified.timestamp_millis() < not_before.as_millisecond() {
+                self.store.delete(&found.location).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_at(
+        &self,
+        place: &Path,
         mut content: Content,
         most: u64,
     ) -> Result<u64, FileError> {
-        let place = place(session, path)?;
-        let upload = self.store.put_multipart(&place).await?;
+        let upload = self.store.put_multipart(place).await?;
         let mut writing = WriteMultipart::new_with_chunk_size(upload, PART);
         let mut size = 0;
         let taken = loop {
@@ -280,6 +330,11 @@ impl Workspaces {
     }
 }
 
+/// Where a bundle of packages is.
+fn bundle(name: &str) -> Path {
+    Path::from_iter([PathPart::from(BUNDLES), PathPart::from(name)])
+}
+
 /// The prefix that is a session's own.
 fn own(session: &str) -> Path {
     Path::from_iter([PathPart::from("sessions"), PathPart::from(session)])
@@ -293,7 +348,8 @@ fn place(session: &str, path: &str) -> Result<Path, FileError> {
             && name != "."
             && name != ".."
             && !name.contains(['\0', '\\'])
-            && name.len() <= 255
+            // Names are longer where they are kept than as they are written.
+            && PathPart::from(name).as_ref().len() <= 255
     };
     if path.len() > 1024 || !path.split('/').all(is_name) {
         return Err(FileError::Path(path.to_owned()));

@@ -179,6 +179,7 @@ fn open_writing(path: &Path, non_blocking: bool) -> io::Result<OwnedFd> {
 fn input(input: &Input) -> io::Result<OwnedFd> {
     match input {
         Input::Nothing => Ok(File::open("/dev/null")?.into()),
+        Input::From(descriptor) => descriptor.try_clone(),
         Input::Bytes(bytes) => {
             let mut file = File::from(memfd_create("input", MFdFlags::MFD_CLOEXEC)?);
             file.write_all(bytes)?;

@@ -136,6 +136,8 @@ pub enum Input {
     Nothing,
     /// These bytes, then the end of file.
     Bytes(Bytes),
+    /// What is read from this descriptor, such as the reading end of a pipe.
+    From(Arc<OwnedFd>),
 }
 
 /// How long a run is remembered.

@@ -1,7 +1,7 @@
 //! Real servers that tests run against, from this machine's packages.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -14,11 +14,28 @@ struct Component {
     shows: &'static str,
 }
 
-const ALL: [Component; 1] = [Component {
-    program: "docker-registry",
-    package: "docker-registry",
-    shows: "pulling images from a registry and pushing them",
-}];
+const ALL: [Component; 4] = [
+    Component {
+        program: "docker-registry",
+        package: "docker-registry",
+        shows: "pulling images from a registry and pushing them",
+    },
+    Component {
+        program: "mariadbd",
+        package: "mariadb-server-core",
+        shows: "sessions kept in MariaDB",
+    },
+    Component {
+        program: "my_print_defaults",
+        package: "mariadb-client-core",
+        shows: "sessions kept in MariaDB",
+    },
+    Component {
+        program: "postgres",
+        package: "postgresql",
+        shows: "sessions kept in PostgreSQL",
+    },
+];
 
 /// Gets what is missing. What cannot be had is said here, and again by each test that skips.
 pub(super) fn provide() {
@@ -44,7 +61,18 @@ pub(super) fn provide() {
 
 fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&path)
+        .chain(servers())
+        .any(|folder| folder.join(program).is_file())
+}
+
+/// Where Debian puts servers that nobody starts by name.
+fn servers() -> Vec<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql");
+    let versions = versions.into_iter().flatten().flatten();
+    let mut folders: Vec<_> = versions.map(|version| version.path().join("bin")).collect();
+    folders.push("/usr/sbin".into());
+    folders
 }
 
 fn apt(arguments: &[&str]) -> bool {

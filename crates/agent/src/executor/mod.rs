@@ -7,12 +7,14 @@ mod program;
 mod results;
 mod run;
 mod shell;
+mod spare;
 
 use std::{path::Path, sync::Arc};
 
 use futures::stream::BoxStream;
 use sandlot_api::executor::{
-    FileChunk, FilePart, ReadRequest, RunEvent, RunRequest, Written, executor_server::Executor,
+    FileChunk, FilePart, PrepareRequest, Prepared, ReadRequest, RunEvent, RunRequest, StopRequest,
+    Stopped, Written, executor_server::Executor,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -20,18 +22,26 @@ use crate::agent::Agent;
 
 pub(crate) use results::Results;
 
+use spare::Spares;
+
 /// Serves the executor's gRPC calls.
 #[derive(Clone)]
 pub(crate) struct ExecutorDoor {
     agent: Arc<Agent>,
     results: Arc<Results>,
+    spares: Arc<Spares>,
 }
 
 impl ExecutorDoor {
     /// A door to this agent that keeps what code returned below `state`.
     pub(crate) fn new(agent: Arc<Agent>, state: &Path) -> Self {
         let results = Arc::new(Results::new(state.join("results")));
-        Self { agent, results }
+        let spares = Arc::new(Spares::new(agent.clone(), state.join("given")));
+        Self {
+            agent,
+            results,
+            spares,
+        }
     }
 }
 
@@ -41,9 +51,25 @@ impl Executor for ExecutorDoor {
     type ReadStream = BoxStream<'static, Result<FileChunk, Status>>;
 
     async fn run(&self, request: Request<RunRequest>) -> Result<Response<Self::RunStream>, Status> {
-        run::run(&self.agent, &self.results, request.into_inner())
+        let door = (&self.agent, &self.results, &self.spares);
+        run::run(door, request.into_inner())
             .await
             .map(Response::new)
+    }
+
+    async fn stop(&self, request: Request<StopRequest>) -> Result<Response<Stopped>, Status> {
+        run::stop(&self.agent, &self.spares, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn prepare(
+        &self,
+        request: Request<PrepareRequest>,
+    ) -> Result<Response<Prepared>, Status> {
+        let env = self.agent.environment.with(request.into_inner().env);
+        self.spares.prepare(env).await;
+        Ok(Response::new(Prepared {}))
     }
 
     async fn read(

@@ -46,6 +46,20 @@ impl Language {
     }
 }
 
+/// A Python interpreter that waits for its code: it first reads, on a line of its own, where its
+/// result goes and where it works.
+pub(super) fn waiting() -> Vec<OsString> {
+    ["python3", "-c", PYTHON, "-"].map(OsString::from).to_vec()
+}
+
+/// What a waiting interpreter is sent.
+pub(super) fn sent(code: &str, event: &str, result: &Path, directory: &Path) -> Vec<u8> {
+    let places = [result, directory].map(|place| place.to_string_lossy().into_owned());
+    // Two texts always have JSON.
+    let first = serde_json::json!(places);
+    format!("{first}\n{}\n{code}{event}", code.len()).into_bytes()
+}
+
 /// The driver reads the code's length, the code and the event.
 fn driven(
     interpreter: &str,

@@ -3,6 +3,8 @@ import sys
 
 def drive():
     target = sys.argv.pop()
+    if target == "-":
+        target = begin()
     sent = sys.stdin.buffer.read()
     size, _, rest = sent.partition(b"\n")
     source, event = rest[: int(size)], rest[int(size):]
@@ -27,6 +29,17 @@ def drive():
         sys.exit(1)
     with open(target, "w", encoding="utf-8") as file:
         file.write(text)
+
+
+def begin():
+    import json
+    import os
+    line = sys.stdin.buffer.readline()
+    if not line:
+        os._exit(0)
+    target, folder = json.loads(line)
+    os.chdir(folder)
+    return target
 
 
 async def awaited(returned):

@@ -3,38 +3,51 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream, stream::BoxStream};
-use sandlot_api::executor::{Ended, RunEvent, RunRequest};
+use sandlot_api::executor::{Ended, RunEvent, RunRequest, StopRequest, Stopped};
 use sandlot_supervisor::{
     Chunk, End, Input, Key, Launch, Outcome, Reader, Run, StartError, Stream,
 };
 use tonic::Status;
 
-use super::{Results, program::Language, shell};
+use super::{
+    Results,
+    program::{self, Language},
+    shell,
+    spare::{Given, Spares},
+};
 use crate::agent::Agent;
 
 /// How long code out of time has between TERM and KILL.
-const GRACE: Duration = Duration::from_millis(500);
+pub(super) const GRACE: Duration = Duration::from_millis(500);
+/// The exit code of what ran into its time limit, as the supervisor has it.
+const LATE: i32 = 124;
+
+/// What runs need: the agent, what they return, and interpreters that wait for them.
+type Door<'a> = (&'a Arc<Agent>, &'a Arc<Results>, &'a Arc<Spares>);
+
+/// A run, and what is known of an interpreter that was given its code.
+type Found = (Run, Option<Given>);
 
 /// Runs the code, or follows the run that has its key.
 pub(super) async fn run(
-    agent: &Arc<Agent>,
-    results: &Arc<Results>,
+    (agent, results, spares): Door<'_>,
     request: RunRequest,
 ) -> Result<BoxStream<'static, Result<RunEvent, Status>>, Status> {
     let key = key(&request.key)?;
-    let found = agent.supervisor.find(&key).await.map_err(broken)?;
-    let run = match found {
-        Some(run) => run,
+    let (run, given) = match find(agent, spares, &key).await? {
+        Some(found) => found,
         None if request.attach_only => {
             return Err(Status::not_found(format!("no run has the key {key}")));
         }
-        None => start(agent, results, key, request).await?,
+        None => start((agent, results, spares), key.clone(), request).await?,
     };
     let following = Following {
         agent: agent.clone(),
         results: results.clone(),
         readers: [Stream::Stdout, Stream::Stderr].map(|stream| Some(run.output(stream, 0))),
+        key,
         run,
+        given,
         over: false,
     };
     Ok(stream::unfold(following, |mut following| async {
@@ -42,6 +55,34 @@ pub(super) async fn run(
         Some((event, following))
     })
     .boxed())
+}
+
+/// Ends a run with everything it started.
+pub(super) async fn stop(
+    agent: &Arc<Agent>,
+    spares: &Arc<Spares>,
+    request: StopRequest,
+) -> Result<Stopped, Status> {
+    let key = key(&request.key)?;
+    match find(agent, spares, &key).await? {
+        Some((run, _)) => {
+            run.stop();
+            Ok(Stopped {})
+        }
+        None => Err(Status::not_found(format!("no run has the key {key}"))),
+    }
+}
+
+async fn find(
+    agent: &Arc<Agent>,
+    spares: &Arc<Spares>,
+    key: &Key,
+) -> Result<Option<Found>, Status> {
+    if let Some((run, given)) = spares.given(key).await.map_err(broken)? {
+        return Ok(Some((run, Some(given))));
+    }
+    let found = agent.supervisor.find(key).await.map_err(broken)?;
+    Ok(found.map(|run| (run, None)))
 }
 
 /// A key that is also the name of a file.
@@ -56,11 +97,10 @@ fn key(text: &str) -> Result<Key, Status> {
 }
 
 async fn start(
-    agent: &Arc<Agent>,
-    results: &Arc<Results>,
+    (agent, results, spares): Door<'_>,
     key: Key,
     request: RunRequest,
-) -> Result<Run, Status> {
+) -> Result<Found, Status> {
     let language = Language::parse(&request.language).ok_or_else(|| {
         Status::invalid_argument(format!(
             "{:?} is no language: use python, javascript or shell",
@@ -73,18 +113,11 @@ async fn start(
         _ => request.code,
     };
     let result = results.place(key.as_str());
-    let program = language.program(&code, &request.event, &result);
-    let mut launch = Launch::new(program.argv);
-    launch.env = agent.environment.with(request.env);
-    launch.cwd = Some(directory);
-    launch.grace = GRACE;
-    launch.timeout = u64::try_from(request.timeout_millis)
+    let env = agent.environment.with(request.env);
+    let timeout = u64::try_from(request.timeout_millis)
         .ok()
         .filter(|millis| *millis > 0)
         .map(Duration::from_millis);
-    if let Some(input) = program.input {
-        launch.input = Input::Bytes(input);
-    }
     let begin = {
         let (results, key) = (results.clone(), key.clone());
         let workspace = agent.grounds.workspace.clone();
@@ -92,11 +125,25 @@ async fn start(
     };
     let begun = tokio::task::spawn_blocking(begin).await.map_err(broken)?;
     begun.map_err(broken)?;
-    agent
-        .supervisor
-        .start(key, launch)
-        .await
-        .map_err(|error| refused(&error))
+    if request.prestarted && language == Language::Python {
+        let sent = program::sent(&code, &request.event, &result, &directory);
+        let given = spares.give(&key, env.clone(), sent, timeout).await;
+        if let Some((run, given)) = given.map_err(broken)? {
+            return Ok((run, Some(given)));
+        }
+    }
+    let program = language.program(&code, &request.event, &result);
+    let mut launch = Launch::new(program.argv);
+    launch.env = env;
+    launch.cwd = Some(directory);
+    launch.grace = GRACE;
+    launch.timeout = timeout;
+    if let Some(input) = program.input {
+        launch.input = Input::Bytes(input);
+    }
+    let started = agent.supervisor.start(key, launch).await;
+    let run = started.map_err(|error| refused(&error))?;
+    Ok((run, None))
 }
 
 /// Where the code works: the workspace, or a folder below it.
@@ -119,7 +166,9 @@ fn directory(agent: &Agent, wanted: &str) -> Result<std::path::PathBuf, Status> 
 struct Following {
     agent: Arc<Agent>,
     results: Arc<Results>,
+    key: Key,
     run: Run,
+    given: Option<Given>,
     readers: [Option<Reader>; 2],
     over: bool,
 }
@@ -143,9 +192,9 @@ impl Following {
                 "the agent is going: ask again with the same key",
             )));
         };
-        let (results, key) = (self.results.clone(), self.run.key().clone());
+        let (results, key, given) = (self.results.clone(), self.key.clone(), self.given.clone());
         let workspace = self.agent.grounds.workspace.clone();
-        let ending = move || ended(&results, &key, &workspace, &outcome);
+        let ending = move || ended(&results, &key, &workspace, &outcome, given.as_ref());
         let ended = tokio::task::spawn_blocking(ending).await.map_err(broken);
         Some(ended.map(|ended| RunEvent {
             ended: Some(ended),
@@ -185,10 +234,20 @@ async fn next_of(reader: &mut Option<Reader>) -> std::io::Result<Option<Chunk>> 
     }
 }
 
-fn ended(results: &Results, key: &Key, workspace: &std::path::Path, outcome: &Outcome) -> Ended {
+fn ended(
+    results: &Results,
+    key: &Key,
+    workspace: &std::path::Path,
+    outcome: &Outcome,
+    given: Option<&Given>,
+) -> Ended {
     let changes = results.changes(key.as_str(), workspace);
     let mut exit_code = outcome.end.code();
     let mut reason = outcome.reason.clone();
+    let late = given.filter(|given| given.is_late(outcome));
+    if let Some(limit) = late.and_then(Given::limit) {
+        (exit_code, reason) = (LATE, format!("ran into its time limit of {limit:#}"));
+    }
     let mut result = Vec::new();
     if outcome.end.is_success() {
         match results.read(key.as_str()) {
@@ -196,13 +255,14 @@ fn ended(results: &Results, key: &Key, workspace: &std::path::Path, outcome: &Ou
             Err(why) => (exit_code, reason) = (1, why),
         }
     }
-    let took = outcome.started.duration_until(outcome.finished);
+    let started = given.map_or(outcome.started, |given| given.at);
+    let took = started.duration_until(outcome.finished);
     let cpu = outcome.usage.user + outcome.usage.system;
     Ended {
         exit_code,
         reason,
-        timed_out: matches!(outcome.end, End::TimedOut { .. }),
-        stopped: matches!(outcome.end, End::Stopped { .. }),
+        timed_out: late.is_some() || matches!(outcome.end, End::TimedOut { .. }),
+        stopped: late.is_none() && matches!(outcome.end, End::Stopped { .. }),
         lost: outcome.end == End::Lost,
         duration_millis: i64::try_from(took.as_millis()).unwrap_or(i64::MAX).max(0),
         cpu_millis: i64::try_from(cpu.as_millis()).unwrap_or(i64::MAX),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::any::AnyRow;
 
-use super::{Ledger, LedgerError, as_text, json, number, taken, text, unreadable};
+use super::{Ledger, LedgerError, as_text, can_be_kept, json, number, taken, text, unreadable};
 use crate::moment::{millis, now, of_millis};
 
 /// An execution.
@@ -42,6 +42,8 @@ pub(crate) struct Request {
     pub(crate) event: Option<Value>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) working_directory: String,
+    /// How often it is run again when what it ran in is lost.
+    pub(crate) max_retries: u32,
     /// Whatever the client wants to know it by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) metadata: Option<Value>,
@@ -53,6 +55,8 @@ pub(crate) struct Request {
 pub(crate) struct Outcome {
     pub(crate) exit_code: Option<i32>,
     pub(crate) error: Option<String>,
+    /// How often it was run again.
+    pub(crate) retries: u32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     /// Whether some of the output is left out.
@@ -60,6 +64,8 @@ pub(crate) struct Outcome {
     /// What the handler returned, as the JSON text it was.
     pub(crate) result: Option<String>,
     pub(crate) artifacts: Vec<File>,
+    /// Whether there are more files than are listed, or some could not be kept.
+    pub(crate) files_left_out: bool,
     pub(crate) metrics: Option<Metrics>,
     pub(crate) started: Option<Timestamp>,
     pub(crate) completed: Option<Timestamp>,
@@ -87,6 +93,31 @@ pub(crate) struct Metrics {
 }
 
 impl Execution {
+    /// What its present run is known by to the agent.
+    pub(crate) fn key(&self) -> String {
+        match self.outcome.retries {
+            0 => self.id.clone(),
+            retries => format!("{}-{retries}", self.id),
+        }
+    }
+
+    /// How often it may be run again.
+    pub(crate) fn retries_left(&self) -> u32 {
+        self.request
+            .max_retries
+            .saturating_sub(self.outcome.retries)
+    }
+
+    /// It is to be run again; `why` is what became of it so far.
+    pub(crate) fn begin_again(&mut self, why: String) {
+        self.status = ExecutionStatus::Pending;
+        self.outcome = Outcome {
+            retries: self.outcome.retries + 1,
+            error: Some(why),
+            ..Outcome::default()
+        };
+    }
+
     fn read(row: &AnyRow) -> Result<Self, LedgerError> {
         let status = text(row, "f_status")?;
         Ok(Self {
@@ -126,12 +157,16 @@ impl Ledger {
 
     /// The execution with this id.
     pub(crate) async fn execution(&self, id: &str) -> Result<Option<Execution>, LedgerError> {
+        if !can_be_kept(id) {
+            return Ok(None);
+        }
         let sql = self.sql("SELECT * FROM t_sandbox_execution WHERE f_id = ?");
         let row = sqlx::query(sql)
             .bind(id.to_owned())
             .fetch_optional(&self.pool)
             .await?;
-        row.as_ref().map(Execution::read).transpose()
+        let execution = row.as_ref().map(Execution::read).transpose()?;
+        Ok(execution.filter(|execution| execution.id == id))
     }
 
     /// A page of a session's executions, newest first, and how many there are in all.

@@ -209,6 +209,12 @@ fn unreadable(column: &str, why: impl std::fmt::Display) -> LedgerError {
     LedgerError::Unreadable(format!("{column}: {why}"))
 }
 
+/// Whether a row can have this in a text column: PostgreSQL keeps no zero bytes, and refuses
+/// to look for one.
+fn can_be_kept(text: &str) -> bool {
+    !text.contains('\0')
+}
+
 /// As JSON text. The types of this module always have one.
 fn as_text(value: &impl Serialize) -> Result<String, LedgerError> {
     serde_json::to_string(value).map_err(|error| LedgerError::Unreadable(error.to_string()))

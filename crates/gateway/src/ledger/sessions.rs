@@ -7,7 +7,7 @@ use sandlot_decide::session::SessionStatus;
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 
-use super::{Ledger, LedgerError, as_text, json, number, taken, text, unreadable};
+use super::{Ledger, LedgerError, as_text, can_be_kept, json, number, taken, text, unreadable};
 use crate::moment::{millis, now, of_millis};
 
 /// How often a change is tried again when somebody else was faster.
@@ -37,6 +37,8 @@ pub(crate) struct SessionFacts {
     pub(crate) disk: String,
     pub(crate) timeout: i64,
     pub(crate) runtime: String,
+    /// Whether an interpreter is started before there is code for it.
+    pub(crate) prestarted: bool,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) index_url: String,
     pub(crate) requested: Vec<Requirement>,
@@ -44,12 +46,16 @@ pub(crate) struct SessionFacts {
     pub(crate) install: InstallStatus,
     pub(crate) install_error: String,
     pub(crate) install_timeout: i64,
+    /// What the installer said last.
+    pub(crate) install_progress: String,
     pub(crate) install_started: Option<Timestamp>,
     pub(crate) install_completed: Option<Timestamp>,
     /// The claim on a pod, and the pod that was given.
     pub(crate) claim: String,
     pub(crate) pod: String,
     pub(crate) node: String,
+    /// Since when it has that pod.
+    pub(crate) pod_since: Option<Timestamp>,
     /// The gateway that sees to it that it gets one.
     pub(crate) gateway: String,
     /// Where its files are kept.
@@ -174,12 +180,17 @@ impl Ledger {
 
     /// The session with this id.
     pub(crate) async fn session(&self, id: &str) -> Result<Option<Session>, LedgerError> {
+        if !can_be_kept(id) {
+            return Ok(None);
+        }
         let sql = self.sql("SELECT * FROM t_sandbox_session WHERE f_id = ?");
         let row = sqlx::query(sql)
             .bind(id.to_owned())
             .fetch_optional(&self.pool)
             .await?;
-        row.as_ref().map(Session::read).transpose()
+        let session = row.as_ref().map(Session::read).transpose()?;
+        // Some databases take trailing blanks for nothing.
+        Ok(session.filter(|session| session.id == id))
     }
 
     /// A page of sessions, newest first, and how many there are in all.
@@ -190,6 +201,9 @@ impl Ledger {
         offset: i64,
     ) -> Result<(Vec<Session>, i64), LedgerError> {
         let (conditions, values) = filter.conditions();
+        if !values.iter().all(|value| can_be_kept(value)) {
+            return Ok((Vec::new(), 0));
+        }
         let count = self.sql(&format!(
             "SELECT COUNT(*) AS f_count FROM t_sandbox_session{conditions}"
         ));

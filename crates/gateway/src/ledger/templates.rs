@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 
-use super::{Ledger, LedgerError, as_text, json, number, taken, text};
+use super::{Ledger, LedgerError, as_text, can_be_kept, json, number, taken, text};
 use crate::moment::{millis, now, of_millis};
 
 /// What sessions are made from.
@@ -31,6 +31,8 @@ pub(crate) struct TemplateFacts {
     pub(crate) timeout: i64,
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) is_active: bool,
+    /// Whether sessions have an interpreter started before there is code for it.
+    pub(crate) prestarted: bool,
 }
 
 impl Default for TemplateFacts {
@@ -44,6 +46,7 @@ impl Default for TemplateFacts {
             timeout: 300,
             env: BTreeMap::new(),
             is_active: true,
+            prestarted: false,
         }
     }
 }
@@ -111,12 +114,16 @@ impl Ledger {
 
     /// The template with this id.
     pub(crate) async fn template(&self, id: &str) -> Result<Option<Template>, LedgerError> {
+        if !can_be_kept(id) {
+            return Ok(None);
+        }
         let sql = self.sql("SELECT * FROM t_sandbox_template WHERE f_id = ?");
         let row = sqlx::query(sql)
             .bind(id.to_owned())
             .fetch_optional(&self.pool)
             .await?;
-        row.as_ref().map(Template::read).transpose()
+        let template = row.as_ref().map(Template::read).transpose()?;
+        Ok(template.filter(|template| template.id == id))
     }
 
     /// A page of templates, by name.

@@ -12,6 +12,8 @@ use axum::{
 use jiff::{SignedDuration, Timestamp};
 use sandlot_decide::session::{ExecutionStatus, SessionStatus};
 use serde_json::{Value, json};
+use tokio::time::Instant;
+use tonic::Code;
 
 use super::{Answer, PAGE, Query, State, clamped, session_of};
 use crate::{
@@ -30,6 +32,10 @@ use crate::{
 const LONGEST_CODE: usize = 102_400;
 /// How long code may run that does not say, in seconds.
 const USUAL_TIMEOUT: i64 = 30;
+/// How long stopping an execution may take.
+const CANCEL: Duration = Duration::from_secs(10);
+/// How soon an execution that its agent does not know yet is stopped again.
+const ABOUT_TO: Duration = Duration::from_millis(20);
 /// A session that was used within this time is not noted as used again.
 const FRESH: SignedDuration = SignedDuration::from_secs(10);
 
@@ -57,6 +63,10 @@ fn read(body: &[u8], longest: i64) -> Result<Request, Refusal> {
             .unwrap_or(USUAL_TIMEOUT.min(longest)),
         event: fields.object("event"),
         working_directory: working_directory(&mut fields).unwrap_or_default(),
+        max_retries: fields
+            .integer("max_retries", 0..=3)
+            .and_then(|times| u32::try_from(times).ok())
+            .unwrap_or(0),
         metadata: fields.object("metadata"),
     };
     fields.finish()?;
@@ -233,25 +243,38 @@ async fn cancel(
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Answer {
-    let execution = find(&gateway, &caller, &id).await?;
-    if execution.status.is_over() {
-        return Ok(Json(wire::execution(&execution)));
+    let deadline = Instant::now() + CANCEL;
+    loop {
+        let execution = find(&gateway, &caller, &id).await?;
+        if execution.status.is_over() {
+            return Ok(Json(wire::execution(&execution)));
+        }
+        let session = running(&gateway, &caller, &execution.session).await?;
+        let unavailable =
+            |message: String| Refusal::Plain(StatusCode::SERVICE_UNAVAILABLE, message);
+        let executor = gateway
+            .executors
+            .of(&gateway.claims, &session.facts.claim, CANCEL)
+            .await
+            .map_err(|error| unavailable(format!("session {}: {error}", session.id)))?;
+        match executor.stop(&execution.key()).await {
+            // Another gateway may be the one to note it.
+            Ok(()) => drop(gateway.over(&id, CANCEL).await?),
+            // It is about to start, or to be noted as over.
+            Err(status) if status.code() == Code::NotFound && Instant::now() < deadline => {
+                tokio::time::sleep(ABOUT_TO).await;
+            }
+            Err(status) => {
+                return Err(unavailable(format!(
+                    "execution {id} could not be stopped: {}; try again in a moment",
+                    status.message()
+                )));
+            }
+        }
+        if Instant::now() >= deadline {
+            return Err(unavailable(format!(
+                "execution {id} was told to stop and has not ended yet: ask for its result later"
+            )));
+        }
     }
-    let session = running(&gateway, &caller, &execution.session).await?;
-    let patience = Duration::from_secs(10);
-    let executor = gateway
-        .executors
-        .of(&gateway.claims, &session.facts.claim, patience)
-        .await
-        .map_err(|error| Refusal::Plain(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
-    executor.stop(&id).await.map_err(|status| {
-        Refusal::Plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("execution {id} could not be stopped: {}", status.message()),
-        )
-    })?;
-    // Another gateway may be the one to note it.
-    gateway.ended(&id, patience).await;
-    let execution = find(&gateway, &caller, &id).await?;
-    Ok(Json(wire::execution(&execution)))
 }

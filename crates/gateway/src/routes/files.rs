@@ -176,9 +176,11 @@ async fn extract(
 /// Brings a file that was just kept into the session's pod. A session that has none yet gets
 /// all its files together with it.
 async fn bring(gateway: &Gateway, session: &Session, path: &str) -> Result<(), Refusal> {
-    if session.status != SessionStatus::Running {
+    // It may have got its pod, with what was kept until then, while this file came in.
+    let now = gateway.ledger.session(&session.id).await?;
+    let Some(session) = now.filter(|now| now.status == SessionStatus::Running) else {
         return Ok(());
-    }
+    };
     let failed = |why: String| {
         Refusal::Plain(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -4,6 +4,7 @@ mod containers;
 mod executions;
 mod files;
 mod health;
+mod internal;
 mod sessions;
 mod stream;
 mod templates;
@@ -47,6 +48,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .merge(templates::routes())
         .merge(containers::routes())
         .merge(health::routes())
+        .merge(internal::routes())
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
         .layer(middleware::from_fn(fits))
         .merge(files::routes());

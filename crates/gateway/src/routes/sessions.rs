@@ -50,14 +50,14 @@ impl Wanted {
     fn read(body: &[u8], longest: i64) -> Result<Self, Refusal> {
         let mut fields = Fields::of_body(body)?;
         let wanted = Self {
-            id: id(&mut fields),
+            id: fields.id("id"),
             template: fields.text("template_id", 1..=64),
             timeout: fields.integer("timeout", 1..=longest),
             cpu: fields.text("cpu", 1..=16),
             memory: fields.text("memory", 1..=16),
             disk: fields.text("disk", 1..=16),
             facts: SessionFacts {
-                env: fields.texts("env_vars").unwrap_or_default(),
+                env: fields.variables("env_vars").unwrap_or_default(),
                 install_timeout: fields.integer("install_timeout", 30..=1800).unwrap_or(300),
                 index_url: dependencies::index_url(&mut fields)
                     .unwrap_or_else(|| PLAIN_INDEX.to_owned()),
@@ -78,17 +78,14 @@ impl Wanted {
         let defaults = &template.facts;
         let mut facts = self.facts;
         facts.cpu = self.cpu.unwrap_or_else(|| defaults.cpu_cores.to_string());
-        facts.memory = self
-            .memory
-            .unwrap_or_else(|| format!("{}Mi", defaults.memory_mb));
-        facts.disk = self
-            .disk
-            .unwrap_or_else(|| format!("{}Mi", defaults.disk_mb));
+        facts.memory = self.memory.unwrap_or_else(|| size(defaults.memory_mb));
+        facts.disk = self.disk.unwrap_or_else(|| size(defaults.disk_mb));
         facts.timeout = self
             .timeout
             .unwrap_or(defaults.timeout)
             .min(gateway.settings.timeouts.1);
         facts.runtime.clone_from(&defaults.runtime);
+        facts.prestarted = defaults.prestarted;
         if cpu(&facts.cpu).is_none() {
             return Err(Refusal::bad(format!(
                 "Invalid cpu {:?}: give a number of cores greater than 0, such as \"0.5\"",
@@ -110,17 +107,12 @@ impl Wanted {
     }
 }
 
-/// An id becomes a part of names and paths.
-fn id(fields: &mut Fields) -> Option<String> {
-    let id = fields.text("id", 1..=64)?;
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let begins = id.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if begins && id.chars().all(is_plain) {
-        return Some(id);
+/// Mebibytes as clients write them.
+fn size(mebibytes: i64) -> String {
+    match mebibytes % 1024 {
+        0 => format!("{}Gi", mebibytes / 1024),
+        _ => format!("{mebibytes}Mi"),
     }
-    let message = "String should begin with a letter or digit and have only letters, digits, '.', '_' and '-'";
-    fields.fault("id", "string_pattern_mismatch", message);
-    None
 }
 
 fn new_id() -> String {

@@ -51,8 +51,14 @@ fn read(fields: &mut Fields, facts: &mut TemplateFacts) -> Option<String> {
     if let Some(cores) = fields.number("default_cpu_cores", 0.1..=4.0) {
         facts.cpu_cores = cores;
     }
-    if let Some(env) = fields.texts("default_env_vars") {
+    if let Some(env) = fields.variables("default_env_vars") {
         facts.env = env;
+    }
+    if let Some(is_active) = fields.flag("is_active") {
+        facts.is_active = is_active;
+    }
+    if let Some(prestarted) = fields.flag("prestarted_interpreter") {
+        facts.prestarted = prestarted;
     }
     name
 }
@@ -67,7 +73,7 @@ async fn create(
     for name in ["id", "name", "image_url", "runtime_type"] {
         fields.require(name);
     }
-    let id = fields.text("id", 1..=64).unwrap_or_default();
+    let id = fields.id("id").unwrap_or_default();
     let mut facts = TemplateFacts::default();
     if let Some(runtime) = fields.one_of("runtime_type", &RUNTIMES) {
         facts.runtime = runtime;

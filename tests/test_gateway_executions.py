@@ -1,0 +1,191 @@
+"""Executions that do not just end well: stopped, lost, run again, reported by others."""
+
+import json
+import threading
+
+import pytest
+from conftest import eventually
+from rest import Gateway, Rest
+
+
+@pytest.fixture(scope="module")
+def rest(machine):
+    return Rest(machine.gateway)
+
+
+@pytest.fixture
+def session(rest):
+    session = rest.session()
+    yield session
+    rest.delete(f"/sessions/{session}")
+
+
+def submitted(rest, session: str, **body) -> str:
+    answer = rest.post(f"/executions/sessions/{session}/execute", {"language": "shell", "timeout": 600, **body})
+    assert answer.status == 201, answer
+    return answer.json["execution_id"]
+
+
+def result(rest, execution: str) -> dict:
+    return rest.get(f"/executions/{execution}/result").json
+
+
+def until_over(rest, execution: str, timeout: float = 60) -> dict:
+    def over():
+        found = result(rest, execution)
+        return found["status"] not in ("pending", "running") and found
+    return eventually(over, timeout=timeout, every=0.05)
+
+
+def until_it_runs(rest, execution: str):
+    eventually(lambda: result(rest, execution)["status"] == "running", every=0.02)
+
+
+def lose_pod(machine, rest, session: str):
+    pod = rest.get(f"/sessions/{session}").json["pod_name"]
+    machine.kubectl("-n", "sandbox-runtime", "delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+
+
+def test_a_lost_pod_ends_the_execution_as_crashed_within_seconds(machine, rest, session):
+    execution = submitted(rest, session, code="echo begun; sleep 300")
+    until_it_runs(rest, execution)
+    lose_pod(machine, rest, session)
+    ended = until_over(rest, execution, timeout=15)
+    assert ended["status"] == "crashed" and session in ended["error_message"], ended
+    assert ended["retry_count"] == 0
+
+
+def test_a_lost_pod_is_tried_again_where_asked_for(machine, rest, session):
+    # The first run stays for ever, the second finds what the first left in the store.
+    rest.upload(session, "marker.txt", b"")
+    code = "if [ -s marker.txt ]; then echo again; else sleep 300; fi"
+    execution = submitted(rest, session, code=code, max_retries=2)
+    until_it_runs(rest, execution)
+    # Kept in the store, it comes to the next pod; the run that goes on does not look again.
+    assert rest.upload(session, "marker.txt", b"x").status == 200
+    lose_pod(machine, rest, session)
+    ended = until_over(rest, execution)
+    assert (ended["status"], ended["stdout"], ended["retry_count"]) == ("completed", "again\n", 1), ended
+
+
+def test_an_agent_that_is_killed_ends_the_execution_as_crashed(machine, rest, session):
+    execution = submitted(rest, session, code="sleep 300")
+    until_it_runs(rest, execution)
+    # Everything in the pod is the session's own user's, the agent too.
+    rest.post(f"/executions/sessions/{session}/execute", {"code": "kill -9 1; kill -9 -1", "language": "shell"})
+    ended = until_over(rest, execution)
+    assert ended["status"] in ("crashed", "failed"), ended
+    assert ended["error_message"]
+    eventually(lambda: rest.post(f"/executions/sessions/{session}/execute-sync", {"code": "echo up", "language": "shell"}).json.get("stdout") == "up\n", timeout=90, every=0.5)
+
+
+def test_stopping_code_that_has_just_begun_stops_it(rest, session):
+    for _ in range(5):
+        execution = submitted(rest, session, code="sleep 300")
+        stopped = rest.post(f"/executions/{execution}/cancel")
+        assert stopped.status == 200 and stopped.json["status"] == "failed", stopped
+    assert rest.run(session, "pgrep -xf 'sleep 300' | wc -l")["stdout"].strip() == "0"
+
+
+def test_stopping_what_is_over_changes_nothing(rest, session):
+    done = rest.run(session, "echo hi")
+    again = rest.post(f"/executions/{done['id']}/cancel")
+    assert again.status == 200 and again.json["status"] == "completed"
+
+
+def test_ending_a_session_ends_what_runs_in_it(rest, session):
+    execution = submitted(rest, session, code="sleep 300")
+    until_it_runs(rest, execution)
+    assert rest.post(f"/sessions/{session}/terminate").status == 200
+    ended = result(rest, execution)
+    assert ended["status"] == "crashed" and "terminated" in ended["error_message"], ended
+
+
+def test_many_at_once_all_come_back(rest, session):
+    answers = []
+
+    def one(number: int):
+        answers.append(rest.run(session, f"sleep 0.5; echo {number}", timeout=60))
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(int(answer["stdout"]) for answer in answers) == list(range(20))
+    assert len({answer["id"] for answer in answers}) == 20
+
+
+def test_javascript_returns_what_its_handler_does(rest, session):
+    code = "async function handler(event) { console.log('on'); return {sum: event.a + 1, list: [0, false, '']}; }"
+    done = rest.run(session, code, "javascript", event={"a": 1})
+    if "not found" in (done["error_message"] or ""):
+        pytest.skip("node is not installed")
+    assert done["return_value"] == {"sum": 2, "list": [0, False, ""]} and done["stdout"] == "on\n", done
+
+
+def test_code_works_in_the_folder_it_names(rest, session):
+    assert rest.upload(session, "src/data.txt", b"here").status == 200
+    assert rest.run(session, "pwd; cat data.txt", working_directory="src")["stdout"] == "/workspace/src\nhere"
+
+
+def test_an_interpreter_waits_where_the_template_asks_for_it(rest):
+    fields = {"id": "waiting", "name": "waiting", "image_url": "host", "runtime_type": "python3.11", "prestarted_interpreter": True}
+    assert rest.post("/templates", fields).status == 201
+    session = rest.session(template_id="waiting", env_vars={"WHO": "me"})
+    code = "import os, sys\nseen = globals().get('seen', 0) + 1\ndef handler(event):\n    print(os.getcwd())\n    return [event['n'], os.environ['WHO'], seen]"
+    for number in range(4):
+        done = rest.run(session, code, "python", event={"n": number})
+        assert done["status"] == "completed", done
+        # Each has an interpreter of its own, nothing is left of the one before.
+        assert done["return_value"] == [number, "me", 1] and done["stdout"] == "/workspace\n"
+        assert done["metrics"]["duration_ms"] < 60_000
+    late = rest.run(session, "import time\nprint('on', flush=True)\ntime.sleep(60)\ndef handler(event): pass", "python", timeout=1)
+    assert (late["status"], late["stdout"]) == ("timeout", "on\n") and "time limit" in late["error_message"], late
+    failed = rest.run(session, "def handler(event):\n    return 1 / 0", "python")
+    assert failed["status"] == "failed" and "ZeroDivisionError" in failed["stderr"] and "drive" not in failed["stderr"], failed
+    execution = submitted(rest, session, code="import time\ntime.sleep(300)", language="python")
+    until_it_runs(rest, execution)
+    assert rest.post(f"/executions/{execution}/cancel").json["status"] == "failed"
+    rest.delete(f"/sessions/{session}")
+    assert rest.delete("/templates/waiting").status == 200
+
+
+def test_an_executor_reports_its_own_sessions_results_and_no_others(machine, tmp_path):
+    gateway = Gateway(machine, tmp_path / "gateway", KUBERNETES_NAMESPACE="reports", CONTROL_PLANE_URL="http://gateway:8000")
+    try:
+        rest = gateway.rest
+        session, other = rest.session(), rest.session()
+        said = rest.run(session, "echo $CONTROL_PLANE_URL $INTERNAL_API_TOKEN $SESSION_ID")["stdout"].split()
+        assert said[0] == "http://gateway:8000" and said[2] == session
+        executor = Rest(rest.address, token=said[1])
+        nobody = Rest(rest.address)
+        pod = rest.get(f"/sessions/{session}").json["container_id"]
+        assert executor.post("/internal/containers/ready", {"container_id": pod}).json["message"]
+        assert executor.post("/internal/containers/ready", {"container_id": "another"}).status == 404
+        assert nobody.post("/internal/containers/ready", {"container_id": pod}).status == 401
+        assert executor.post("/internal/containers/exited").json == {"message": "Container exited acknowledged"}
+        assert executor.post("/internal/executions/unknown/heartbeat", {}).json == {"message": "Heartbeat acknowledged"}
+        # The token is good for callbacks alone, and for its own session's.
+        report = {"status": "success", "stdout": "said", "exit_code": 0, "execution_time": 0.5, "return_value": 0, "artifacts": ["a.txt"]}
+        mine = submitted(rest, session, code="sleep 300")
+        others = submitted(rest, other, code="sleep 300")
+        assert executor.post(f"/internal/executions/{others}/result", report).status == 404
+        assert nobody.post(f"/internal/executions/{mine}/result", report).status == 401
+        assert executor.post(f"/internal/executions/{mine}/result", {"status": "odd"}).status == 400
+        assert executor.post(f"/internal/executions/{mine}/result", report).status == 201
+        assert executor.post(f"/internal/executions/{mine}/result", {**report, "stdout": "later"}).status == 200
+        told = result(rest, mine)
+        assert (told["status"], told["stdout"], told["return_value"], told["execution_time"]) == ("completed", "said", 0, 0.5), told
+        assert rest.delete(f"/sessions/{session}").status == 204 and rest.delete(f"/sessions/{other}").status == 204
+    finally:
+        gateway.stop()
+
+
+def test_long_answers_are_smaller_for_who_reads_gzip(rest, session):
+    done = rest.run(session, "yes | head -c 5000")
+    plain = rest.get(f"/executions/{done['id']}/result")
+    small = rest.get(f"/executions/{done['id']}/result", headers={"Accept-Encoding": "gzip"})
+    assert small.headers["Content-Encoding"] == "gzip" and len(small.content) < len(plain.content) / 2
+    import gzip
+    assert json.loads(gzip.decompress(small.content)) == plain.json

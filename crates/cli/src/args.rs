@@ -71,6 +71,9 @@ pub(crate) struct Up {
     /// Let pods be privileged, have this machine's network, and see Sandlot's own folder.
     #[arg(long)]
     pub(crate) allow_privileged: bool,
+    /// Put paused sandboxes and snapshots into this registry, too [default: this machine alone]
+    #[arg(long, value_name = "HOST[/PATH]", env = "SANDLOT_SNAPSHOT_REGISTRY", value_parser = registry)]
+    pub(crate) snapshot_registry: Option<String>,
     /// Leave the controllers out: a plain cluster, for `sandlot operator` to work on.
     #[arg(long)]
     pub(crate) no_controllers: bool,
@@ -80,6 +83,16 @@ pub(crate) struct Up {
     /// Serve no sessions over REST.
     #[arg(long, conflicts_with = "gateway")]
     pub(crate) no_gateway: bool,
+}
+
+/// A registry's name, which must be told from a repository of the usual one.
+fn registry(text: &str) -> Result<String, String> {
+    let host = text.split('/').next().unwrap_or_default();
+    let is_host = host == "localhost" || host.contains(['.', ':']);
+    match is_host && !text.contains("//") {
+        true => Ok(text.trim_end_matches('/').to_owned()),
+        false => Err("write a host, such as registry.example:5000/snapshots".to_owned()),
+    }
 }
 
 /// Options of `operator`.
@@ -123,6 +136,14 @@ Environment:
   TASK_OUTPUT_LIMIT_BYTES        output kept per stream in a task's status  [262144]
   HTTP_CLIENT_TIMEOUT            for calls to agents that are not steps     [30s]
   POOL_MAX_STARTING              pods of one pool starting at once          [100]
+  SNAPSHOT_REGISTRY              where paused sandboxes are saved; needs
+  IMAGE_COMMITTER_IMAGE          the image that saves them                  [none]
+  SNAPSHOT_REGISTRY_INSECURE     true: the registry is spoken to without TLS [false]
+  SNAPSHOT_PUSH_SECRET, RESUME_PULL_SECRET
+                                 Secrets of sandboxes' namespaces for it    [none]
+  CONTAINERD_SOCKET_PATH         where nodes' containerd listens
+                                 [/run/containerd/containerd.sock]
+  COMMIT_JOB_TIMEOUT             how long saving may take                   [10m]
   ENABLE_AUTO_CLEANUP            remove what has outlived its time          [true]
   RUST_LOG                       what is logged                             [info]
 ";
@@ -491,4 +512,6 @@ pub(crate) enum Subject {
     Exec,
     /// Sessions over REST: made, used by one and by many, and a large file.
     Session,
+    /// Many sandboxes as one object, and tasks in them.
+    Batch,
 }

@@ -18,11 +18,15 @@ use sandlot_cluster::{
 };
 use sandlot_gateway::Serving;
 use sandlot_node::{MissingImages, Node, NodeConfig, StopMode};
-use sandlot_operator::{Agent, Delivery, Proof, Settings};
+use sandlot_operator::{Agent, Delivery, Proof, Settings, Snapshots};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::{gateway, rules::Rules};
+use crate::{
+    gateway,
+    rules::Rules,
+    snapshots::{self, NodeSaver},
+};
 
 /// The image, known to the node without a registry, that holds the agent.
 const AGENT_IMAGE: &str = "sandlot-agent";
@@ -47,6 +51,8 @@ pub(crate) struct Options {
     /// Whether the controllers and their admission rules are part of it; without them it is a
     /// cluster on which somebody may run `sandlot operator`.
     pub(crate) controllers: bool,
+    /// Where paused sandboxes are saved; on this machine alone where nobody says.
+    pub(crate) snapshot_registry: Option<String>,
     /// Whether, and where, sessions are served over REST.
     pub(crate) gateway: Gateway,
 }
@@ -89,7 +95,7 @@ impl Local {
         let cluster = Cluster::start(config).await?;
         let node = start_node(options, &cluster).await?;
         let operator = match options.controllers {
-            true => Some(Operator::start(&cluster, &options.folder).await?),
+            true => Some(Operator::start(&cluster, node.clone(), options).await?),
             false => None,
         };
         let gateway = start_gateway(options, &cluster).await?;
@@ -170,6 +176,12 @@ async fn start_node(options: &Options, cluster: &Cluster) -> Result<Arc<Node>> {
         allow_privileged: options.allow_privileged,
         closed_folders: vec![options.folder.clone()],
         agent_ports: vec![Settings::default().agent.port, EXECUTOR_PORT],
+        kept_images: Some(
+            options
+                .snapshot_registry
+                .clone()
+                .unwrap_or_else(|| snapshots::HERE.to_owned()),
+        ),
         builtin_images: BTreeMap::from([(AGENT_IMAGE.to_owned(), agent)]),
         ..NodeConfig::new(options.folder.join("node"), node_name(), cluster.client())
     };
@@ -204,12 +216,14 @@ struct Operator {
 }
 
 impl Operator {
-    async fn start(cluster: &Cluster, folder: &Path) -> Result<Operator> {
+    async fn start(cluster: &Cluster, node: Arc<Node>, options: &Options) -> Result<Operator> {
         sandlot_operator::install_crds(cluster.client())
             .await
             .context("the custom resources could not be installed")?;
-        let key = operator_key(folder)?;
+        let key = operator_key(&options.folder)?;
+        let saver = NodeSaver::new(node, options.snapshot_registry.as_deref());
         let settings = Settings {
+            snapshots: Snapshots::By(Arc::new(saver)),
             agent: Agent {
                 delivery: Delivery::ImageVolume {
                     image: AGENT_IMAGE.to_owned(),

@@ -21,6 +21,7 @@ mod quickstart;
 mod robot;
 mod rules;
 mod run;
+mod snapshots;
 mod table;
 mod target;
 mod terminal;

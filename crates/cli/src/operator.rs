@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{args::Operator, interrupts::Interrupts, target};
 
 /// What the cluster must serve.
-const SERVED: &str = "arl.infra.io/v1alpha1";
+const SERVED: [&str; 2] = ["arl.infra.io/v1alpha1", "sandbox.opensandbox.io/v1alpha1"];
 /// How long the definitions may take to appear: they are often applied together with us.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -59,19 +59,24 @@ fn own_name() -> Option<String> {
 /// Waits until the cluster serves our kinds.
 async fn definitions(client: &Client) -> Result<()> {
     let started = tokio::time::Instant::now();
-    loop {
-        let asked = client.list_api_group_resources(SERVED).await;
+    let mut missing = SERVED.into_iter().peekable();
+    while let Some(group) = missing.peek() {
+        let asked = client.list_api_group_resources(group).await;
         let why = match asked {
-            Ok(served) if !served.resources.is_empty() => return Ok(()),
+            Ok(served) if !served.resources.is_empty() => {
+                missing.next();
+                continue;
+            }
             Ok(_) => "it serves none of their kinds".to_owned(),
             Err(kube::Error::Api(status)) if status.code == 404 => "it does not".to_owned(),
             Err(error) => error.to_string(),
         };
         if started.elapsed() >= PATIENCE {
             bail!(
-                "the cluster should serve {SERVED}: {why}; apply deploy/crds, or start with --install-crds"
+                "the cluster should serve {group}: {why}; apply deploy/crds, or start with --install-crds"
             );
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+    Ok(())
 }

@@ -45,6 +45,7 @@ pub(crate) async fn run() -> Result<()> {
         allow_privileged: false,
         controllers: true,
         gateway: Gateway::Off,
+        snapshot_registry: None,
     };
     let local = Local::start(&options).await?;
     print_step(

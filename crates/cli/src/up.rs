@@ -43,6 +43,7 @@ pub(crate) async fn run(up: &Up) -> Result<()> {
             Some(address) => Gateway::At(address),
             None => Gateway::Usual,
         },
+        snapshot_registry: up.snapshot_registry.clone(),
     };
     let mut interrupts = Interrupts::listen()?;
     let local = Local::start(&options).await?;

@@ -54,6 +54,9 @@ pub struct NodeConfig {
     /// Images that come with the program: name → path in the image → content. Executable
     /// if they begin like a program (`#!` or ELF).
     pub builtin_images: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// What the names of images begin with that somebody else keeps track of, as of paused
+    /// sandboxes: they are not pruned, and none of them that is missing is replaced.
+    pub kept_images: Option<String>,
     /// The folder of docker's `config.json`, whose logins registries are shown.
     pub docker_config: Option<PathBuf>,
     /// Sandboxes to keep ready, so that pods start at once.
@@ -84,6 +87,7 @@ impl NodeConfig {
             longest_token_use: Duration::from_secs(24 * 3600),
             agent_ports: Vec::new(),
             builtin_images: BTreeMap::new(),
+            kept_images: None,
             docker_config: crate::images::usual_docker_folder(),
             sandboxes_ready: 4,
             service_env: Vec::new(),
@@ -207,6 +211,7 @@ impl Node {
             &config.builtin_images,
             config.missing_images,
             config.docker_config.clone(),
+            config.kept_images.clone(),
         );
         let images = images.map_err(NodeError::Images)?;
         let stop = CancellationToken::new();

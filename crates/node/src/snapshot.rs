@@ -1,7 +1,7 @@
 //! Saving what a container has written as an image, from which other pods can start.
 
 use crate::images::Reference;
-use crate::node::Node;
+use crate::node::{Node, lock};
 
 /// An image that a container was saved as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,12 +33,52 @@ pub enum SnapshotError {
     /// The container could not be made to rest.
     #[error("the container cannot be made to rest while it is saved: {0}")]
     Rest(std::io::Error),
+    /// The registry did not take it.
+    #[error("the image cannot be given to its registry: {0}")]
+    Push(String),
+    /// The image could not be removed.
+    #[error("the image cannot be removed: {0}")]
+    Remove(std::io::Error),
     /// The image could not be made.
     #[error("the container cannot be saved: {0}")]
     Save(String),
 }
 
 impl Node {
+    /// Whether this very pod runs here.
+    pub fn has_pod(&self, uid: &str) -> bool {
+        let workers = lock(&self.shared.workers);
+        workers
+            .get(uid)
+            .is_some_and(|worker| !worker.task.is_finished())
+    }
+
+    /// Gives an image to the registry that its name names; what identifies it there.
+    pub async fn push_image(&self, name: &str) -> Result<String, SnapshotError> {
+        let reference: Reference = name
+            .parse()
+            .map_err(|_| SnapshotError::Name(name.to_owned()))?;
+        let given = self.shared.images.give(&reference).await;
+        given
+            .map(|digest| digest.to_string())
+            .map_err(|error| SnapshotError::Push(error.to_string()))
+    }
+
+    /// The images that somebody else keeps track of (see [`crate::NodeConfig::kept_images`]).
+    pub fn kept_images(&self) -> Vec<String> {
+        self.shared.images.kept()
+    }
+
+    /// Removes one of those; whether it is gone. One that a pod uses stays.
+    pub async fn give_up_image(&self, name: String) -> Result<bool, SnapshotError> {
+        let shared = self.shared.clone();
+        let removed = tokio::task::spawn_blocking(move || shared.images.give_up(&name)).await;
+        removed
+            .map_err(std::io::Error::other)
+            .and_then(|removed| removed)
+            .map_err(SnapshotError::Remove)
+    }
+
     /// Saves what a container has written over its image as the image `name`. Its processes
     /// rest meanwhile, so that the image shows one moment; volumes are not part of it.
     pub async fn snapshot(

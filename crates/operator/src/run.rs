@@ -11,8 +11,17 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Error, Settings, admission::webhook, agents::Agents, dispatch::Dispatcher, events::Events,
-    http, key, leader::Election, metrics::Metrics, opensandbox, robots, world::World,
+    Error, Settings,
+    admission::webhook,
+    agents::Agents,
+    dispatch::Dispatcher,
+    events::Events,
+    http, key,
+    leader::Election,
+    metrics::Metrics,
+    opensandbox, robots,
+    saving::{JobSaver, Saver, Snapshots},
+    world::World,
 };
 
 /// Runs the operator until it is cancelled. The custom resources must be installed.
@@ -115,6 +124,7 @@ async fn work(
     let batches = opensandbox::World::new(
         settings.clone(),
         key.clone(),
+        saver(&client, &settings.snapshots),
         events.clone(),
         metrics.clone(),
     );
@@ -137,4 +147,13 @@ async fn work(
         telling.cancel();
     };
     tokio::join!(dispatching, tell);
+}
+
+/// Who saves sandboxes.
+fn saver(client: &Client, snapshots: &Snapshots) -> Option<Arc<dyn Saver>> {
+    match snapshots {
+        Snapshots::Nowhere => None,
+        Snapshots::Jobs(jobs) => Some(Arc::new(JobSaver::new(client.clone(), jobs.clone()))),
+        Snapshots::By(saver) => Some(saver.clone()),
+    }
 }

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, str::FromStr, time::Duration};
 use sandlot_access::PrivateKey;
 use sandlot_api::GoDuration;
 
-use crate::admission::Webhook;
+use crate::{
+    admission::Webhook,
+    saving::{CommitJobs, Snapshots},
+};
 
 /// How the operator runs.
 #[derive(Clone, Debug)]
@@ -28,6 +31,8 @@ pub struct Settings {
     pub max_starting: u32,
     /// Whether finished tasks and idle sandboxes are removed.
     pub cleanup: bool,
+    /// Where sandboxes are saved.
+    pub snapshots: Snapshots,
     /// Where `/metrics` is served.
     pub metrics: Option<SocketAddr>,
     /// Where `/healthz` and `/readyz` are served.
@@ -117,6 +122,7 @@ impl Default for Settings {
             output_limit: 256 * 1024,
             max_starting: 100,
             cleanup: true,
+            snapshots: Snapshots::Nowhere,
             metrics: None,
             probes: None,
             webhook: None,
@@ -198,6 +204,7 @@ impl Settings {
             max_starting: read(set("POOL_MAX_STARTING"), "a number of pods")?
                 .unwrap_or(defaults.max_starting),
             cleanup: flag(set("ENABLE_AUTO_CLEANUP"))?.unwrap_or(true),
+            snapshots: snapshots(&set, &text)?,
             metrics: metrics.filter(|_| wants_metrics),
             probes: served("PROBE_ADDR", ":8081")?,
             leader_election: flag(set("ENABLE_LEADER_ELECTION"))?.unwrap_or(false),
@@ -242,6 +249,35 @@ fn proof(key: Found, plain: Found) -> Result<Proof, BadSetting> {
         (None, _) if open => Ok(Proof::Nothing),
         (None, _) => Ok(Proof::Secret),
     }
+}
+
+/// Sandboxes are saved by jobs, once somebody says where to.
+fn snapshots(
+    set: &impl Fn(&'static str) -> Found,
+    text: &impl Fn(&'static str) -> Option<String>,
+) -> Result<Snapshots, BadSetting> {
+    let Some(registry) = text("SNAPSHOT_REGISTRY") else {
+        return Ok(Snapshots::Nowhere);
+    };
+    let Some(image) = text("IMAGE_COMMITTER_IMAGE") else {
+        return Err(BadSetting {
+            name: "IMAGE_COMMITTER_IMAGE",
+            value: String::new(),
+            why: "name the image of the committer that puts snapshots into SNAPSHOT_REGISTRY"
+                .to_owned(),
+        });
+    };
+    let timeout = read::<GoDuration>(set("COMMIT_JOB_TIMEOUT"), "a duration such as 10m")?;
+    Ok(Snapshots::Jobs(CommitJobs {
+        registry: registry.trim_end_matches('/').to_owned(),
+        insecure: flag(set("SNAPSHOT_REGISTRY_INSECURE"))?.unwrap_or(false),
+        image,
+        socket: text("CONTAINERD_SOCKET_PATH")
+            .unwrap_or_else(|| "/run/containerd/containerd.sock".to_owned()),
+        push_secret: text("SNAPSHOT_PUSH_SECRET"),
+        pull_secret: text("RESUME_PULL_SECRET"),
+        timeout: timeout.map_or(Duration::from_secs(600), |timeout| timeout.0),
+    }))
 }
 
 fn flag(found: Found) -> Result<Option<bool>, BadSetting> {
@@ -316,6 +352,22 @@ mod tests {
         assert!(both.contains("SANDLOT_OPERATOR_KEY"), "{both}");
         let torn = proof(&[("SANDLOT_OPERATOR_KEY", "torn")]).unwrap_err();
         assert!(!torn.to_string().contains("torn"), "{torn}");
+    }
+
+    #[test]
+    fn sandboxes_are_saved_once_somebody_says_where_to_and_by_whom() {
+        assert!(matches!(with(&[]).unwrap().snapshots, Snapshots::Nowhere));
+        let registry = ("SNAPSHOT_REGISTRY", "registry:5000/s/");
+        let alone = with(&[registry]).unwrap_err().to_string();
+        assert!(alone.contains("IMAGE_COMMITTER_IMAGE"), "{alone}");
+        let both = with(&[registry, ("IMAGE_COMMITTER_IMAGE", "c:1")]).unwrap();
+        let Snapshots::Jobs(jobs) = both.snapshots else {
+            panic!("jobs");
+        };
+        assert_eq!(
+            (&*jobs.registry, jobs.timeout.as_secs()),
+            ("registry:5000/s", 600)
+        );
     }
 
     #[test]

@@ -23,7 +23,17 @@ pub const RESTART_CONFIG: &str = "sandbox.opensandbox.io/restart-config";
 pub const RESTART_RECORD: &str = "sandbox.opensandbox.io/restart-record";
 /// Annotation of a pool or batch: `plain` keeps the task executor that the template brings and
 /// speaks to it in the open, as other executors of this protocol want it.
+///
+/// On a pod it says which executor is in it.
 pub const TASK_EXECUTOR: &str = "sandbox.opensandbox.io/task-executor";
+/// The executor that a template brings itself, spoken to in the open.
+pub const PLAIN_EXECUTOR: &str = "plain";
+/// Our own executor.
+pub const OWN_EXECUTOR: &str = "sandlot";
+/// Annotation of a snapshot: the generation of the batch whose wish to be paused it answers.
+pub const PAUSE_GENERATION: &str = "sandbox.opensandbox.io/pause-generation";
+/// Annotation of a snapshot: the uid of the pod that is saved.
+pub const SOURCE_POD_UID: &str = "sandbox.opensandbox.io/source-pod-uid";
 
 /// Label of a pool's pod: the pool.
 pub const POOL: &str = "sandbox.opensandbox.io/pool-name";

@@ -1,6 +1,7 @@
 //! `sandlot bench`: the promises, measured from outside on a `sandlot up` of this very binary.
 
 mod api;
+mod batch;
 mod claim;
 mod exec;
 mod node;
@@ -23,6 +24,7 @@ pub(crate) async fn run(options: &Bench) -> Result<()> {
         Subject::Api => api::measure().await?,
         Subject::Node => node::measure().await?,
         Subject::Claim => claim::measure().await?,
+        Subject::Batch => batch::measure().await?,
         Subject::Task => task::measure().await?,
         Subject::Exec => exec::measure().await?,
         Subject::Session => session::measure().await?,

@@ -8,6 +8,7 @@ mod builtin;
 mod commit;
 pub(crate) mod door;
 mod host;
+mod kept;
 mod layer;
 mod manifest;
 mod pull;
@@ -135,6 +136,8 @@ pub(crate) struct Images {
     sandboxes: PathBuf,
     /// The folder of docker's configuration.
     docker: Option<PathBuf>,
+    /// What the names of images begin with that somebody else keeps track of.
+    kept: Option<String>,
     /// Registries that did not answer, and when.
     silent: Mutex<HashMap<String, Instant>>,
 }
@@ -147,6 +150,7 @@ impl Images {
         builtin: &BTreeMap<String, BTreeMap<String, Vec<u8>>>,
         missing: MissingImages,
         docker: Option<PathBuf>,
+        kept: Option<String>,
     ) -> io::Result<Images> {
         std::fs::create_dir_all(folder)?;
         let host = HostImage::generate(&folder.join("host"))?;
@@ -161,6 +165,7 @@ impl Images {
             store,
             sandboxes: sandboxes.to_owned(),
             docker,
+            kept: kept.map(|kept| format!("{}/", kept.trim_end_matches('/'))),
             silent: Mutex::default(),
         })
     }
@@ -329,7 +334,8 @@ impl Images {
         name: &str,
         error: ImageError,
     ) -> Result<Image, ImageError> {
-        if self.missing == MissingImages::Fail {
+        // Somebody's files are not the machine's.
+        if self.missing == MissingImages::Fail || self.is_kept(name) {
             return Err(error);
         }
         let python = if self.host.has_python {

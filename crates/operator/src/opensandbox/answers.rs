@@ -71,6 +71,34 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
             }
         }
         Written::Batch { key, seen, failed } => batch_written(world, &key, seen, failed, now),
+        Written::Snapshot { key, seen, failed } => {
+            if let Some(entry) = world.index.snapshots.get_mut(&key) {
+                entry.writing = false;
+            }
+            if let Some(snapshot) = seen {
+                world.index.see_snapshot(&snapshot);
+            }
+            match failed {
+                None => world.succeeded(&Wake::Snapshot(key.clone())),
+                Some(error) => {
+                    say(&key, &error, "a snapshot");
+                    world.failed(Wake::Snapshot(key.clone()), now);
+                }
+            }
+        }
+        Written::SnapshotOf {
+            batch,
+            seen,
+            failed,
+        } => {
+            if let Some(snapshot) = seen {
+                world.index.see_snapshot(&snapshot);
+            }
+            batch_written(world, &batch, None, failed, now);
+        }
+        Written::Saved { key, uid, result } => {
+            super::snapshot::saved(world, &key, &uid, result, now);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `sandbox.opensandbox.io`: pools, batches of sandboxes, their tasks.
+//! `sandbox.opensandbox.io`: pools, batches of sandboxes, their tasks and snapshots.
 //!
 //! A loop of its own beside that of `arl.infra.io`, of the same make: watches feed an index,
 //! thin controllers look at what has changed and put writes on a tray, the loop sends them off
@@ -11,6 +11,7 @@ mod index;
 mod pool;
 mod recycle;
 mod sights;
+mod snapshot;
 mod tasks;
 mod work;
 mod world;

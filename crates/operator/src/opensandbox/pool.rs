@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{
     build,
-    index::{Origin, PoolEntry},
+    index::{Executor, Origin, PoolEntry},
     world::{Wake, World},
     writes::{Maker, Write},
 };
@@ -92,7 +92,7 @@ fn facts(world: &World, key: &Key, entry: &PoolEntry) -> Vec<pool::Pod> {
         let mut facts = pod.facts.clone();
         facts.used = world.index.use_of(&pod.key);
         // A pod whose executor does not know this operator is of as little use as an outdated one.
-        let known = pod.agent_key.is_none() || pod.operator_key == own;
+        let known = pod.executor != Executor::Ours || pod.operator_key == own;
         facts.current = match &pod.origin {
             Origin::Pool { revision, .. } => known && *revision == entry.template_revision,
             Origin::Batch { .. } => true,

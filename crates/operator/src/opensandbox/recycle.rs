@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    index::PodEntry,
+    index::{Executor, PodEntry},
     world::{Restart, Wake, World},
     writes::Write,
 };
@@ -160,7 +160,11 @@ fn restart(world: &mut World, pod: &Key, batch: &str, now: Timestamp) -> bool {
     match record {
         None => {
             let mut containers = entry.containers.clone();
-            containers.retain(|name, _| !config.blacklist.contains(name));
+            // Our executor has nothing of the last tenant's, and no shell to end it with.
+            let ours = entry.executor == Executor::Ours;
+            containers.retain(|name, _| {
+                !config.blacklist.contains(name) && !(ours && name == names::EXECUTOR_CONTAINER)
+            });
             let record = RestartRecord {
                 id: batch.to_owned(),
                 start_time: Some(now),

@@ -4,7 +4,7 @@ use std::{collections::HashSet, fmt::Debug};
 
 use k8s_openapi::{NamespaceResourceScope, api::core::v1::Pod};
 use kube::{Api, Client, Resource, runtime::watcher};
-use sandlot_api::opensandbox::{BatchSandbox, Pool, names};
+use sandlot_api::opensandbox::{BatchSandbox, Pool, SandboxSnapshot, names};
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -27,16 +27,24 @@ pub(crate) enum Kind {
     PoolPod,
     Batch,
     BatchPod,
+    Snapshot,
 }
 
 /// Everything that is watched.
-pub(crate) const KINDS: [Kind; 4] = [Kind::Pool, Kind::PoolPod, Kind::Batch, Kind::BatchPod];
+pub(crate) const KINDS: [Kind; 5] = [
+    Kind::Pool,
+    Kind::PoolPod,
+    Kind::Batch,
+    Kind::BatchPod,
+    Kind::Snapshot,
+];
 
 /// Something seen through a watch.
 pub(crate) enum Sight {
     Pool(Box<Pool>),
     Pod(Box<Pod>),
     Batch(Box<BatchSandbox>),
+    Snapshot(Box<SandboxSnapshot>),
     Gone(Kind, Key),
     /// These are all there are; any other is gone.
     Complete(Kind, HashSet<Key>),
@@ -50,6 +58,13 @@ pub(crate) fn start(client: &Client, settings: &Settings) -> (mpsc::Receiver<Sig
     tasks.spawn(custom(pools, Kind::Pool, Sight::Pool, sights.clone()));
     let batches: Api<Told<BatchSandbox>> = api(client, settings);
     tasks.spawn(custom(batches, Kind::Batch, Sight::Batch, sights.clone()));
+    let snapshots: Api<Told<SandboxSnapshot>> = api(client, settings);
+    tasks.spawn(custom(
+        snapshots,
+        Kind::Snapshot,
+        Sight::Snapshot,
+        sights.clone(),
+    ));
     for (kind, label) in [(Kind::PoolPod, names::POOL), (Kind::BatchPod, names::BATCH)] {
         let pods: Api<Pod> = api(client, settings);
         let config = watcher::Config::default().labels(label);

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     answers, batch, pool, recycle,
     sights::{self, KINDS, Kind, Sight},
+    snapshot,
     tasks::News,
     world::{Restart, Wake, World},
     writes::{self, Write, Written},
@@ -26,6 +27,8 @@ const ROUND: usize = 256;
 /// How many writes are under way at once; making and removing pods leaves room for the rest.
 const WRITES: usize = 256;
 const POD_WRITES: usize = 32;
+/// How many pods are saved at once: each is read and packed whole.
+const SAVES: usize = 4;
 /// How long the loop sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(60);
 /// How long what is under way may take to finish when the operator leaves.
@@ -37,10 +40,11 @@ struct Loop {
     client: Client,
     world: World,
     answers: JoinSet<Box<Written>>,
-    /// Couriers and restarts, which bring no answer.
+    /// Couriers, restarts, and the forgetting of images, which bring no answer.
     errands: JoinSet<()>,
     writes: Arc<Semaphore>,
     pod_writes: Arc<Semaphore>,
+    saves: Arc<Semaphore>,
     /// Kinds that have not been listed yet; until all are, nothing is decided.
     unlisted: HashSet<Kind>,
 }
@@ -60,6 +64,7 @@ pub(crate) async fn work(
         errands: JoinSet::new(),
         writes: Arc::new(Semaphore::new(WRITES)),
         pod_writes: Arc::new(Semaphore::new(POD_WRITES)),
+        saves: Arc::new(Semaphore::new(SAVES)),
         unlisted: KINDS.into_iter().collect(),
     };
     this.run(ready, cancel).await;
@@ -92,6 +97,10 @@ impl Loop {
             if self.unlisted.is_empty() {
                 if let Some(ready) = ready.take() {
                     self.world.index.mark_strays();
+                    if let Some(saver) = self.world.saver.clone() {
+                        // Before anything new can be saved.
+                        saver.keep_only(self.world.index.named_images()).await;
+                    }
                     ready();
                 }
                 self.decide(Timestamp::now());
@@ -151,6 +160,9 @@ impl Loop {
                 Wake::Batch(key) => {
                     self.world.index.marks.batches.insert(key);
                 }
+                Wake::Snapshot(key) => {
+                    self.world.index.marks.snapshots.insert(key);
+                }
                 Wake::Stray(pod) => {
                     answers::mark_around(&mut self.world, &pod);
                     self.world.index.marks.strays.insert(pod);
@@ -165,6 +177,7 @@ impl Loop {
             Sight::Pool(pool) => index.see_pool(&pool),
             Sight::Pod(pod) => index.see_pod(&pod, now),
             Sight::Batch(batch) => index.see_batch(&batch),
+            Sight::Snapshot(snapshot) => index.see_snapshot(&snapshot),
             Sight::Gone(Kind::Pool, key) => {
                 index.lose_pool(&key);
                 self.world.metrics.forget_pool(&key);
@@ -185,6 +198,10 @@ impl Loop {
                 index.lose_batch(&key);
                 self.world.succeeded(&Wake::Batch(key));
             }
+            Sight::Gone(Kind::Snapshot, key) => {
+                index.lose_snapshot(&key);
+                self.world.succeeded(&Wake::Snapshot(key));
+            }
             Sight::Complete(kind, listed) => {
                 for key in self.unseen(kind, &listed) {
                     self.see(Sight::Gone(kind, key), now);
@@ -199,6 +216,7 @@ impl Loop {
         let known: Vec<&Key> = match kind {
             Kind::Pool => index.pools.keys().collect(),
             Kind::Batch => index.batches.keys().collect(),
+            Kind::Snapshot => index.snapshots.keys().collect(),
             Kind::PoolPod | Kind::BatchPod => {
                 let of_pool = kind == Kind::PoolPod;
                 let pods = index.pods.values();
@@ -241,16 +259,25 @@ impl Loop {
         for key in &marks.batches {
             batch::look(world, key, now);
         }
+        marks.snapshots.append(&mut world.index.marks.snapshots);
+        for key in &marks.snapshots {
+            snapshot::look(world, key, now);
+        }
         marks.pools.append(&mut world.index.marks.pools);
         for key in &marks.pools {
             pool::look(world, key, now);
         }
+        world.forget_images();
         world.metrics.looked("pool", marks.pools.len());
         world.metrics.looked("batchsandbox", marks.batches.len());
+        world
+            .metrics
+            .looked("sandboxsnapshot", marks.snapshots.len());
         // What looking has marked is for the next round, which is due at once.
         let left = &world.index.marks;
         let next = left.pools.iter().cloned().map(Wake::Pool);
         let next = next.chain(left.batches.iter().cloned().map(Wake::Batch));
+        let next = next.chain(left.snapshots.iter().cloned().map(Wake::Snapshot));
         let next: Vec<Wake> = next
             .chain(left.strays.iter().cloned().map(Wake::Stray))
             .collect();
@@ -264,6 +291,7 @@ impl Loop {
         for write in tray.writes {
             let gate = match write {
                 Write::CreatePod { .. } | Write::DeletePod { .. } => self.pod_writes.clone(),
+                Write::Save(_) => self.saves.clone(),
                 _ => self.writes.clone(),
             };
             let client = self.client.clone();
@@ -272,6 +300,11 @@ impl Loop {
                 let _place = gate.acquire_owned().await;
                 Box::new(writes::carry_out(client, write).await)
             });
+        }
+        if let Some(saver) = &self.world.saver
+            && !tray.dropped_images.is_empty()
+        {
+            self.errands.spawn(saver.forget(tray.dropped_images));
         }
         for order in tray.orders {
             self.errands.spawn(self.world.couriers.send(order));

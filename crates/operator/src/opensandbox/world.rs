@@ -11,7 +11,10 @@ use super::{
     tasks::{Courier, Order},
     writes::Write,
 };
-use crate::{dispatch::Wakes, events::Events, index::Key, metrics::Metrics, settings::Settings};
+use crate::{
+    dispatch::Wakes, events::Events, index::Key, metrics::Metrics, saving::Saver,
+    settings::Settings,
+};
 
 /// Waits between attempts at a write that fails.
 const RETRY: Backoff = Backoff {
@@ -24,6 +27,7 @@ const RETRY: Backoff = Backoff {
 pub(crate) enum Wake {
     Pool(Key),
     Batch(Key),
+    Snapshot(Key),
     Stray(Key),
 }
 
@@ -33,6 +37,8 @@ pub(crate) struct World {
     pub(crate) settings: Arc<Settings>,
     /// What this operator proves itself with to the task executors.
     pub(crate) key: Option<PrivateKey>,
+    /// Who saves pods as images, where anybody does.
+    pub(crate) saver: Option<Arc<dyn Saver>>,
     pub(crate) couriers: Courier,
     pub(crate) events: Events,
     pub(crate) metrics: Arc<Metrics>,
@@ -48,6 +54,8 @@ pub(crate) struct Tray {
     pub(crate) orders: Vec<Order>,
     /// Pods whose containers are to be restarted, with those containers and the command.
     pub(crate) restarts: Vec<Restart>,
+    /// Images of sandboxes that nothing names any more.
+    pub(crate) dropped_images: Vec<String>,
 }
 
 /// A pod whose containers are to be restarted.
@@ -62,6 +70,7 @@ impl World {
     pub(crate) fn new(
         settings: Arc<Settings>,
         key: Option<PrivateKey>,
+        saver: Option<Arc<dyn Saver>>,
         events: Events,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -70,6 +79,7 @@ impl World {
             couriers: Courier::new(key.clone()),
             settings,
             key,
+            saver,
             events,
             metrics,
             wakes: Wakes::default(),
@@ -83,11 +93,28 @@ impl World {
         self.metrics.failed(match &what {
             Wake::Pool(_) => "pool",
             Wake::Batch(_) | Wake::Stray(_) => "batchsandbox",
+            Wake::Snapshot(_) => "sandboxsnapshot",
         });
         let failures = self.failures.entry(what.clone()).or_default();
         *failures = failures.saturating_add(1);
         let when = later(now, RETRY.after(*failures));
         self.wakes.at(when, what);
+    }
+
+    /// Has images forgotten that nothing names any more.
+    pub(crate) fn forget_images(&mut self) {
+        let mut images = std::mem::take(&mut self.index.dropped_images);
+        let Some(saver) = &self.saver else { return };
+        let ours = format!("{}/", saver.registry());
+        images.retain(|image| image.starts_with(&ours));
+        if images.is_empty() {
+            return;
+        }
+        let named = self.index.named_images();
+        images.retain(|image| !named.contains(image));
+        if !images.is_empty() {
+            self.tray.dropped_images.extend(images);
+        }
     }
 
     /// A write about this has succeeded, or there is nothing left to write about.

@@ -4,15 +4,23 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, Client, Error,
+    Api, Client, Error, Resource,
     api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
 };
-use sandlot_api::opensandbox::{BatchSandbox, Pool, names};
+use sandlot_api::{
+    PodTemplate,
+    opensandbox::{BatchSandbox, Pool, SandboxSnapshot, names},
+};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{build, snapshot::LONGEST_SAVE};
 
 use crate::{
     dispatch::writes::{delete, delete_unchanged},
     index::{Key, Uid},
+    saving::{Save, SaveError, SavedImage, Saver},
 };
 
 /// Something to write.
@@ -45,8 +53,46 @@ pub(crate) enum Write {
     },
     /// Write down the pool that was chosen for a batch.
     AssignPool { key: Key, patch: Value },
+    /// Change a batch's spec, by a JSON patch.
+    BatchSpec { key: Key, patch: Value },
+    /// Make the shape of a batch's pod its template, and take it out of its pool.
+    LeavePool {
+        key: Key,
+        version: String,
+        pod: Option<Key>,
+        /// Where the pod is gone.
+        template: Option<PodTemplate>,
+        patches: Option<Value>,
+    },
+    /// Have a batch saved.
+    MakeSnapshot {
+        batch: Key,
+        snapshot: Box<SandboxSnapshot>,
+    },
+    /// Delete what a batch was saved as.
+    DeleteSnapshot { batch: Key, snapshot: Key, uid: Uid },
+    /// Write a snapshot's annotations and finalizers, then its status.
+    Snapshot {
+        key: Key,
+        version: String,
+        meta: Option<Value>,
+        status: Option<Value>,
+    },
+    /// Save a pod.
+    Save(Box<Saving>),
     /// Delete a batch whose time is over.
     DeleteBatch { key: Key, uid: Uid },
+}
+
+/// A pod on its way into images.
+#[derive(Debug)]
+pub(crate) struct Saving {
+    /// The snapshot.
+    pub(crate) key: Key,
+    pub(crate) uid: Uid,
+    pub(crate) saver: Arc<dyn Saver>,
+    pub(crate) what: Save,
+    pub(crate) cancel: CancellationToken,
 }
 
 /// Who a pod is made for.
@@ -81,6 +127,22 @@ pub(crate) enum Written {
         key: Key,
         seen: Option<Box<BatchSandbox>>,
         failed: Option<Error>,
+    },
+    Snapshot {
+        key: Key,
+        seen: Option<Box<SandboxSnapshot>>,
+        failed: Option<Error>,
+    },
+    /// A batch's snapshot was made or deleted.
+    SnapshotOf {
+        batch: Key,
+        seen: Option<Box<SandboxSnapshot>>,
+        failed: Option<Error>,
+    },
+    Saved {
+        key: Key,
+        uid: Uid,
+        result: Result<Vec<SavedImage>, SaveError>,
     },
 }
 
@@ -139,16 +201,67 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
             version,
             meta,
             status,
-        } => tell_batch(client, key, version, meta, status).await,
+        } => {
+            let api: Api<BatchSandbox> = Api::namespaced(client, &key.namespace);
+            let (seen, failed) = tell(api, &key, version, meta, status).await;
+            Written::Batch { key, seen, failed }
+        }
         Write::AssignPool { key, patch } => {
             let api: Api<BatchSandbox> = Api::namespaced(client, &key.namespace);
             let written = api.patch(&key.name, &manager(), &Patch::Merge(patch)).await;
-            let (seen, failed) = match written {
-                Ok(batch) => (Some(Box::new(batch)), None),
-                Err(error) => (None, Some(error)),
-            };
-            Written::Batch { key, seen, failed }
+            batch_written(key, written)
         }
+        Write::BatchSpec { key, patch } => {
+            let written = change_spec(client, &key, patch).await;
+            batch_written(key, written)
+        }
+        Write::LeavePool {
+            key,
+            version,
+            pod,
+            template,
+            patches,
+        } => {
+            let written = leave_pool(client, &key, &version, pod, template, patches).await;
+            batch_written(key, written)
+        }
+        Write::MakeSnapshot { batch, snapshot } => {
+            let api: Api<SandboxSnapshot> = Api::namespaced(client, &batch.namespace);
+            let params = PostParams {
+                field_manager: Some(names::FIELD_MANAGER.to_owned()),
+                ..PostParams::default()
+            };
+            let (seen, failed) = parts(api.create(&params, &snapshot).await);
+            Written::SnapshotOf {
+                batch,
+                seen,
+                failed,
+            }
+        }
+        Write::DeleteSnapshot {
+            batch,
+            snapshot,
+            uid,
+        } => {
+            let api: Api<SandboxSnapshot> = Api::namespaced(client, &snapshot.namespace);
+            let failed = delete(&api, &snapshot, &uid, None).await.err();
+            Written::SnapshotOf {
+                batch,
+                seen: None,
+                failed,
+            }
+        }
+        Write::Snapshot {
+            key,
+            version,
+            meta,
+            status,
+        } => {
+            let api: Api<SandboxSnapshot> = Api::namespaced(client, &key.namespace);
+            let (seen, failed) = tell(api, &key, version, meta, status).await;
+            Written::Snapshot { key, seen, failed }
+        }
+        Write::Save(saving) => save(*saving).await,
         Write::DeleteBatch { key, uid } => {
             let api: Api<BatchSandbox> = Api::namespaced(client, &key.namespace);
             let failed = delete(&api, &key, &uid, None).await.err();
@@ -161,31 +274,40 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
     }
 }
 
+/// What was written, and what failed.
+fn parts<K>(written: Result<K, Error>) -> (Option<Box<K>>, Option<Error>) {
+    match written {
+        Ok(object) => (Some(Box::new(object)), None),
+        Err(error) => (None, Some(error)),
+    }
+}
+
+fn batch_written(key: Key, written: Result<BatchSandbox, Error>) -> Written {
+    let (seen, failed) = parts(written);
+    Written::Batch { key, seen, failed }
+}
+
 /// Annotations and finalizers first, then the status: who waits for the phase finds the addresses.
-async fn tell_batch(
-    client: Client,
-    key: Key,
+async fn tell<K>(
+    api: Api<K>,
+    key: &Key,
     mut version: String,
     meta: Option<Value>,
     status: Option<Value>,
-) -> Written {
-    let api: Api<BatchSandbox> = Api::namespaced(client, &key.namespace);
+) -> (Option<Box<K>>, Option<Error>)
+where
+    K: Resource + Clone + std::fmt::Debug + DeserializeOwned,
+{
     let mut seen = None;
     if let Some(mut patch) = meta {
         patch["resourceVersion"] = json!(version);
         let patch = json!({ "metadata": patch });
         match api.patch(&key.name, &manager(), &Patch::Merge(patch)).await {
-            Ok(batch) => {
-                version = batch.metadata.resource_version.clone().unwrap_or_default();
-                seen = Some(Box::new(batch));
+            Ok(object) => {
+                version = object.meta().resource_version.clone().unwrap_or_default();
+                seen = Some(Box::new(object));
             }
-            Err(error) => {
-                return Written::Batch {
-                    key,
-                    seen,
-                    failed: Some(error),
-                };
-            }
+            Err(error) => return (seen, Some(error)),
         }
     }
     let mut failed = None;
@@ -195,11 +317,59 @@ async fn tell_batch(
             .patch_status(&key.name, &manager(), &Patch::Merge(patch))
             .await
         {
-            Ok(batch) => seen = Some(Box::new(batch)),
+            Ok(object) => seen = Some(Box::new(object)),
             Err(error) => failed = Some(error),
         }
     }
-    Written::Batch { key, seen, failed }
+    (seen, failed)
+}
+
+async fn change_spec(client: Client, key: &Key, patch: Value) -> Result<BatchSandbox, Error> {
+    let api: Api<BatchSandbox> = Api::namespaced(client, &key.namespace);
+    let patch = serde_json::from_value(patch).map_err(Error::SerdeError)?;
+    let patch: Patch<()> = Patch::Json(patch);
+    api.patch(&key.name, &manager(), &patch).await
+}
+
+async fn leave_pool(
+    client: Client,
+    key: &Key,
+    version: &str,
+    pod: Option<Key>,
+    template: Option<PodTemplate>,
+    patches: Option<Value>,
+) -> Result<BatchSandbox, Error> {
+    let kind = ApiResource::erase::<Pod>(&());
+    let pods: Api<DynamicObject> = Api::namespaced_with(client.clone(), &key.namespace, &kind);
+    let found = match pod {
+        Some(pod) => pods.get_opt(&pod.name).await?,
+        None => None,
+    };
+    let template = match found {
+        Some(pod) => build::template_of(&pod),
+        None => json!(template),
+    };
+    let patch = build::out_of_pool(version, &template, patches);
+    change_spec(client, key, patch).await
+}
+
+async fn save(saving: Saving) -> Written {
+    let Saving {
+        key,
+        uid,
+        saver,
+        what,
+        cancel,
+    } = saving;
+    let working = tokio::time::timeout(LONGEST_SAVE, saver.save(what));
+    let result = tokio::select! {
+        result = working => result.unwrap_or_else(|_| {
+            let minutes = LONGEST_SAVE.as_secs() / 60;
+            Err(SaveError::Commit(format!("it was not saved within {minutes} minutes")))
+        }),
+        () = cancel.cancelled() => Err(SaveError::Commit("it is not wanted any more".to_owned())),
+    };
+    Written::Saved { key, uid, result }
 }
 
 fn manager() -> PatchParams {

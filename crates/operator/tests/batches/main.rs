@@ -4,8 +4,11 @@
 
 mod end;
 mod executors;
+mod pauses;
 mod pooled;
 mod pools;
+mod saving;
+mod snapshots;
 mod stage;
 mod tasks;
 mod unpooled;

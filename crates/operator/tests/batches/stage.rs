@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Stage {
     pub client: Client,
     pub executors: Arc<Executors>,
+    settings: Settings,
     operator: Option<(JoinHandle<()>, CancellationToken)>,
     _nodes: DropGuard,
     _cluster: Cluster,
@@ -32,6 +33,14 @@ pub struct Stage {
 impl Stage {
     /// A stage on which the operator works.
     pub async fn set() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// The same with some settings changed.
+    pub async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings::default();
+        settings.agent.proof = Proof::Nothing;
+        change(&mut settings);
         let cluster = Cluster::start(Config::default()).await.unwrap();
         let client = cluster.client();
         install_crds(client.clone()).await.unwrap();
@@ -41,6 +50,7 @@ impl Stage {
         let mut stage = Self {
             client,
             executors,
+            settings,
             operator: None,
             _nodes: stop.drop_guard(),
             _cluster: cluster,
@@ -52,9 +62,8 @@ impl Stage {
     pub fn start_operator(&mut self) {
         let cancel = CancellationToken::new();
         let (client, token) = (self.client.clone(), cancel.clone());
+        let settings = self.settings.clone();
         let work = tokio::spawn(async move {
-            let mut settings = Settings::default();
-            settings.agent.proof = Proof::Nothing;
             sandlot_operator::run(client, settings, token)
                 .await
                 .unwrap();

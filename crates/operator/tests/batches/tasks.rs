@@ -188,3 +188,38 @@ async fn a_task_that_makes_no_sense_is_unknown_and_said() {
     stage.delete::<BatchSandbox>("b").await;
     stage.until_gone::<BatchSandbox>("b").await;
 }
+
+#[tokio::test]
+async fn a_pod_without_our_executor_is_called_in_the_open_only_when_asked_to() {
+    let key = sandlot_access::PrivateKey::generate().unwrap();
+    let stage =
+        Stage::with(|settings| settings.agent.proof = sandlot_operator::Proof::Key(key)).await;
+    let bare = json!({ "spec": { "containers": [
+        { "name": "sandbox-container", "image": "ubuntu:latest" }] } });
+    stage
+        .make::<BatchSandbox>(
+            "b",
+            json!({ "replicas": 1, "template": bare, "taskTemplate": process(&["echo"]) }),
+        )
+        .await;
+    let refused = stage
+        .until::<BatchSandbox>("b", |batch| status(batch).task_unknown == 1)
+        .await;
+    let (_, _, words) = condition(&refused);
+    assert!(
+        words.contains("no container named task-executor") && words.contains(names::TASK_EXECUTOR),
+        "{words}"
+    );
+    assert!(stage.executors.started().is_empty());
+    stage
+        .change::<BatchSandbox>(
+            "b",
+            json!({ "metadata": { "annotations": { names::TASK_EXECUTOR: "plain" } } }),
+        )
+        .await;
+    stage
+        .until::<BatchSandbox>("b", |batch| counts(&status(batch)) == [0, 0, 1, 0, 0])
+        .await;
+    stage.delete::<BatchSandbox>("b").await;
+    stage.until_gone::<BatchSandbox>("b").await;
+}

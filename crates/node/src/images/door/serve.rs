@@ -230,7 +230,7 @@ impl Images {
 
     fn prune(&self) -> Result<Removed, String> {
         self.store
-            .prune(&self.uses())
+            .prune(&self.uses(), |name| self.is_kept(name))
             .map_err(|error| error.to_string())
     }
 

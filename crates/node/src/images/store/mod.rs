@@ -313,12 +313,12 @@ impl Store {
         })
     }
 
-    /// Removes all images that no container uses.
-    pub(crate) fn prune(&self, uses: &Uses) -> io::Result<Removed> {
+    /// Removes all images that no container uses and nobody keeps.
+    pub(crate) fn prune(&self, uses: &Uses, is_kept: impl Fn(&str) -> bool) -> io::Result<Removed> {
         let idle = self
             .list()
             .into_iter()
-            .filter(|record| self.users(record, uses).is_empty());
+            .filter(|record| !is_kept(&record.name) && self.users(record, uses).is_empty());
         let names: Vec<String> = idle.map(|record| record.name).collect();
         let bytes = self.forget(&names, uses)?;
         Ok(Removed {

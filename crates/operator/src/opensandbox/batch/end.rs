@@ -8,7 +8,9 @@ use serde_json::json;
 
 use super::{
     super::{index::write_list, recycle, tasks::Purpose, world::World, writes::Write},
-    shards, supply,
+    pause::Word,
+    shards::{self, Place},
+    supply,
 };
 use crate::index::Key;
 
@@ -20,12 +22,13 @@ pub(super) fn look(world: &mut World, key: &Key, now: Timestamp) {
     if entry.writing {
         return;
     }
+    let word = Word::as_written(entry);
     let held = |finalizer| entry.is_held_by(finalizer);
     if held(names::TASK_CLEANUP) {
         if stop_tasks(world, key) {
             return let_go(world, key, names::TASK_CLEANUP);
         }
-        return super::tell::look(world, key, now);
+        return super::tell::look(world, key, &word, now);
     }
     let pods: Vec<Arc<str>> = entry.slots.held().cloned().collect();
     if let Some(entry) = world.index.batches.get_mut(key) {
@@ -42,7 +45,7 @@ pub(super) fn look(world: &mut World, key: &Key, now: Timestamp) {
     }
     let waits = entry.slots.returning().next().is_some();
     if waits {
-        super::tell::look(world, key, now);
+        super::tell::look(world, key, &word, now);
     } else {
         let_go(world, key, names::POOL_ALLOCATION);
     }
@@ -78,11 +81,12 @@ fn stop_tasks(world: &mut World, key: &Key) -> bool {
             continue;
         }
         left = true;
-        if let Some((uid, door)) = shards::place_of(pod).filter(|_| !pod.facts.leaving) {
-            shards::send(world, key, index, uid, door, Purpose::Stop);
-        } else if pod.ip.is_none() {
-            let pod = pod.key.clone();
-            recycle::delete(world, &pod);
+        let gone = pod.key.clone();
+        match shards::place_of(world, entry, pod) {
+            _ if pod.facts.leaving => {}
+            Place::At(uid, door) => shards::send(world, key, index, uid, door, Purpose::Stop),
+            // Whom nobody can ask whether anything is left of a task is not given to the next.
+            Place::Nowhere | Place::Closed => recycle::delete(world, &gone),
         }
     }
     !left

@@ -1,6 +1,7 @@
-//! BatchSandbox: its pods, its tasks, what is said about it, and its end.
+//! BatchSandbox: its pods, its tasks, its pauses, what is said about it, and its end.
 
 mod end;
+mod pause;
 mod shards;
 mod supply;
 mod tell;
@@ -31,12 +32,21 @@ pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
         Verdict::LookAt(at) => world.wakes.at(at, Wake::Batch(key.clone())),
         Verdict::Keep => {}
     }
-    if entry.illegible.is_none() {
+    let word = match entry.illegible {
+        Some(_) => pause::Word::as_written(entry),
+        None => pause::look(world, key, now),
+    };
+    let legible = world
+        .index
+        .batches
+        .get(key)
+        .is_some_and(|entry| entry.illegible.is_none());
+    if legible && !word.asleep {
         supply::shrink(world, key, now);
         supply::make(world, key, now);
         shards::look(world, key);
     }
-    tell::look(world, key, now);
+    tell::look(world, key, &word, now);
 }
 
 fn expire(world: &mut World, key: &Key) {

@@ -1,11 +1,12 @@
 //! The tasks of a batch: sent to the executors, followed, stopped.
 
-use sandlot_api::opensandbox::TaskResourcePolicy;
+use sandlot_api::opensandbox::{TaskResourcePolicy, names};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{
-        index::PodEntry,
+        index::{BatchEntry, Executor, PodEntry},
+        recycle,
         tasks::{Door, Errand, News, Order, Purpose, Standing, Told, task_of},
         world::World,
     },
@@ -39,11 +40,13 @@ fn look_at(world: &mut World, key: &Key, index: usize, replicas: usize) {
     let Some(entry) = world.index.batches.get(key) else {
         return;
     };
-    let place = world
+    let pod = world
         .index
         .pod_at(key, entry, index)
-        .filter(|pod| pod.lives())
-        .and_then(place_of);
+        .filter(|pod| pod.lives());
+    let place = pod.map_or(Place::Nowhere, |pod| place_of(world, entry, pod));
+    let closed = pod.map(closed).unwrap_or_default();
+    let gone = pod.map(|pod| pod.key.clone());
     let releases = entry.spec.task_resource_policy_when_completed == TaskResourcePolicy::Release;
     let (may_run, pooled) = (may_run(entry), entry.slots.at(index).cloned());
     let Some(shard) = world
@@ -54,12 +57,28 @@ fn look_at(world: &mut World, key: &Key, index: usize, replicas: usize) {
     else {
         return;
     };
-    let Some((pod, door)) = place else {
-        shard.call_off();
-        if !shard.standing.is_over() {
-            shard.standing = Standing::Pending;
+    let (pod, door) = match place {
+        Place::At(pod, door) => (pod, door),
+        Place::Nowhere => {
+            shard.call_off();
+            if !shard.standing.is_over() {
+                shard.standing = Standing::Pending;
+            }
+            return;
         }
-        return;
+        Place::Closed => {
+            shard.call_off();
+            if index >= replicas {
+                // Nobody can ask it whether anything is left of a task.
+                if let Some(pod) = gone {
+                    recycle::delete(world, &pod);
+                }
+            } else if !shard.standing.is_over() {
+                shard.standing = Standing::Unknown;
+                trouble(world, key, index, closed);
+            }
+            return;
+        }
     };
     let (over, stopped) = (
         shard.standing.is_over(),
@@ -71,8 +90,7 @@ fn look_at(world: &mut World, key: &Key, index: usize, replicas: usize) {
             return send(world, key, index, pod, door, Purpose::Stop);
         }
         if !surplus && let Some(entry) = world.index.batches.get_mut(key) {
-            let name =
-                pooled.unwrap_or_else(|| super::super::index::BatchEntry::own_pod(key, index));
+            let name = pooled.unwrap_or_else(|| BatchEntry::own_pod(key, index));
             entry.slots.give_back(name);
             world.index.marks.batches.insert(key.clone());
         }
@@ -80,6 +98,15 @@ fn look_at(world: &mut World, key: &Key, index: usize, replicas: usize) {
     }
     if !over && may_run {
         send(world, key, index, pod, door, Purpose::Run);
+    }
+}
+
+/// Keeps what is wrong with a task, to be said with the batch's condition.
+fn trouble(world: &mut World, key: &Key, index: usize, why: String) {
+    if let Some(entry) = world.index.batches.get_mut(key)
+        && entry.task_trouble.is_none()
+    {
+        entry.task_trouble = Some((index, why));
     }
 }
 
@@ -127,11 +154,40 @@ pub(super) fn send(
     });
 }
 
-/// A pod's executor, once it has an address.
-pub(super) fn place_of(pod: &PodEntry) -> Option<(Uid, Door)> {
-    let ip = pod.ip.clone()?;
+/// Where a pod's executor is found.
+pub(super) enum Place {
+    /// Nowhere yet: the pod has no address.
+    Nowhere,
+    /// Here.
+    At(Uid, Door),
+    /// It would have to be called in the open, which nobody has asked for.
+    Closed,
+}
+
+/// Where a pod's executor is found. In the open it is called only where its own batch or pool
+/// asks for that, or where this operator proves itself to nobody.
+pub(super) fn place_of(world: &World, batch: &BatchEntry, pod: &PodEntry) -> Place {
+    let Some(ip) = pod.ip.clone() else {
+        return Place::Nowhere;
+    };
     let key = pod.agent_key;
-    Some((pod.uid.clone(), Door { ip, key }))
+    let asked = batch.plain || pod.executor == Executor::Plain;
+    match key.is_some() || asked || world.key.is_none() {
+        true => Place::At(pod.uid.clone(), Door { ip, key }),
+        false => Place::Closed,
+    }
+}
+
+/// What is said of a task whose pod has no executor of ours.
+fn closed(pod: &PodEntry) -> String {
+    format!(
+        "pod {} has no container named {}, which would be Sandlot's own executor; the annotation \
+         {}: {} lets one of the template's be called in the open",
+        pod.key.name,
+        names::EXECUTOR_CONTAINER,
+        names::TASK_EXECUTOR,
+        names::PLAIN_EXECUTOR,
+    )
 }
 
 /// A courier tells something.
@@ -145,6 +201,7 @@ pub(crate) fn news(world: &mut World, news: News) {
     else {
         return;
     };
+    let asleep = entry.is_asleep();
     let Some(shard) = entry.shards.get_mut(&news.index) else {
         return;
     };
@@ -170,6 +227,11 @@ pub(crate) fn news(world: &mut World, news: News) {
             shard.errand = None;
             shard.stopped_in = Some(news.pod);
         }
+        // What is left of it is saved as the files it wrote, and goes with its pod.
+        Told::Unreachable(_) if asleep => {
+            shard.errand = None;
+            shard.stopped_in = Some(news.pod);
+        }
         Told::Unreachable(why) => {
             shard.errand = None;
             tracing::warn!(batch = %key, index = news.index, why, "an executor cannot be reached to stop a task: its pod is deleted");
@@ -181,7 +243,7 @@ pub(crate) fn news(world: &mut World, news: News) {
                 .filter(|pod| pod.uid == news.pod)
                 .map(|pod| pod.key.clone());
             if let Some(pod) = pod {
-                super::super::recycle::delete(world, &pod);
+                recycle::delete(world, &pod);
             }
         }
     }

@@ -44,7 +44,7 @@ pub(crate) fn line_up(world: &mut World, key: &Key) {
         return assign(world, key);
     }
     let Some(pool) = entry.pool(key) else { return };
-    let waits = !entry.leaving && entry.illegible.is_none();
+    let waits = !entry.leaving && entry.illegible.is_none() && !entry.is_asleep();
     let lacking = if waits {
         lacking(world, key, entry).len()
     } else {

@@ -8,7 +8,7 @@ use sandlot_api::opensandbox::{
     BatchPhase, BatchSandbox, BatchSandboxStatus, Condition, Holds, TaskResourcePolicy, names,
 };
 use sandlot_decide::{
-    batch::{Facts, Lack, Unwell, stand},
+    batch::{Facts, Lack, Standing, Unwell, stand},
     expiry::later,
     pool::Health,
 };
@@ -16,10 +16,11 @@ use serde_json::{Map, Value, json};
 
 use super::super::{
     index::{BatchEntry, PodEntry, write_list},
-    tasks::Standing,
+    tasks,
     world::{Wake, World},
     writes::Write,
 };
+use super::pause::Word;
 use crate::{index::Key, world::reference};
 
 /// Counts are written no more often than this; a new phase or reason at once.
@@ -28,7 +29,7 @@ const TELL: Duration = Duration::from_millis(100);
 const REWORD: Duration = Duration::from_secs(2);
 
 /// Writes what has changed.
-pub(super) fn look(world: &mut World, key: &Key, now: Timestamp) {
+pub(super) fn look(world: &mut World, key: &Key, word: &Word, now: Timestamp) {
     let Some(entry) = world.index.batches.get(key) else {
         return;
     };
@@ -36,11 +37,11 @@ pub(super) fn look(world: &mut World, key: &Key, now: Timestamp) {
         return;
     }
     let view = View::of(world, key, entry);
-    let status = status(world, key, entry, &view, now);
+    let status = status(world, key, entry, &view, word, now);
     let meta = if entry.illegible.is_some() {
         None
     } else {
-        meta(entry, &view)
+        meta(entry, &view, word)
     };
     let wait = match (&meta, worth_telling(entry, &status)) {
         (Some(_), _) | (None, Telling::Now) => None,
@@ -180,6 +181,7 @@ fn status(
     key: &Key,
     entry: &BatchEntry,
     view: &View,
+    word: &Word,
     now: Timestamp,
 ) -> BatchSandboxStatus {
     let facts = Facts {
@@ -188,7 +190,7 @@ fn status(
         lack: lack(world, key, entry, view),
         unwell: view.unwell.clone(),
     };
-    let mut standing = stand(&facts);
+    let mut standing = word.phase.map_or_else(|| stand(&facts), at_rest);
     if let Some((index, why)) = &entry.task_trouble {
         standing.message += &format!("; task {index}: {why}");
     }
@@ -200,7 +202,10 @@ fn status(
         allocated: number(view.placed),
         ready: number(view.ready),
         phase: Some(standing.phase),
-        pause_observed_generation: old.and_then(|old| old.pause_observed_generation),
+        pause_observed_generation: match word.answered {
+            true => entry.generation,
+            false => old.and_then(|old| old.pause_observed_generation),
+        },
         selector: entry
             .spec
             .pool_ref
@@ -209,22 +214,77 @@ fn status(
         ..BatchSandboxStatus::default()
     };
     count_tasks(entry, &mut status);
-    let before = old.and_then(|old| old.conditions.as_ref());
-    let since = before
-        .into_iter()
-        .flatten()
-        .find(|condition| condition.kind == standing.condition)
-        .and_then(|condition| condition.last_transition_time.clone());
+    let old = old.and_then(|old| old.conditions.as_deref());
+    let old = old.unwrap_or_default();
+    let main = (standing.condition, standing.reason, standing.message);
+    let mut conditions = vec![holds(old, main, now)];
+    match &word.failure {
+        Some(failure) => conditions.push(holds(old, failure.clone(), now)),
+        None => conditions.extend(standing_failure(entry, word, old)),
+    }
+    status.conditions = Some(conditions);
+    status
+}
+
+/// How a batch stands that is being paused or resumed, or is paused.
+fn at_rest(phase: BatchPhase) -> Standing {
+    let (condition, reason, message) = match phase {
+        BatchPhase::Pausing => (
+            "Progressing",
+            "PauseInProgress",
+            "it is being saved and stopped",
+        ),
+        BatchPhase::Paused => (
+            "Paused",
+            "Paused",
+            "it is saved; set pause to false to resume",
+        ),
+        _ => (
+            "Progressing",
+            "ResumeInProgress",
+            "it is being started from what was saved",
+        ),
+    };
+    Standing {
+        phase,
+        condition,
+        reason,
+        message: message.to_owned(),
+    }
+}
+
+/// A condition that holds, since when it has.
+fn holds(
+    old: &[Condition],
+    (kind, reason, message): (&str, &str, String),
+    now: Timestamp,
+) -> Condition {
+    let before = old.iter().find(|condition| condition.kind == kind);
     // Statuses carry whole seconds, so that what is read back compares equal.
     let whole = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    status.conditions = Some(vec![Condition {
-        kind: standing.condition.to_owned(),
+    Condition {
+        kind: kind.to_owned(),
         status: Holds::True,
-        reason: Some(standing.reason.to_owned()),
-        message: Some(standing.message),
-        last_transition_time: since.or(Some(Time(whole))),
-    }]);
-    status
+        reason: Some(reason.to_owned()),
+        message: Some(message),
+        last_transition_time: before
+            .and_then(|condition| condition.last_transition_time.clone())
+            .or(Some(Time(whole))),
+    }
+}
+
+/// A failure to pause or resume is said for as long as the wish stands that it answers.
+fn standing_failure(entry: &BatchEntry, word: &Word, old: &[Condition]) -> Option<Condition> {
+    let kind = match entry.spec.pause {
+        Some(true) => "PauseFailed",
+        Some(false) => "ResumeFailed",
+        None => return None,
+    };
+    let on_the_way = matches!(word.phase, Some(BatchPhase::Pausing | BatchPhase::Resuming));
+    if word.answered || on_the_way {
+        return None;
+    }
+    old.iter().find(|condition| condition.kind == kind).cloned()
 }
 
 fn count_tasks(entry: &BatchEntry, status: &mut BatchSandboxStatus) {
@@ -234,18 +294,18 @@ fn count_tasks(entry: &BatchEntry, status: &mut BatchSandboxStatus) {
     for index in 0..entry.replicas() {
         let standing = entry.shards.get(&index).map(|shard| shard.standing);
         let count = match standing.unwrap_or_default() {
-            Standing::Pending => &mut status.task_pending,
-            Standing::Running => &mut status.task_running,
-            Standing::Succeeded => &mut status.task_succeed,
-            Standing::Failed => &mut status.task_failed,
-            Standing::Unknown => &mut status.task_unknown,
+            tasks::Standing::Pending => &mut status.task_pending,
+            tasks::Standing::Running => &mut status.task_running,
+            tasks::Standing::Succeeded => &mut status.task_succeed,
+            tasks::Standing::Failed => &mut status.task_failed,
+            tasks::Standing::Unknown => &mut status.task_unknown,
         };
         *count += 1;
     }
 }
 
 /// The annotations and finalizers that are not as they should be.
-fn meta(entry: &BatchEntry, view: &View) -> Option<Value> {
+fn meta(entry: &BatchEntry, view: &View, word: &Word) -> Option<Value> {
     let slots = &entry.slots;
     let mut wanted = vec![
         (
@@ -270,7 +330,9 @@ fn meta(entry: &BatchEntry, view: &View) -> Option<Value> {
             serde_json::to_string(&view.addresses).unwrap_or_default(),
         ),
     ];
-    if entry.spec.task_resource_policy_when_completed == TaskResourcePolicy::Release {
+    // What ended is remembered where its pod goes away.
+    let gives_back = entry.spec.task_resource_policy_when_completed == TaskResourcePolicy::Release;
+    if entry.has_tasks() && (gives_back || word.asleep) {
         let letters: String = (0..entry.replicas())
             .map(|index| {
                 entry
@@ -279,7 +341,8 @@ fn meta(entry: &BatchEntry, view: &View) -> Option<Value> {
                     .map_or('-', |shard| shard.standing.letter())
             })
             .collect();
-        wanted.push((names::TASK_RESULTS, !slots.release().is_empty(), letters));
+        let needed = word.asleep || !slots.release().is_empty();
+        wanted.push((names::TASK_RESULTS, needed, letters));
     }
     let mut notes = Map::new();
     for (name, needed, text) in wanted {
@@ -327,9 +390,15 @@ fn worth_telling(entry: &BatchEntry, new: &BatchSandboxStatus) -> Telling {
     if old == new {
         return Telling::Nothing;
     }
-    if (old.phase, reason(old), old.observed_generation)
-        != (new.phase, reason(new), new.observed_generation)
-    {
+    let marks = |status: &BatchSandboxStatus| {
+        (
+            status.phase,
+            reason(status).map(str::to_owned),
+            status.observed_generation,
+            status.pause_observed_generation,
+        )
+    };
+    if marks(old) != marks(new) {
         return Telling::Now;
     }
     let mut counts = old.clone();
@@ -348,7 +417,9 @@ fn warn(world: &mut World, key: &Key, status: &BatchSandboxStatus) {
     let why = status.conditions.iter().flatten().next();
     let reason = why.and_then(|why| why.reason.clone()).unwrap_or_default();
     let message = why.and_then(|why| why.message.clone()).unwrap_or_default();
-    let well = status.phase == Some(BatchPhase::Succeed) || reason == "Creating" || entry.leaving;
+    let well = entry.leaving
+        || reason == "Creating"
+        || !matches!(status.phase, Some(BatchPhase::Pending | BatchPhase::Failed));
     if well || entry.warned.as_deref() == Some(reason.as_str()) {
         if well {
             entry.warned = None;

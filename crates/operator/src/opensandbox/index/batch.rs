@@ -6,7 +6,9 @@ use std::{
 };
 
 use jiff::Timestamp;
-use sandlot_api::opensandbox::{BatchSandbox, BatchSandboxSpec, BatchSandboxStatus, names};
+use sandlot_api::opensandbox::{
+    BatchPhase, BatchSandbox, BatchSandboxSpec, BatchSandboxStatus, names,
+};
 use sandlot_decide::{Seniority, batch::Slots, expiry};
 use serde::{Deserialize, Serialize};
 
@@ -134,7 +136,7 @@ impl BatchEntry {
         self.notes = notes;
         self.plain = annotations
             .get(names::TASK_EXECUTOR)
-            .is_some_and(|word| word == "plain");
+            .is_some_and(|word| word == names::PLAIN_EXECUTOR);
         self.leaving = meta.deletion_timestamp.is_some();
     }
 
@@ -186,6 +188,25 @@ impl BatchEntry {
     /// Whether it has tasks to run.
     pub(crate) fn has_tasks(&self) -> bool {
         self.spec.task_template.is_some()
+    }
+
+    /// Where it is on the way to its pause or back, as it is written.
+    pub(crate) fn pause_phase(&self) -> Option<BatchPhase> {
+        let phase = self.status.as_ref()?.phase?;
+        let on_the_way = [
+            BatchPhase::Pausing,
+            BatchPhase::Paused,
+            BatchPhase::Resuming,
+        ];
+        on_the_way.contains(&phase).then_some(phase)
+    }
+
+    /// Whether it is paused or being paused, and wants no pods.
+    pub(crate) fn is_asleep(&self) -> bool {
+        matches!(
+            self.pause_phase(),
+            Some(BatchPhase::Pausing | BatchPhase::Paused)
+        )
     }
 
     /// The name of the pod that it makes for an index.

@@ -7,17 +7,22 @@
 mod batch;
 mod pod;
 mod pool;
+mod snapshot;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
-use sandlot_api::opensandbox::{BatchSandbox, Pool};
+use sandlot_api::{
+    PodTemplate,
+    opensandbox::{BatchSandbox, Pool, SandboxSnapshot},
+};
 use sandlot_decide::{pool::Use, shelf::Shelf};
 
 pub(crate) use batch::{BatchEntry, Refused, write_list};
-pub(crate) use pod::{Origin, PodEntry};
+pub(crate) use pod::{Executor, Origin, PodEntry};
 pub(crate) use pool::PoolEntry;
+pub(crate) use snapshot::SnapshotEntry;
 
 use crate::index::{Key, Uid};
 
@@ -26,6 +31,7 @@ use crate::index::{Key, Uid};
 pub(crate) struct Marks {
     pub(crate) pools: BTreeSet<Key>,
     pub(crate) batches: BTreeSet<Key>,
+    pub(crate) snapshots: BTreeSet<Key>,
     /// Pods that nobody has and no pool wants.
     pub(crate) strays: BTreeSet<Key>,
 }
@@ -36,6 +42,9 @@ pub(crate) struct Index {
     pub(crate) pools: HashMap<Key, PoolEntry>,
     pub(crate) pods: HashMap<Key, PodEntry>,
     pub(crate) batches: HashMap<Key, BatchEntry>,
+    pub(crate) snapshots: HashMap<Key, SnapshotEntry>,
+    /// Images that something named which is gone.
+    pub(crate) dropped_images: BTreeSet<String>,
     /// Shelves outlive their pools: batches may wait for a pool that is yet to come.
     pub(crate) shelves: HashMap<Key, Shelf<Key, Key>>,
     pub(crate) marks: Marks,
@@ -173,8 +182,12 @@ impl Index {
             .batches
             .entry(key.clone())
             .or_insert_with(|| BatchEntry::new(uid, batch));
-        let before = entry.pool(&key);
+        let (before, spec) = (entry.pool(&key), entry.spec.clone());
         entry.see(batch);
+        if entry.spec.template != spec.template {
+            let old = spec.template.iter();
+            self.dropped_images.extend(old.flat_map(images_of));
+        }
         let after = entry.pool(&key);
         // It waits at one pool at a time.
         if let Some(before) = before.filter(|before| after.as_ref() != Some(before)) {
@@ -250,6 +263,9 @@ impl Index {
         let Some(entry) = self.batches.remove(key) else {
             return;
         };
+        let template = entry.spec.template.as_ref();
+        self.dropped_images
+            .extend(template.into_iter().flat_map(images_of));
         if let Some(pool) = entry.pool(key) {
             self.leave_line(&pool, key);
             self.marks.pools.insert(pool);
@@ -257,6 +273,53 @@ impl Index {
         for name in entry.slots.held() {
             self.marks.strays.insert(key.beside(name));
         }
+    }
+
+    /// A snapshot is seen.
+    pub(crate) fn see_snapshot(&mut self, snapshot: &SandboxSnapshot) {
+        let Some(key) = Key::of(&snapshot.metadata) else {
+            return;
+        };
+        let Some(entry) = SnapshotEntry::read(snapshot, self.snapshots.get(&key)) else {
+            return;
+        };
+        self.marks
+            .batches
+            .insert(key.beside(&entry.spec.sandbox_name));
+        self.snapshots.insert(key.clone(), entry);
+        self.marks.snapshots.insert(key);
+    }
+
+    /// A snapshot is gone.
+    pub(crate) fn lose_snapshot(&mut self, key: &Key) {
+        let Some(entry) = self.snapshots.remove(key) else {
+            return;
+        };
+        if let Some(saving) = &entry.saving {
+            saving.cancel();
+        }
+        let images = entry.status.containers.iter();
+        self.dropped_images
+            .extend(images.map(|saved| saved.image_uri.clone()));
+        self.marks
+            .batches
+            .insert(key.beside(&entry.spec.sandbox_name));
+    }
+
+    /// Every image that something here names: templates, and what was or is being saved.
+    pub(crate) fn named_images(&self) -> HashSet<String> {
+        let of_pools = self.pools.values().map(|pool| pool.spec.template.as_ref());
+        let of_batches = self
+            .batches
+            .values()
+            .map(|batch| batch.spec.template.as_ref());
+        let templates = of_pools.chain(of_batches).flatten();
+        let mut named: HashSet<String> = templates.flat_map(images_of).collect();
+        for snapshot in self.snapshots.values() {
+            let saved = snapshot.status.containers.iter();
+            named.extend(saved.map(|saved| saved.image_uri.clone()));
+        }
+        named
     }
 
     /// A batch no longer waits for pods.
@@ -333,4 +396,14 @@ impl Index {
             self.marks.batches.extend(shelf.claimants().cloned());
         }
     }
+}
+
+/// The images of a template's containers.
+fn images_of(template: &PodTemplate) -> Vec<String> {
+    let containers = template.0.get("spec").map(|spec| &spec["containers"]);
+    let containers = containers.and_then(|list| list.as_array());
+    let images = containers.into_iter().flatten();
+    images
+        .filter_map(|container| Some(container["image"].as_str()?.to_owned()))
+        .collect()
 }

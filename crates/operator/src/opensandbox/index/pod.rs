@@ -32,6 +32,17 @@ pub(crate) enum Origin {
     Batch { batch: Key, index: usize },
 }
 
+/// Which task executor is in a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Executor {
+    /// Our own.
+    Ours,
+    /// The template's own, which was asked for and is spoken to in the open.
+    Plain,
+    /// None that anybody spoke of.
+    Unsaid,
+}
+
 /// A pod of a pool or of a batch.
 pub(crate) struct PodEntry {
     pub(crate) key: Key,
@@ -44,6 +55,7 @@ pub(crate) struct PodEntry {
     pub(crate) ip: Option<Arc<str>>,
     /// The node it was given to.
     pub(crate) node: Option<Arc<str>>,
+    pub(crate) executor: Executor,
     /// What its task executor proves itself with; without it, it speaks in the open.
     pub(crate) agent_key: Option<PublicKey>,
     /// Whose calls its executor takes; without it, anybody's.
@@ -97,6 +109,11 @@ impl PodEntry {
             node: spec
                 .and_then(|spec| spec.node_name.as_deref())
                 .map(Arc::from),
+            executor: match note(names::TASK_EXECUTOR).map(String::as_str) {
+                Some(names::OWN_EXECUTOR) => Executor::Ours,
+                Some(names::PLAIN_EXECUTOR) => Executor::Plain,
+                _ => Executor::Unsaid,
+            },
             agent_key: note(AGENT_KEY_ANNOTATION).and_then(|key| key.parse().ok()),
             operator_key: note(OPERATOR_KEY_ANNOTATION).and_then(|key| key.parse().ok()),
             ended: health::last_words(pod),

@@ -66,7 +66,7 @@ impl PoolEntry {
             finalizers: meta.finalizers.clone().unwrap_or_default(),
             labels: meta.labels.clone().unwrap_or_default(),
             restart_config: note(names::RESTART_CONFIG).cloned(),
-            plain: note(names::TASK_EXECUTOR).is_some_and(|word| word == "plain"),
+            plain: note(names::TASK_EXECUTOR).is_some_and(|word| word == names::PLAIN_EXECUTOR),
             leaving: meta.deletion_timestamp.is_some(),
             told: old.and_then(|old| old.told),
             writing: old.is_some_and(|old| old.writing),

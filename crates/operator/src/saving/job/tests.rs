@@ -1,0 +1,163 @@
+//! A cluster that pretends: it takes jobs, and at once they have ended.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    routing::{get, post},
+};
+use serde_json::{Value, json};
+
+use super::*;
+
+fn jobs() -> CommitJobs {
+    CommitJobs {
+        registry: "registry.example/snapshots".into(),
+        insecure: false,
+        image: "committer:1".into(),
+        socket: "/run/containerd/containerd.sock".into(),
+        push_secret: Some("push".into()),
+        pull_secret: None,
+        timeout: Duration::from_secs(600),
+    }
+}
+
+fn what() -> Save {
+    Save {
+        namespace: "ns".into(),
+        snapshot: "b-pause".into(),
+        snapshot_uid: "u".into(),
+        pod: "p-1".into(),
+        pod_uid: "v".into(),
+        node: "n".into(),
+        containers: vec![("sandbox".into(), "registry.example/snapshots/b:1".into())],
+    }
+}
+
+/// How every job ends here, and with which last words; and the jobs that were made.
+struct Pretended {
+    end: &'static str,
+    words: String,
+    made: Mutex<Vec<Value>>,
+}
+
+async fn cluster(end: &'static str, words: String) -> (JobSaver, Arc<Pretended>) {
+    let pretended = Arc::new(Pretended {
+        end,
+        words,
+        made: Mutex::default(),
+    });
+    let routes = Router::new()
+        .route("/api/v1/namespaces/ns/pods/p-1", get(source))
+        .route("/api/v1/namespaces/ns/pods", get(pods))
+        .route("/apis/batch/v1/namespaces/ns/jobs", post(make).get(list))
+        .with_state(pretended.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let config = kube::Config::new(format!("http://{address}").parse().unwrap());
+    let client = Client::try_from(config).unwrap();
+    (JobSaver::new(client, jobs()), pretended)
+}
+
+async fn source() -> Json<Value> {
+    Json(
+        json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p-1", "namespace": "ns", "uid": "v" } }),
+    )
+}
+
+async fn make(State(this): State<Arc<Pretended>>, Json(mut job): Json<Value>) -> Json<Value> {
+    job["metadata"]["resourceVersion"] = json!("1");
+    job["status"] = json!({ "conditions": [
+        { "type": this.end, "status": "True", "reason": "Pretended", "message": "as the test says" }] });
+    this.made.lock().unwrap().push(job.clone());
+    Json(job)
+}
+
+async fn list(State(this): State<Arc<Pretended>>) -> Json<Value> {
+    let jobs = this.made.lock().unwrap().clone();
+    Json(
+        json!({ "apiVersion": "batch/v1", "kind": "JobList", "metadata": { "resourceVersion": "2" }, "items": jobs }),
+    )
+}
+
+async fn pods(State(this): State<Arc<Pretended>>) -> Json<Value> {
+    let pod = json!({ "metadata": { "name": "x" }, "status": { "containerStatuses": [{
+        "name": "commit", "image": "c", "imageID": "", "ready": false, "restartCount": 0,
+        "state": { "terminated": { "exitCode": 0, "message": this.words } } }] } });
+    Json(
+        json!({ "apiVersion": "v1", "kind": "PodList", "metadata": { "resourceVersion": "2" }, "items": [pod] }),
+    )
+}
+
+#[tokio::test]
+async fn a_jobs_last_words_say_what_it_has_pushed() {
+    let report = json!({ "containers": [
+        { "name": "sandbox", "image": "registry.example/snapshots/b:1", "digest": "sha256:abc" }] });
+    let (saver, _) = cluster("Complete", report.to_string()).await;
+    let saved = saver.save(what()).await.unwrap();
+    assert_eq!(
+        saved,
+        [SavedImage {
+            container: "sandbox".into(),
+            image: "registry.example/snapshots/b:1".into(),
+            digest: Some("sha256:abc".into()),
+        }]
+    );
+}
+
+#[tokio::test]
+async fn what_a_failed_job_may_have_left_frozen_is_thawed() {
+    let (saver, pretended) = cluster("Failed", "no space left".into()).await;
+    let why = saver.save(what()).await.unwrap_err().to_string();
+    assert!(
+        why.contains("as the test says") && why.contains("no space left"),
+        "{why}"
+    );
+    let made = pretended.made.lock().unwrap().clone();
+    let names: Vec<_> = made
+        .iter()
+        .map(|job| job["metadata"]["name"].clone())
+        .collect();
+    assert_eq!(names, ["b-pause-commit", "b-pause-unpause"]);
+}
+
+#[tokio::test]
+async fn a_pod_of_the_same_name_that_came_later_is_not_saved() {
+    let (saver, pretended) = cluster("Complete", String::new()).await;
+    let mut later = what();
+    later.pod_uid = "another".into();
+    let error = saver.save(later).await.unwrap_err();
+    assert_eq!(error, SaveError::PodNotFound("p-1".into()));
+    assert!(pretended.made.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_job_has_the_form_that_committers_expect() {
+    let job = serde_json::to_value(commit_job(&jobs(), &what()).unwrap()).unwrap();
+    let spec = &job["spec"]["template"]["spec"];
+    let container = &spec["containers"][0];
+    assert_eq!(job["metadata"]["name"], "b-pause-commit");
+    assert_eq!(
+        (&spec["nodeName"], &container["name"]),
+        (&json!("n"), &json!("commit"))
+    );
+    assert_eq!(
+        container["args"],
+        json!(["p-1", "ns", "sandbox:registry.example/snapshots/b:1"])
+    );
+    assert_eq!(job["spec"]["backoffLimit"], 3);
+    assert_eq!(job["spec"]["ttlSecondsAfterFinished"], 300);
+    assert_eq!(
+        container["securityContext"]["capabilities"]["drop"],
+        json!(["ALL"])
+    );
+}
+
+#[test]
+fn a_long_name_is_cut_to_what_a_label_holds() {
+    let name = job_name(&"a".repeat(100), "commit");
+    assert_eq!(name.len(), 63);
+    assert!(name.ends_with("-commit"));
+}

@@ -77,8 +77,8 @@ def test_a_pod_that_does_not_restart_is_replaced(machine, namespace):
     pod = delivered(machine, namespace, "only")
     machine.kubectl("-n", namespace, "delete", "batchsandbox", "only", "--timeout=90s", timeout=120)
     until_available(machine, namespace)
-    pods = [one["metadata"]["name"] for one in machine.get("-n", namespace, "pods")["items"]]
-    assert pod not in pods
+    pods = lambda: [one["metadata"]["name"] for one in machine.get("-n", namespace, "pods")["items"]]
+    eventually(lambda: pods() and pod not in pods())
 
 
 def test_a_batch_that_leaves_the_choice_gets_the_pool_that_suits(machine, namespace):

@@ -5,7 +5,7 @@ mod pause;
 mod slots;
 mod standing;
 
-pub use choice::{Candidate, Wish, choose};
+pub use choice::{Candidate, Operator, Predicate, Preference, Profile, Requirement, Wish, choose};
 pub use pause::{PauseFacts, PauseStep, PodNow, Saved, next_step};
 pub use slots::Slots;
 pub use standing::{Facts, Lack, Standing, Unwell, stand};

@@ -9,6 +9,7 @@ mod batch;
 mod build;
 mod index;
 mod pool;
+mod profile;
 mod recycle;
 mod sights;
 mod snapshot;

@@ -163,7 +163,7 @@ fn restart(world: &mut World, pod: &Key, batch: &str, now: Timestamp) -> bool {
             // Our executor has nothing of the last tenant's, and no shell to end it with.
             let ours = entry.executor == Executor::Ours;
             containers.retain(|name, _| {
-                !config.blacklist.contains(name) && !(ours && name == names::EXECUTOR_CONTAINER)
+                !config.blacklist.contains(name) && (!ours || name != names::EXECUTOR_CONTAINER)
             });
             let record = RestartRecord {
                 id: batch.to_owned(),

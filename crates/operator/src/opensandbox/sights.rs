@@ -2,12 +2,17 @@
 
 use std::{collections::HashSet, fmt::Debug};
 
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::Pod};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{ConfigMap, Pod},
+};
 use kube::{Api, Client, Resource, runtime::watcher};
 use sandlot_api::opensandbox::{BatchSandbox, Pool, SandboxSnapshot, names};
+use sandlot_decide::batch::Profile;
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinSet};
 
+use super::profile;
 use crate::{
     dispatch::{
         legible::Told,
@@ -45,6 +50,8 @@ pub(crate) enum Sight {
     Pod(Box<Pod>),
     Batch(Box<BatchSandbox>),
     Snapshot(Box<SandboxSnapshot>),
+    /// How pools are chosen.
+    Profile(Result<Profile, String>),
     Gone(Kind, Key),
     /// These are all there are; any other is gone.
     Complete(Kind, HashSet<Key>),
@@ -63,6 +70,11 @@ pub(crate) fn start(client: &Client, settings: &Settings) -> (mpsc::Receiver<Sig
         snapshots,
         Kind::Snapshot,
         Sight::Snapshot,
+        sights.clone(),
+    ));
+    tasks.spawn(profiles(
+        client.clone(),
+        settings.identity.namespace.clone(),
         sights.clone(),
     ));
     for (kind, label) in [(Kind::PoolPod, names::POOL), (Kind::BatchPod, names::BATCH)] {
@@ -101,4 +113,18 @@ async fn custom<K>(
     };
     let config = watcher::Config::default();
     follow(api, config, &K::kind(&()), read, sights).await;
+}
+
+/// Nothing waits for the profiles: where they may not be read, pools are chosen as usual.
+async fn profiles(client: Client, namespace: String, sights: mpsc::Sender<Sight>) {
+    let maps: Api<ConfigMap> = Api::namespaced(client, &namespace);
+    let only = format!("metadata.name={}", profile::CONFIG_MAP);
+    let config = watcher::Config::default().fields(&only);
+    let read = |event| match event {
+        Seen::There(map) => Some(Sight::Profile(profile::read(&map))),
+        Seen::Gone(_) => Some(Sight::Profile(Ok(Profile::default()))),
+        Seen::All(listed) if listed.is_empty() => Some(Sight::Profile(Ok(Profile::default()))),
+        Seen::All(_) => None,
+    };
+    follow(maps, config, "ConfigMap", read, sights).await;
 }

@@ -178,6 +178,7 @@ impl Loop {
             Sight::Pod(pod) => index.see_pod(&pod, now),
             Sight::Batch(batch) => index.see_batch(&batch),
             Sight::Snapshot(snapshot) => index.see_snapshot(&snapshot),
+            Sight::Profile(profile) => index.profile = profile,
             Sight::Gone(Kind::Pool, key) => {
                 index.lose_pool(&key);
                 self.world.metrics.forget_pool(&key);

@@ -1,5 +1,6 @@
 //! BatchSandbox: its pods, its tasks, its pauses, what is said about it, and its end.
 
+mod assign;
 mod end;
 mod pause;
 mod shards;

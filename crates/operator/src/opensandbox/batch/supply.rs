@@ -1,27 +1,24 @@
 //! Where a batch's pods come from, and where those go that are too many.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
 use jiff::Timestamp;
-use sandlot_api::{PodTemplate, opensandbox::names};
-use sandlot_decide::{
-    batch::{Candidate, Wish, choose},
-    expiry::later,
-    pool::Health,
-};
-use sandlot_objects::builtin::quantity;
-use serde_json::json;
+use sandlot_api::opensandbox::names;
+use sandlot_decide::{expiry::later, pool::Health};
 
-use super::super::{
-    build,
-    index::{BatchEntry, Origin},
-    recycle,
-    tasks::Shard,
-    world::{Wake, World},
-    writes::{Maker, Write},
+use super::{
+    super::{
+        build,
+        index::{BatchEntry, Origin},
+        recycle,
+        tasks::Shard,
+        world::{Wake, World},
+        writes::{Maker, Write},
+    },
+    assign,
 };
 use crate::{
     index::{Key, Uid},
@@ -41,7 +38,7 @@ pub(crate) fn line_up(world: &mut World, key: &Key) {
         return;
     };
     if entry.spec.pool_ref == names::ANY_POOL && !entry.leaving && !entry.writing {
-        return assign(world, key);
+        return assign::look(world, key);
     }
     let Some(pool) = entry.pool(key) else { return };
     let waits = !entry.leaving && entry.illegible.is_none() && !entry.is_asleep();
@@ -281,84 +278,4 @@ pub(super) fn own_pods<'a>(
     let pods = world.index.pods_of_batch(key);
     pods.filter(|pod| pod.owner.as_ref() == Some(&entry.uid))
         .map(|pod| (&pod.key, pod))
-}
-
-/// Chooses a pool for a batch that leaves the choice, and writes it down.
-fn assign(world: &mut World, key: &Key) {
-    let Some(entry) = world.index.batches.get(key) else {
-        return;
-    };
-    let wish = entry.spec.template.as_ref().map(wish);
-    let candidates: Vec<Candidate> = world
-        .index
-        .pools
-        .iter()
-        .filter(|(pool, found)| pool.namespace == key.namespace && !found.leaving)
-        .map(|(pool, found)| {
-            let own = found
-                .spec
-                .template
-                .as_ref()
-                .map(self::wish)
-                .unwrap_or_default();
-            let mut labels = found.labels.clone();
-            labels.extend(own.node_selector);
-            let count = |number: i32| u32::try_from(number).unwrap_or(0);
-            let status = found.status.clone().unwrap_or_default();
-            Candidate {
-                name: pool.name.to_string(),
-                images: own.images,
-                requests: own.requests,
-                labels,
-                allocated: count(status.allocated),
-                total: count(status.total),
-            }
-        })
-        .collect();
-    let chosen = choose(wish.as_ref(), &candidates).map(str::to_owned);
-    let Some(entry) = world.index.batches.get_mut(key) else {
-        return;
-    };
-    match chosen {
-        Ok(pool) => {
-            entry.unsuited = None;
-            entry.writing = true;
-            let patch = json!({ "metadata": { "resourceVersion": entry.resource_version }, "spec": { "poolRef": pool } });
-            world.tray.writes.push(Write::AssignPool {
-                key: key.clone(),
-                patch,
-            });
-        }
-        Err(why) => {
-            entry.unsuited = Some(why);
-            // Pools come and go, and none of them knows who waits for any.
-            let soon = later(Timestamp::now(), Duration::from_secs(1));
-            world.wakes.at(soon, Wake::Batch(key.clone()));
-        }
-    }
-}
-
-/// What a template asks for.
-fn wish(template: &PodTemplate) -> Wish {
-    let spec = template.0.get("spec").cloned().unwrap_or_default();
-    let mut wish = Wish::default();
-    for container in spec["containers"].as_array().into_iter().flatten() {
-        wish.images
-            .extend(container["image"].as_str().map(str::to_owned));
-        let requests = container["resources"]["requests"].as_object();
-        for (resource, amount) in requests.into_iter().flatten() {
-            let text = amount
-                .as_str()
-                .map_or_else(|| amount.to_string(), str::to_owned);
-            if let Some(amount) = quantity::parse(&text) {
-                let sum = wish.requests.entry(resource.clone()).or_default();
-                *sum = sum.saturating_add(amount);
-            }
-        }
-    }
-    let selector = spec["nodeSelector"].as_object().into_iter().flatten();
-    wish.node_selector = selector
-        .filter_map(|(label, value)| Some((label.clone(), value.as_str()?.to_owned())))
-        .collect::<BTreeMap<_, _>>();
-    wish
 }

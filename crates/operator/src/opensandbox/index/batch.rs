@@ -30,6 +30,7 @@ pub(crate) struct BatchEntry {
     pub(crate) spec: Arc<BatchSandboxSpec>,
     pub(crate) status: Option<BatchSandboxStatus>,
     pub(crate) finalizers: Vec<String>,
+    pub(crate) labels: BTreeMap<String, String>,
     /// Its annotations of this group, as they are.
     pub(crate) notes: BTreeMap<&'static str, String>,
     /// Its template's task executor is kept and spoken to in the open.
@@ -95,6 +96,7 @@ impl BatchEntry {
             spec: Arc::new(spec.clone()),
             status: None,
             finalizers: Vec::new(),
+            labels: BTreeMap::new(),
             notes: BTreeMap::new(),
             plain: false,
             leaving: false,
@@ -133,6 +135,7 @@ impl BatchEntry {
         self.generation = meta.generation;
         self.status = batch.status.clone();
         self.finalizers = meta.finalizers.clone().unwrap_or_default();
+        self.labels = meta.labels.clone().unwrap_or_default();
         self.notes = notes;
         self.plain = annotations
             .get(names::TASK_EXECUTOR)

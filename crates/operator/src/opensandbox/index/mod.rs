@@ -17,7 +17,7 @@ use sandlot_api::{
     PodTemplate,
     opensandbox::{BatchSandbox, Pool, SandboxSnapshot},
 };
-use sandlot_decide::{pool::Use, shelf::Shelf};
+use sandlot_decide::{batch::Profile, pool::Use, shelf::Shelf};
 
 pub(crate) use batch::{BatchEntry, Refused, write_list};
 pub(crate) use pod::{Executor, Origin, PodEntry};
@@ -37,12 +37,13 @@ pub(crate) struct Marks {
 }
 
 /// One picture of all that concerns pools and batches.
-#[derive(Default)]
 pub(crate) struct Index {
     pub(crate) pools: HashMap<Key, PoolEntry>,
     pub(crate) pods: HashMap<Key, PodEntry>,
     pub(crate) batches: HashMap<Key, BatchEntry>,
     pub(crate) snapshots: HashMap<Key, SnapshotEntry>,
+    /// How a pool is chosen for batches that leave that open; or why none can be.
+    pub(crate) profile: Result<Profile, String>,
     /// Images that something named which is gone.
     pub(crate) dropped_images: BTreeSet<String>,
     /// Shelves outlive their pools: batches may wait for a pool that is yet to come.
@@ -52,6 +53,24 @@ pub(crate) struct Index {
     holders: HashMap<Key, Key>,
     pods_of_pool: HashMap<Key, HashSet<Key>>,
     pods_of_batch: HashMap<Key, HashSet<Key>>,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            pools: HashMap::new(),
+            pods: HashMap::new(),
+            batches: HashMap::new(),
+            snapshots: HashMap::new(),
+            profile: Ok(Profile::default()),
+            dropped_images: BTreeSet::new(),
+            shelves: HashMap::new(),
+            marks: Marks::default(),
+            holders: HashMap::new(),
+            pods_of_pool: HashMap::new(),
+            pods_of_batch: HashMap::new(),
+        }
+    }
 }
 
 impl Index {

@@ -62,7 +62,7 @@ pub(crate) fn take_back(world: &mut World, batch: &Key) {
     let returning: Vec<Arc<str>> = entry.slots.returning().cloned().collect();
     for name in returning {
         let pod = batch.beside(&name);
-        if is_back(world, &pod, &uid) {
+        if is_back(world, &pod, Some(&uid)) {
             if let Some(entry) = world.index.batches.get_mut(batch) {
                 entry.slots.taken_back(&name);
             }
@@ -73,8 +73,9 @@ pub(crate) fn take_back(world: &mut World, batch: &Key) {
     }
 }
 
-/// Whether a pod that is given back has arrived; otherwise it is brought further on its way.
-fn is_back(world: &mut World, pod: &Key, batch: &str) -> bool {
+/// Whether a pod that is given back, by the batch of this uid where one is left, has arrived;
+/// otherwise it is brought further on its way.
+fn is_back(world: &mut World, pod: &Key, batch: Option<&str>) -> bool {
     let Some(entry) = world.index.pods.get(pod) else {
         return true;
     };
@@ -87,7 +88,7 @@ fn is_back(world: &mut World, pod: &Key, batch: &str) -> bool {
     }
     let pool = entry.pool().and_then(|pool| world.index.pools.get(pool));
     let kind = pool
-        .filter(|pool| !pool.leaving && entry.is_ready() | entry.restart.is_some())
+        .filter(|pool| !pool.leaving && (entry.is_ready() || record_of(entry, batch).is_some()))
         .and_then(|pool| pool.spec.recycle_strategy)
         .map_or(RecycleType::Delete, |strategy| strategy.kind);
     match kind {
@@ -96,7 +97,14 @@ fn is_back(world: &mut World, pod: &Key, batch: &str) -> bool {
             delete(world, pod);
             false
         }
-        RecycleType::Restart => restart(world, pod, batch, Timestamp::now()),
+        RecycleType::Restart => match batch {
+            Some(batch) => restart(world, pod, batch, Timestamp::now()),
+            // Whose restart it is could not be told from the next one's.
+            None => {
+                delete(world, pod);
+                false
+            }
+        },
     }
 }
 
@@ -125,7 +133,7 @@ pub(crate) fn stray(world: &mut World, pod: &Key) {
             return;
         }
         // Its batch went without giving it back, by force.
-        if is_back(world, pod, "") {
+        if is_back(world, pod, None) {
             world.index.free_pod(pod);
         }
         return;
@@ -152,12 +160,7 @@ fn restart(world: &mut World, pod: &Key, batch: &str, now: Timestamp) -> bool {
         .and_then(|pool| pool.restart_config.as_deref())
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default();
-    let record: Option<RestartRecord> = entry
-        .restart
-        .as_deref()
-        .and_then(|text| serde_json::from_str(text).ok())
-        .filter(|record: &RestartRecord| record.id == batch);
-    match record {
+    match record_of(entry, Some(batch)) {
         None => {
             let mut containers = entry.containers.clone();
             // Our executor has nothing of the last tenant's, and no shell to end it with.
@@ -171,13 +174,11 @@ fn restart(world: &mut World, pod: &Key, batch: &str, now: Timestamp) -> bool {
                 containers,
                 ..RestartRecord::default()
             };
-            note(world, pod, Some(&record));
+            note(world, pod, &record);
             false
         }
-        Some(record) if is_restarted(entry, &record) => {
-            note(world, pod, None);
-            true
-        }
+        // The record stays: it is of this batch, and the next one begins its own.
+        Some(record) if is_restarted(entry, &record) => true,
         Some(record) => {
             push(world, pod, &config, record, now);
             false
@@ -217,7 +218,13 @@ fn push(
         containers,
         command: config.restart_command.clone(),
     });
-    note(world, pod, Some(&record));
+    note(world, pod, &record);
+}
+
+/// How far the restart is that a batch's return of the pod began.
+fn record_of(pod: &PodEntry, batch: Option<&str>) -> Option<RestartRecord> {
+    let record: RestartRecord = serde_json::from_str(pod.restart.as_deref()?).ok()?;
+    (Some(record.id.as_str()) == batch).then_some(record)
 }
 
 fn is_restarted(pod: &PodEntry, record: &RestartRecord) -> bool {
@@ -226,12 +233,12 @@ fn is_restarted(pod: &PodEntry, record: &RestartRecord) -> bool {
     pod.is_ready() && record.containers.iter().all(fresh)
 }
 
-fn note(world: &mut World, pod: &Key, record: Option<&RestartRecord>) {
+fn note(world: &mut World, pod: &Key, record: &RestartRecord) {
     let Some(entry) = world.index.pods.get_mut(pod) else {
         return;
     };
     // A record of words and times can always be written.
-    let text = record.map(|record| serde_json::to_string(record).unwrap_or_default());
+    let text = serde_json::to_string(record).unwrap_or_default();
     entry.busy = true;
     let patch = json!({ "metadata": {
         "resourceVersion": entry.resource_version,

@@ -7,10 +7,12 @@
 mod answers;
 mod batch;
 mod build;
+mod condition;
 mod index;
 mod pool;
 mod profile;
 mod recycle;
+mod restore;
 mod sights;
 mod snapshot;
 mod tasks;

@@ -3,14 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sandlot_api::opensandbox::{
-    Condition, Holds, SandboxSnapshot, SandboxSnapshotStatus, SavedContainer, SnapshotPhase, names,
+    SandboxSnapshot, SandboxSnapshotStatus, SavedContainer, SnapshotPhase, names,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    condition::holds,
     index::{Executor, PodEntry, SnapshotEntry},
     world::World,
     writes::{Saving, Write},
@@ -225,7 +225,7 @@ pub(super) fn saved(
         }
     }
     let words = format!("{} containers are saved", status.containers.len());
-    status.conditions = Some(vec![holds("Ready", "Committed", words.clone(), now)]);
+    status.conditions = Some(vec![holds(&[], ("Ready", "Committed", words.clone()), now)]);
     let about = reference::<SandboxSnapshot>(key, uid);
     let reason = if uses_jobs(world) {
         "JobSucceeded"
@@ -245,7 +245,7 @@ fn fail(world: &mut World, key: &Key, reason: &str, why: String, now: Timestamp)
     let mut status = entry.status.clone();
     status.phase = Some(SnapshotPhase::Failed);
     status.observed_generation = entry.generation;
-    status.conditions = Some(vec![holds("Failed", reason, why.clone(), now)]);
+    status.conditions = Some(vec![holds(&[], ("Failed", reason, why.clone()), now)]);
     let told = if uses_jobs(world) && reason == "CommitFailed" {
         "JobFailed"
     } else {
@@ -303,16 +303,4 @@ fn let_go(world: &mut World, key: &Key) {
         meta: Some(json!({ "finalizers": finalizers })),
         status: None,
     });
-}
-
-fn holds(kind: &str, reason: &str, message: String, now: Timestamp) -> Condition {
-    // Statuses carry whole seconds, so that what is read back compares equal.
-    let whole = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    Condition {
-        kind: kind.to_owned(),
-        status: Holds::True,
-        reason: Some(reason.to_owned()),
-        message: Some(message),
-        last_transition_time: Some(Time(whole)),
-    }
 }

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{build, snapshot::LONGEST_SAVE};
+use super::{restore, snapshot::LONGEST_SAVE};
 
 use crate::{
     dispatch::writes::{delete, delete_unchanged},
@@ -346,10 +346,10 @@ async fn leave_pool(
         None => None,
     };
     let template = match found {
-        Some(pod) => build::template_of(&pod),
+        Some(pod) => restore::template_of(&pod),
         None => json!(template),
     };
-    let patch = build::out_of_pool(version, &template, patches);
+    let patch = restore::out_of_pool(version, &template, patches);
     change_spec(client, key, patch).await
 }
 

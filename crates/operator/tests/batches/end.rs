@@ -1,17 +1,25 @@
 //! Operators that are killed, at any moment of a batch's life.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use futures::{StreamExt, TryStreamExt};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sandlot_api::opensandbox::{BatchSandbox, Pool, names};
 use serde_json::json;
 
 use crate::stage::*;
+
+/// A batch that is not written for so long is done for now.
+const QUIET: Duration = Duration::from_millis(700);
 
 /// No pod is in two batches.
 async fn check_no_pod_is_shared(stage: &Stage) {
@@ -34,26 +42,47 @@ async fn check_no_pod_is_shared(stage: &Stage) {
     }
 }
 
+/// Waits until a batch has been written so often, its making included; whether it was, before
+/// nothing more was written for a while.
+async fn is_written(stage: &Stage, name: &str, times: usize) -> bool {
+    let batches = stage.api::<BatchSandbox>();
+    let params = WatchParams::default().fields(&format!("metadata.name={name}"));
+    let mut events = batches.watch(&params, "0").await.unwrap().boxed();
+    let mut versions = HashSet::new();
+    let counting = async {
+        while let Some(event) = events.try_next().await.unwrap() {
+            if let WatchEvent::Added(batch) | WatchEvent::Modified(batch) = event {
+                versions.insert(batch.resource_version());
+                if versions.len() == times {
+                    return;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(QUIET, counting).await.is_ok()
+}
+
 #[tokio::test]
-async fn an_operator_killed_after_any_time_of_a_batchs_life_leaves_nothing_undone() {
+async fn an_operator_killed_at_any_write_of_a_batchs_life_leaves_nothing_undone() {
     let mut stage = Stage::set().await;
     stage.pool("p", 3, 20).await;
     stage.until_available("p", 3).await;
-    // Each life lasts a little longer until the kill, so that kills fall between all writes.
-    for step in 0..12 {
+    let (mut step, mut goes_on) = (1, true);
+    while goes_on {
         let name = format!("b{step}");
         let spec = json!({ "replicas": 2, "poolRef": "p",
             "taskTemplate": { "spec": { "process": { "command": ["hang"] } } } });
         stage.make::<BatchSandbox>(&name, spec).await;
-        tokio::time::sleep(Duration::from_millis(step * 7)).await;
+        goes_on = is_written(&stage, &name, step).await;
         stage.kill_operator().await;
         stage.start_operator();
         stage
             .until::<BatchSandbox>(&name, |batch| status(batch).task_running == 2)
             .await;
         check_no_pod_is_shared(&stage).await;
+        // The end of it has as many writes at the most.
         stage.delete::<BatchSandbox>(&name).await;
-        tokio::time::sleep(Duration::from_millis(step * 7)).await;
+        is_written(&stage, &name, step).await;
         stage.kill_operator().await;
         stage.start_operator();
         stage.until_gone::<BatchSandbox>(&name).await;
@@ -62,7 +91,9 @@ async fn an_operator_killed_after_any_time_of_a_batchs_life_leaves_nothing_undon
             .iter()
             .filter(|(task, _)| task.starts_with(&format!("{name}-")));
         assert_eq!(own.count(), 2, "no task runs twice");
+        step += 1;
     }
+    assert!(step > 3, "a batch's life has several writes: {step}");
     stage.until_available("p", 3).await;
     stage.until_pods(|pods| pods.len() == 3).await;
 }
@@ -82,10 +113,14 @@ async fn five_hundred_random_things_leave_no_pod_shared_and_none_behind() {
         let replicas = dice.random_range(0..5);
         let merge = |patch| Patch::Merge(patch);
         let params = PatchParams::default();
-        match dice.random_range(0..20) {
+        match dice.random_range(0..22) {
             0..8 => {
-                let batch = json!({ "apiVersion": names::API_VERSION, "kind": "BatchSandbox",
+                let mut batch = json!({ "apiVersion": names::API_VERSION, "kind": "BatchSandbox",
                     "metadata": { "name": name }, "spec": { "replicas": replicas, "poolRef": pool } });
+                if dice.random_bool(0.4) {
+                    batch["spec"]["taskTemplate"] =
+                        json!({ "spec": { "process": { "command": ["hang"] } } });
+                }
                 let batch = serde_json::from_value(batch).unwrap();
                 let _ = batches.create(&PostParams::default(), &batch).await;
             }
@@ -108,6 +143,13 @@ async fn five_hundred_random_things_leave_no_pod_shared_and_none_behind() {
                         .api::<Pod>()
                         .delete(&pod, &DeleteParams::default())
                         .await;
+                }
+            }
+            19..21 => {
+                let pods = stage.pods().await;
+                if !pods.is_empty() {
+                    let pod = pods[dice.random_range(0..pods.len())].name_any();
+                    stage.executors.kill(&pod, dice.random_bool(0.5));
                 }
             }
             _ => {

@@ -9,9 +9,10 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
+    time::{Duration, Instant},
 };
 
-use axum::{Json, Router, extract::State, routing::get, routing::post};
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get, routing::post};
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -30,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Default)]
 pub struct Executor {
     tasks: Mutex<Vec<ExecutorTask>>,
+    /// Until when it does not answer.
+    silent: Mutex<Option<Instant>>,
     started: Mutex<Vec<String>>,
 }
 
@@ -71,6 +74,18 @@ impl Executors {
         }
     }
 
+    /// Kills a pod's executor: it answers again after a moment, and either finds its tasks or
+    /// has lost all that it knew.
+    pub fn kill(&self, pod: &str, forgets: bool) {
+        let Some(executor) = self.by_pod.lock().unwrap().get(pod).cloned() else {
+            return;
+        };
+        *executor.silent.lock().unwrap() = Some(Instant::now() + Duration::from_millis(300));
+        if forgets {
+            executor.tasks.lock().unwrap().clear();
+        }
+    }
+
     async fn open(self: &Arc<Self>, pod: &str, stop: CancellationToken) -> String {
         let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let ip = Ipv4Addr::from(self.network + number);
@@ -95,12 +110,11 @@ impl Executors {
     }
 }
 
+type Answer = Result<Json<Vec<ExecutorTask>>, StatusCode>;
 type Here = State<(Arc<Executors>, Arc<Executor>, String)>;
 
-async fn set(
-    State((all, executor, _)): Here,
-    Json(wanted): Json<Vec<ExecutorTask>>,
-) -> Json<Vec<ExecutorTask>> {
+async fn set(State((all, executor, _)): Here, Json(wanted): Json<Vec<ExecutorTask>>) -> Answer {
+    executor.answers()?;
     let mut tasks = executor.tasks.lock().unwrap();
     tasks.retain(|task| wanted.iter().any(|one| one.name == task.name));
     for task in wanted {
@@ -135,7 +149,16 @@ async fn set(
             ..task
         });
     }
-    Json(tasks.clone())
+    Ok(Json(tasks.clone()))
+}
+
+impl Executor {
+    fn answers(&self) -> Result<(), StatusCode> {
+        match *self.silent.lock().unwrap() {
+            Some(until) if until > Instant::now() => Err(StatusCode::SERVICE_UNAVAILABLE),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn ended(exit_code: i32) -> ProcessStatus {
@@ -148,8 +171,9 @@ fn ended(exit_code: i32) -> ProcessStatus {
     }
 }
 
-async fn list(State((_, executor, _)): Here) -> Json<Vec<ExecutorTask>> {
-    Json(executor.tasks.lock().unwrap().clone())
+async fn list(State((_, executor, _)): Here) -> Answer {
+    executor.answers()?;
+    Ok(Json(executor.tasks.lock().unwrap().clone()))
 }
 
 /// Stands in for the nodes: pods are ready as soon as they are seen, unless their label `pretend`

@@ -4,6 +4,8 @@
 
 mod end;
 mod executors;
+#[path = "../floor/mod.rs"]
+mod floor;
 mod pauses;
 mod pooled;
 mod pools;

@@ -1,33 +1,39 @@
-//! A stage for pools and batches: a real API in memory, the operator, pretending nodes.
+//! A stage for pools and batches: pods that are ready at addresses of their own, with executors
+//! that pretend.
 
-use std::{collections::HashMap, fmt::Debug, sync::Arc, time::Duration};
-
-use k8s_openapi::{NamespaceResourceScope, api::core::v1::Pod};
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
-    runtime::wait::await_condition,
+use std::{
+    collections::HashMap,
+    ops::{Deref, DerefMut},
+    sync::Arc,
 };
+
+use kube::ResourceExt;
 use sandlot_api::opensandbox::{BatchPhase, BatchSandbox, BatchSandboxStatus, Pool, names};
-use sandlot_cluster::{Cluster, Config};
-use sandlot_operator::{Proof, Settings, install_crds};
-use serde::de::DeserializeOwned;
+use sandlot_operator::{Proof, Settings};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::executors::{Executors, stand_in};
-
-/// No test waits longer than this for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::{
+    executors::{Executors, stand_in},
+    floor::Floor,
+};
 
 pub struct Stage {
-    pub client: Client,
     pub executors: Arc<Executors>,
-    settings: Settings,
-    operator: Option<(JoinHandle<()>, CancellationToken)>,
-    _nodes: DropGuard,
-    _cluster: Cluster,
+    floor: Floor,
+}
+
+impl Deref for Stage {
+    type Target = Floor;
+
+    fn deref(&self) -> &Floor {
+        &self.floor
+    }
+}
+
+impl DerefMut for Stage {
+    fn deref_mut(&mut self) -> &mut Floor {
+        &mut self.floor
+    }
 }
 
 impl Stage {
@@ -41,69 +47,11 @@ impl Stage {
         let mut settings = Settings::default();
         settings.agent.proof = Proof::Nothing;
         change(&mut settings);
-        let cluster = Cluster::start(Config::default()).await.unwrap();
-        let client = cluster.client();
-        install_crds(client.clone()).await.unwrap();
         let executors = Executors::new();
-        let stop = CancellationToken::new();
-        tokio::spawn(stand_in(client.clone(), executors.clone(), stop.clone()));
-        let mut stage = Self {
-            client,
-            executors,
-            settings,
-            operator: None,
-            _nodes: stop.drop_guard(),
-            _cluster: cluster,
-        };
-        stage.start_operator();
-        stage
-    }
-
-    pub fn start_operator(&mut self) {
-        let cancel = CancellationToken::new();
-        let (client, token) = (self.client.clone(), cancel.clone());
-        let settings = self.settings.clone();
-        let work = tokio::spawn(async move {
-            sandlot_operator::run(client, settings, token)
-                .await
-                .unwrap();
-        });
-        self.operator = Some((work, cancel));
-    }
-
-    /// Ends the operator as a power cut would.
-    pub async fn kill_operator(&mut self) {
-        if let Some((work, _)) = self.operator.take() {
-            work.abort();
-            let _ = work.await;
-        }
-    }
-
-    pub fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client.clone(), "default")
-    }
-
-    /// Makes an object as a user would.
-    pub async fn make<K>(&self, name: &str, spec: Value) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + serde::Serialize
-            + Clone
-            + Debug
-            + DeserializeOwned,
-    {
-        let object = json!({
-            "apiVersion": K::api_version(&()), "kind": K::kind(&()),
-            "metadata": { "name": name }, "spec": spec,
-        });
-        let object = serde_json::from_value(object).unwrap();
-        self.api::<K>()
-            .create(&PostParams::default(), &object)
-            .await
-            .unwrap()
+        let own = executors.clone();
+        let nodes = |client, stop| stand_in(client, own, stop);
+        let floor = Floor::lay(Config::default(), settings, nodes).await;
+        Self { executors, floor }
     }
 
     /// A pool that keeps exactly `idle` idle pods, up to `most` in all.
@@ -125,75 +73,6 @@ impl Stage {
         self.make(name, spec).await
     }
 
-    pub async fn change<K>(&self, name: &str, patch: Value)
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned,
-    {
-        let patch = Patch::Merge(patch);
-        self.api::<K>()
-            .patch(name, &PatchParams::default(), &patch)
-            .await
-            .unwrap();
-    }
-
-    pub async fn delete<K>(&self, name: &str)
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned,
-    {
-        self.api::<K>()
-            .delete(name, &DeleteParams::default())
-            .await
-            .unwrap();
-    }
-
-    /// Waits until an object is as wanted, and returns it.
-    pub async fn until<K>(&self, name: &str, wanted: impl Fn(&K) -> bool) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + 'static,
-    {
-        let condition = |object: Option<&K>| object.is_some_and(&wanted);
-        let waited =
-            tokio::time::timeout(PATIENCE, await_condition(self.api::<K>(), name, condition)).await;
-        match waited {
-            Ok(found) => found.unwrap().unwrap(),
-            Err(_) => panic!(
-                "{name} is not as wanted: {:#?}",
-                self.api::<K>().get_opt(name).await
-            ),
-        }
-    }
-
-    /// Waits until an object is gone.
-    pub async fn until_gone<K>(&self, name: &str)
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + 'static,
-    {
-        let condition = |object: Option<&K>| object.is_none();
-        let gone =
-            tokio::time::timeout(PATIENCE, await_condition(self.api::<K>(), name, condition)).await;
-        assert!(
-            gone.is_ok(),
-            "{name} is still there: {:#?}",
-            self.api::<K>().get_opt(name).await
-        );
-    }
-
     /// Waits until all sandboxes of a batch are delivered.
     pub async fn until_delivered(&self, name: &str) -> BatchSandbox {
         self.until::<BatchSandbox>(name, |batch| {
@@ -212,35 +91,6 @@ impl Stage {
                 .is_some_and(|status| status.available == available)
         })
         .await
-    }
-
-    pub async fn pods(&self) -> Vec<Pod> {
-        let all = self
-            .api::<Pod>()
-            .list(&ListParams::default())
-            .await
-            .unwrap();
-        all.items
-            .into_iter()
-            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-            .collect()
-    }
-
-    /// Waits until the pods that live are as wanted.
-    pub async fn until_pods(&self, wanted: impl Fn(&[Pod]) -> bool) -> Vec<Pod> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let pods = self.pods().await;
-            if wanted(&pods) {
-                return pods;
-            }
-            let names: Vec<_> = pods.iter().map(ResourceExt::name_any).collect();
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "the pods are not as wanted: {names:?}"
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
     }
 
     /// Where each address is.

@@ -1,46 +1,43 @@
-//! A stage for the operator: a real API in memory, pods that a stand-in declares ready, and an
-//! agent that only pretends to run things, but keeps the agent's promise about keys.
+//! A stage for the operator: pods that a stand-in declares ready, and an agent that only pretends
+//! to run things, but keeps the agent's promise about keys.
 
 #![allow(dead_code, unreachable_pub)]
 
 mod agent;
+#[path = "../floor/mod.rs"]
+mod floor;
 mod node;
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
-use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{
-        core::v1::{Namespace, Pod},
-        events::v1::Event,
-    },
-};
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
-    runtime::{WatchStreamExt, wait::await_condition, watcher},
-};
 use sandlot_api::arl::{Sandbox, Task, TaskState, WarmPool};
-use sandlot_cluster::{Cluster, Config};
-use sandlot_operator::{Agent, Delivery, Proof, Settings, install_crds};
-use serde::de::DeserializeOwned;
+use sandlot_cluster::Config;
+use sandlot_operator::{Agent, Delivery, Proof, Settings};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use agent::PretendAgent;
-
-/// No test waits longer than this for anything.
-const PATIENCE: Duration = Duration::from_secs(90);
+use floor::Floor;
 
 pub struct Stage {
-    pub client: Client,
     pub agent: Arc<PretendAgent>,
-    settings: Settings,
-    operator: Option<(JoinHandle<()>, CancellationToken)>,
-    _node: DropGuard,
-    _cluster: Cluster,
+    floor: Floor,
+}
+
+impl Deref for Stage {
+    type Target = Floor;
+
+    fn deref(&self) -> &Floor {
+        &self.floor
+    }
+}
+
+impl DerefMut for Stage {
+    fn deref_mut(&mut self) -> &mut Floor {
+        &mut self.floor
+    }
 }
 
 impl Stage {
@@ -56,9 +53,6 @@ impl Stage {
 
     /// The same over an API that was configured otherwise.
     pub async fn over(config: Config, change: impl FnOnce(&mut Settings)) -> Self {
-        let cluster = Cluster::start(config).await.unwrap();
-        let client = cluster.client();
-        install_crds(client.clone()).await.unwrap();
         let (agent, port) = PretendAgent::serve().await;
         let mut settings = Settings {
             agent: Agent {
@@ -73,91 +67,8 @@ impl Stage {
             ..Settings::default()
         };
         change(&mut settings);
-        let stop = CancellationToken::new();
-        tokio::spawn(node::stand_in(client.clone(), stop.clone()));
-        let mut stage = Self {
-            client,
-            agent,
-            settings,
-            operator: None,
-            _node: stop.drop_guard(),
-            _cluster: cluster,
-        };
-        stage.start_operator();
-        stage
-    }
-
-    /// What the operator is told; another may be told the same.
-    pub fn settings(&self) -> Settings {
-        self.settings.clone()
-    }
-
-    pub fn start_operator(&mut self) {
-        let cancel = CancellationToken::new();
-        let (client, settings, token) =
-            (self.client.clone(), self.settings.clone(), cancel.clone());
-        let work = tokio::spawn(async move {
-            sandlot_operator::run(client, settings, token)
-                .await
-                .unwrap();
-        });
-        self.operator = Some((work, cancel));
-    }
-
-    /// Ends the operator as a power cut would.
-    pub async fn kill_operator(&mut self) {
-        if let Some((work, _)) = self.operator.take() {
-            work.abort();
-            let _ = work.await;
-        }
-    }
-
-    /// Tells the operator to leave and waits until it has.
-    pub async fn stop_operator(&mut self) {
-        if let Some((work, cancel)) = self.operator.take() {
-            cancel.cancel();
-            work.await.unwrap();
-        }
-    }
-
-    /// What the next operator proves itself with.
-    pub fn set_proof(&mut self, proof: Proof) {
-        self.settings.agent.proof = proof;
-    }
-
-    /// Makes a namespace.
-    pub async fn namespace(&self, name: &str) {
-        let all: Api<Namespace> = Api::all(self.client.clone());
-        let object = json!({ "metadata": { "name": name } });
-        let object = serde_json::from_value(object).unwrap();
-        all.create(&PostParams::default(), &object).await.unwrap();
-    }
-
-    pub fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client.clone(), "default")
-    }
-
-    /// Makes an object as a user would.
-    pub async fn make<K>(&self, name: &str, spec: Value) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + serde::Serialize
-            + Clone
-            + Debug
-            + DeserializeOwned,
-    {
-        let object = json!({
-            "apiVersion": K::api_version(&()), "kind": K::kind(&()),
-            "metadata": { "name": name }, "spec": spec,
-        });
-        let object = serde_json::from_value(object).unwrap();
-        self.api::<K>()
-            .create(&PostParams::default(), &object)
-            .await
-            .unwrap()
+        let floor = Floor::lay(config, settings, node::stand_in).await;
+        Self { agent, floor }
     }
 
     pub async fn pool(&self, name: &str, replicas: u32) -> WarmPool {
@@ -180,75 +91,6 @@ impl Stage {
             .await
     }
 
-    pub async fn change<K>(&self, name: &str, patch: Value)
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned,
-    {
-        let patch = Patch::Merge(patch);
-        self.api::<K>()
-            .patch(name, &PatchParams::default(), &patch)
-            .await
-            .unwrap();
-    }
-
-    pub async fn delete<K>(&self, name: &str)
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned,
-    {
-        self.api::<K>()
-            .delete(name, &DeleteParams::default())
-            .await
-            .unwrap();
-    }
-
-    /// Waits until an object is as wanted, and returns it.
-    pub async fn until<K>(&self, name: &str, wanted: impl Fn(&K) -> bool) -> K
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + 'static,
-    {
-        let condition = |object: Option<&K>| object.is_some_and(&wanted);
-        let waited =
-            tokio::time::timeout(PATIENCE, await_condition(self.api::<K>(), name, condition)).await;
-        match waited {
-            Ok(found) => found.unwrap().unwrap(),
-            Err(_) => panic!(
-                "{name} is not as wanted: {:#?}",
-                self.api::<K>().get_opt(name).await
-            ),
-        }
-    }
-
-    /// Waits until an object is gone.
-    pub async fn until_gone<K>(&self, name: &str)
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + DeserializeOwned
-            + Send
-            + 'static,
-    {
-        let condition = |object: Option<&K>| object.is_none();
-        let gone =
-            tokio::time::timeout(PATIENCE, await_condition(self.api::<K>(), name, condition)).await;
-        assert!(
-            gone.is_ok(),
-            "{name} is still there: {:#?}",
-            self.api::<K>().get_opt(name).await
-        );
-    }
-
     pub async fn until_phase(&self, name: &str, phase: &str) -> Sandbox {
         self.until::<Sandbox>(name, |sandbox| phase_of(sandbox) == phase)
             .await
@@ -268,58 +110,6 @@ impl Stage {
                 .is_some_and(|status| status.ready_replicas == ready && status.total >= ready)
         };
         self.until::<WarmPool>(pool, wanted).await
-    }
-
-    /// Waits until an event has this reason, and returns its words.
-    pub async fn until_event(&self, reason: &str) -> String {
-        let is_it = |event: &Event| event.reason.as_deref() == Some(reason);
-        let mut events = watcher(self.api::<Event>(), watcher::Config::default())
-            .applied_objects()
-            .boxed();
-        let waiting = async {
-            loop {
-                match events.try_next().await {
-                    Ok(Some(event)) if is_it(&event) => return event.note.unwrap_or_default(),
-                    Ok(None) => panic!("the watch of events has ended"),
-                    _ => {}
-                }
-            }
-        };
-        tokio::time::timeout(PATIENCE, waiting)
-            .await
-            .unwrap_or_else(|_| panic!("no event {reason}"))
-    }
-
-    pub async fn pods(&self) -> Vec<Pod> {
-        let all = self
-            .api::<Pod>()
-            .list(&ListParams::default())
-            .await
-            .unwrap();
-        all.items
-            .into_iter()
-            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-            .collect()
-    }
-
-    /// Waits until the pods are as wanted, looking again after each change of a pool's status.
-    pub async fn until_pods(&self, wanted: impl Fn(&[Pod]) -> bool) -> Vec<Pod> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let pods = self.pods().await;
-            if wanted(&pods) {
-                return pods;
-            }
-            let names: Vec<_> = pods
-                .iter()
-                .map(|pod| (pod.name_any(), pod.labels().clone()))
-                .collect();
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "the pods are not as wanted: {names:#?}"
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
     }
 }
 

@@ -8,9 +8,9 @@ use serde_json::json;
 
 use super::{
     super::{index::write_list, recycle, tasks::Purpose, world::World, writes::Write},
-    pause::Word,
     shards::{self, Place},
     supply,
+    word::Word,
 };
 use crate::index::Key;
 

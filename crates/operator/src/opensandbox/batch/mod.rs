@@ -6,6 +6,7 @@ mod pause;
 mod shards;
 mod supply;
 mod tell;
+mod word;
 
 use jiff::Timestamp;
 use sandlot_api::opensandbox::{BatchSandbox, names};
@@ -34,7 +35,7 @@ pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
         Verdict::Keep => {}
     }
     let word = match entry.illegible {
-        Some(_) => pause::Word::as_written(entry),
+        Some(_) => word::Word::as_written(entry),
         None => pause::look(world, key, now),
     };
     let legible = world

@@ -16,49 +16,16 @@ use super::{
     super::{
         build,
         index::{BatchEntry, SnapshotEntry},
-        recycle,
+        recycle, restore,
         tasks::{Purpose, Standing},
         world::World,
         writes::Write,
     },
     shards::{self, Place},
     supply,
+    word::Word,
 };
 use crate::{index::Key, world::reference};
-
-/// What the status has to say of a pause or a resumption.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Word {
-    /// The phase, where it is not that of any other batch.
-    pub(super) phase: Option<BatchPhase>,
-    /// Whether the present wish is answered by it.
-    pub(super) answered: bool,
-    /// What failed: the condition's type, its reason and message.
-    pub(super) failure: Option<(&'static str, &'static str, String)>,
-    /// Whether its pods and tasks are left alone otherwise.
-    pub(super) asleep: bool,
-}
-
-impl Word {
-    /// What the status says already.
-    pub(super) fn as_written(entry: &BatchEntry) -> Self {
-        let phase = entry.pause_phase();
-        Self {
-            phase,
-            asleep: phase.is_some_and(|phase| phase != BatchPhase::Resuming),
-            ..Self::default()
-        }
-    }
-
-    fn answer(phase: Option<BatchPhase>, asleep: bool) -> Self {
-        Self {
-            phase,
-            answered: true,
-            asleep,
-            failure: None,
-        }
-    }
-}
 
 /// Brings a pause or a resumption a step further.
 pub(super) fn look(world: &mut World, key: &Key, now: Timestamp) -> Word {
@@ -160,7 +127,7 @@ fn facts(world: &World, key: &Key, entry: &BatchEntry) -> PauseFacts {
             ),
         },
         on_its_own: entry.spec.pool_ref.is_empty(),
-        from_saved: own.is_some_and(|snapshot| build::starts_from(entry, snapshot)),
+        from_saved: own.is_some_and(|snapshot| restore::starts_from(entry, snapshot)),
     }
 }
 
@@ -293,7 +260,7 @@ fn leave_pool(world: &mut World, key: &Key) {
         pod,
         // Where the pod is gone already, its pool's template is what it was made from.
         template: template.or_else(|| entry.spec.template.clone()),
-        patches: build::without_first_patch(&entry.spec),
+        patches: restore::without_first_patch(&entry.spec),
     };
     if let Some(entry) = world.index.batches.get_mut(key) {
         entry.writing = true;
@@ -338,7 +305,7 @@ fn put_images(world: &mut World, key: &Key, now: Timestamp) {
         return;
     };
     let secret = world.saver.as_ref().and_then(|saver| saver.pull_secret());
-    let patch = match build::restored(entry, snapshot, secret) {
+    let patch = match restore::restored(entry, snapshot, secret) {
         Ok(patch) => patch,
         Err(why) => {
             tracing::warn!(batch = %key, why, "a template cannot be restored");

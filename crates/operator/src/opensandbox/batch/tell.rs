@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sandlot_api::opensandbox::{
-    BatchPhase, BatchSandbox, BatchSandboxStatus, Condition, Holds, TaskResourcePolicy, names,
+    BatchPhase, BatchSandbox, BatchSandboxStatus, TaskResourcePolicy, names,
 };
 use sandlot_decide::{
     batch::{Facts, Lack, Standing, Unwell, stand},
@@ -15,12 +14,13 @@ use sandlot_decide::{
 use serde_json::{Map, Value, json};
 
 use super::super::{
+    condition::holds,
     index::{BatchEntry, PodEntry, write_list},
     tasks,
     world::{Wake, World},
     writes::Write,
 };
-use super::pause::Word;
+use super::word::{Word, at_rest, standing_failure};
 use crate::{index::Key, world::reference};
 
 /// Counts are written no more often than this; a new phase or reason at once.
@@ -224,67 +224,6 @@ fn status(
     }
     status.conditions = Some(conditions);
     status
-}
-
-/// How a batch stands that is being paused or resumed, or is paused.
-fn at_rest(phase: BatchPhase) -> Standing {
-    let (condition, reason, message) = match phase {
-        BatchPhase::Pausing => (
-            "Progressing",
-            "PauseInProgress",
-            "it is being saved and stopped",
-        ),
-        BatchPhase::Paused => (
-            "Paused",
-            "Paused",
-            "it is saved; set pause to false to resume",
-        ),
-        _ => (
-            "Progressing",
-            "ResumeInProgress",
-            "it is being started from what was saved",
-        ),
-    };
-    Standing {
-        phase,
-        condition,
-        reason,
-        message: message.to_owned(),
-    }
-}
-
-/// A condition that holds, since when it has.
-fn holds(
-    old: &[Condition],
-    (kind, reason, message): (&str, &str, String),
-    now: Timestamp,
-) -> Condition {
-    let before = old.iter().find(|condition| condition.kind == kind);
-    // Statuses carry whole seconds, so that what is read back compares equal.
-    let whole = Timestamp::from_second(now.as_second()).unwrap_or(now);
-    Condition {
-        kind: kind.to_owned(),
-        status: Holds::True,
-        reason: Some(reason.to_owned()),
-        message: Some(message),
-        last_transition_time: before
-            .and_then(|condition| condition.last_transition_time.clone())
-            .or(Some(Time(whole))),
-    }
-}
-
-/// A failure to pause or resume is said for as long as the wish stands that it answers.
-fn standing_failure(entry: &BatchEntry, word: &Word, old: &[Condition]) -> Option<Condition> {
-    let kind = match entry.spec.pause {
-        Some(true) => "PauseFailed",
-        Some(false) => "ResumeFailed",
-        None => return None,
-    };
-    let on_the_way = matches!(word.phase, Some(BatchPhase::Pausing | BatchPhase::Resuming));
-    if word.answered || on_the_way {
-        return None;
-    }
-    old.iter().find(|condition| condition.kind == kind).cloned()
 }
 
 fn count_tasks(entry: &BatchEntry, status: &mut BatchSandboxStatus) {

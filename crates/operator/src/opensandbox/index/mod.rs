@@ -5,6 +5,7 @@
 //! is given twice.
 
 mod batch;
+mod images;
 mod pod;
 mod pool;
 mod snapshot;
@@ -13,11 +14,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
-use sandlot_api::{
-    PodTemplate,
-    opensandbox::{BatchSandbox, Pool, SandboxSnapshot},
-};
+use sandlot_api::opensandbox::{BatchSandbox, Pool, SandboxSnapshot};
 use sandlot_decide::{batch::Profile, pool::Use, shelf::Shelf};
+
+use images::images_of;
 
 pub(crate) use batch::{BatchEntry, Refused, write_list};
 pub(crate) use pod::{Executor, Origin, PodEntry};
@@ -325,22 +325,6 @@ impl Index {
             .insert(key.beside(&entry.spec.sandbox_name));
     }
 
-    /// Every image that something here names: templates, and what was or is being saved.
-    pub(crate) fn named_images(&self) -> HashSet<String> {
-        let of_pools = self.pools.values().map(|pool| pool.spec.template.as_ref());
-        let of_batches = self
-            .batches
-            .values()
-            .map(|batch| batch.spec.template.as_ref());
-        let templates = of_pools.chain(of_batches).flatten();
-        let mut named: HashSet<String> = templates.flat_map(images_of).collect();
-        for snapshot in self.snapshots.values() {
-            let saved = snapshot.status.containers.iter();
-            named.extend(saved.map(|saved| saved.image_uri.clone()));
-        }
-        named
-    }
-
     /// A batch no longer waits for pods.
     pub(crate) fn leave_line(&mut self, pool: &Key, batch: &Key) {
         if let Some(shelf) = self.shelves.get_mut(pool) {
@@ -415,14 +399,4 @@ impl Index {
             self.marks.batches.extend(shelf.claimants().cloned());
         }
     }
-}
-
-/// The images of a template's containers.
-fn images_of(template: &PodTemplate) -> Vec<String> {
-    let containers = template.0.get("spec").map(|spec| &spec["containers"]);
-    let containers = containers.and_then(|list| list.as_array());
-    let images = containers.into_iter().flatten();
-    images
-        .filter_map(|container| Some(container["image"].as_str()?.to_owned()))
-        .collect()
 }

@@ -72,6 +72,13 @@ def test_what_was_written_before_a_pause_is_there_after_it(machine, namespace):
     box.wish(False)
     box.until("Succeed")
     assert box.run("cat /srv/work/link") == "hello\n"
+    # What somebody else's sandbox was saved as is nothing to start from.
+    saved = box.get()["spec"]["template"]["spec"]["containers"][0]["image"]
+    machine.kubectl("-n", "default", "run", f"thief-{namespace[-10:]}", "--image", saved)
+    thief = lambda: machine.get("-n", "default", "pod", f"thief-{namespace[-10:]}")["status"].get("containerStatuses")
+    eventually(lambda: thief() and thief()[0].get("state", {}).get("waiting", {}).get("reason", "").endswith("ImagePull")
+               or thief() and "ImagePullBackOff" in json.dumps(thief()))
+    machine.kubectl("-n", "default", "delete", "pod", f"thief-{namespace[-10:]}", "--wait=false")
     # And once more, on top of what was saved.
     box.run("echo again >> /srv/work/file")
     box.wish(True)

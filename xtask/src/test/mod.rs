@@ -144,6 +144,7 @@ fn pytest(tools: &Tools, root: &Path, what: &[String]) -> Command {
         .args(["-m", "pytest", "-q", "--color=yes"])
         .args(what)
         .env("SANDLOT", crate::target_folder().join("debug/sandlot"))
+        .env("XTASK", crate::target_folder().join("debug/xtask"))
         .env("KUBECTL", &tools.kubectl)
         .current_dir(root);
     pytest

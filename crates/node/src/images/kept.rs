@@ -1,7 +1,10 @@
 //! Images that somebody else keeps track of: what pods were saved as. They stay until they are
-//! given up by name, whether a pod uses them or not.
+//! given up by name, whether a pod uses them or not, and are for pods of their own namespace only.
+//! What comes first in their names, after what they all begin with, is that namespace.
 
 use std::io;
+
+use k8s_openapi::api::core::v1::Pod;
 
 use super::Images;
 use super::commit::{self, CommitError};
@@ -16,6 +19,19 @@ impl Images {
         self.kept
             .as_ref()
             .is_some_and(|kept| name.starts_with(kept.as_str()))
+    }
+
+    /// Why a pod may not have an image, if that is what another namespace's pod was saved as.
+    pub(crate) fn is_others(&self, pod: &Pod, image: &Reference) -> Option<String> {
+        let name = image.to_string();
+        let rest = name.strip_prefix(self.kept.as_ref()?.as_str())?;
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let own = rest
+            .strip_prefix(namespace)
+            .is_some_and(|rest| rest.starts_with('/'));
+        (!own).then(|| {
+            format!("the image {name:?} is what a sandbox of another namespace was saved as")
+        })
     }
 
     /// All of them that are here.

@@ -197,6 +197,12 @@ impl Images {
                 });
             }
         };
+        if let Some(message) = self.is_others(wanting.pod, &reference) {
+            return Err(ImageError {
+                reason: "ErrImagePull",
+                message,
+            });
+        }
         let policy = match policy {
             Some(policy) if !policy.is_empty() => policy,
             _ if reference.is_latest() => "Always",
@@ -398,6 +404,8 @@ impl Images {
     /// `status.images` of the node: the biggest first.
     pub(crate) fn status(&self) -> serde_json::Value {
         let mut images = self.store.list();
+        // Whom those belong to and what they are called is nobody else's business.
+        images.retain(|record| !self.is_kept(&record.name));
         images.sort_by_key(|record| std::cmp::Reverse(record.bytes()));
         let told = images.iter().take(MOST_TOLD).map(|record| {
             let names = [

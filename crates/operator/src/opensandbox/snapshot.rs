@@ -83,9 +83,9 @@ fn plan(
         Some(owner) if *owner == batch.uid => format!(
             "snap-gen{}-{}",
             entry.answers.or(batch.generation).unwrap_or_default(),
-            letters(&entry.uid, 8)
+            letters(&entry.uid)
         ),
-        _ => format!("snap-{}", letters(&entry.uid, 32)),
+        _ => format!("snap-{}", letters(&entry.uid)),
     };
     let containers = saved_containers(pod).map(|container| SavedContainer {
         container_name: container.to_owned(),
@@ -109,12 +109,9 @@ fn saved_containers(pod: &PodEntry) -> impl Iterator<Item = &str> {
     names.filter(|name| pod.executor != Executor::Ours || *name != names::EXECUTOR_CONTAINER)
 }
 
-/// The first letters and digits of a uid.
-fn letters(uid: &str, count: usize) -> String {
-    uid.chars()
-        .filter(char::is_ascii_alphanumeric)
-        .take(count)
-        .collect()
+/// The letters and digits of a uid: no two snapshots, not even of one name, are saved alike.
+fn letters(uid: &str) -> String {
+    uid.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
 /// Writes down what is to be saved, before anything is: an operator that comes later saves the

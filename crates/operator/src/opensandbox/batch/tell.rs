@@ -7,7 +7,7 @@ use sandlot_api::opensandbox::{
     BatchPhase, BatchSandbox, BatchSandboxStatus, TaskResourcePolicy, names,
 };
 use sandlot_decide::{
-    batch::{Facts, Lack, Standing, Unwell, stand},
+    batch::{Facts, Lack, Unwell, stand},
     expiry::later,
     pool::Health,
 };

@@ -116,13 +116,16 @@ fn batch_written(
         world.index.see_batch(&batch);
     }
     match failed {
-        None => world.succeeded(&Wake::Batch(key.clone())),
+        None => {
+            world.succeeded(&Wake::Batch(key.clone()));
+            world.index.marks.batches.insert(key.clone());
+        }
+        // It is looked at again when the watch tells of it, or a little later.
         Some(error) => {
             say(key, &error, "a batch");
             world.failed(Wake::Batch(key.clone()), now);
         }
     }
-    world.index.marks.batches.insert(key.clone());
 }
 
 fn pod_deleted(world: &mut World, pod: &Key, uid: &str, result: Result<(), Error>, now: Timestamp) {

@@ -9,6 +9,7 @@ use std::{
 
 use kube::ResourceExt;
 use sandlot_api::opensandbox::{BatchPhase, BatchSandbox, BatchSandboxStatus, Pool, names};
+use sandlot_cluster::Config;
 use sandlot_operator::{Proof, Settings};
 use serde_json::{Value, json};
 

@@ -4,14 +4,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, body::Body};
-use hyper::{Request, body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{
-        conn::auto,
-        graceful::{GracefulShutdown, Watcher},
-    },
-};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -34,8 +28,6 @@ pub(crate) struct Limits {
     pub(crate) body: Duration,
     /// How long nothing may be read of an answer.
     pub(crate) stall: Duration,
-    /// Requests at one time on an HTTP/2 connection.
-    pub(crate) streams: u32,
 }
 
 impl Default for Limits {
@@ -46,7 +38,6 @@ impl Default for Limits {
             head_bytes: 64 << 10,
             body: Duration::from_secs(30),
             stall: Duration::from_secs(60),
-            streams: 250,
         }
     }
 }
@@ -62,7 +53,6 @@ pub(crate) async fn serve(
     limits: Limits,
     stop: CancellationToken,
 ) {
-    let graceful = GracefulShutdown::new();
     // They end with this future, should it be given up.
     let mut connections = JoinSet::new();
     loop {
@@ -75,7 +65,7 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let talking = talk(app.clone(), stream, Peer(peer), limits, graceful.watcher());
+                let talking = talk(app.clone(), stream, Peer(peer), limits, stop.clone());
                 connections.spawn(talking);
             }
             Err(error) => {
@@ -86,13 +76,17 @@ pub(crate) async fn serve(
         }
     }
     drop(listener);
-    graceful.shutdown().await;
     while connections.join_next().await.is_some() {}
 }
 
-async fn talk(app: Router, stream: TcpStream, peer: Peer, limits: Limits, watcher: Watcher) {
+async fn talk(app: Router, stream: TcpStream, peer: Peer, limits: Limits, stop: CancellationToken) {
     // Answers are written whole; waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
+    // The time for a head begins with its first byte; that one has to come, too.
+    let spoken = tokio::time::timeout(limits.head, stream.peek(&mut [0])).await;
+    if !matches!(spoken, Ok(Ok(1..))) {
+        return;
+    }
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(limits.stall));
     let answer = service_fn(move |request: Request<Incoming>| {
@@ -102,26 +96,28 @@ async fn talk(app: Router, stream: TcpStream, peer: Peer, limits: Limits, watche
     });
     let builder = builder(&limits);
     let stream = TokioIo::new(Box::pin(stream));
-    let connection = builder.serve_connection_with_upgrades(stream, answer);
-    if let Err(error) = watcher.watch(connection).await {
+    let connection = builder.serve_connection(stream, answer).with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, peer = %peer.0, "a connection ended badly");
     }
 }
 
-fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+/// Finding out which of two protocols is spoken would wait for the first words for ever: this
+/// is HTTP/1.1 alone.
+fn builder(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
         .max_buf_size(limits.head_bytes);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams)
-        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
-        .keep_alive_interval(limits.head)
-        .keep_alive_timeout(limits.head);
     builder
 }
 
@@ -144,7 +140,6 @@ mod tests {
         head_bytes: 8 << 10,
         body: Duration::from_millis(200),
         stall: Duration::from_millis(200),
-        streams: 10,
     };
 
     async fn start(limits: Limits) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
@@ -183,6 +178,14 @@ mod tests {
             .await
             .expect("it is closed");
         String::from_utf8_lossy(&heard).into_owned()
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_is_hung_up_on() {
+        let (address, ..) = start(QUICK).await;
+        for words in ["", "PRI * HTTP/"] {
+            hear(say(address, words).await).await;
+        }
     }
 
     #[tokio::test]

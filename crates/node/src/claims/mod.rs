@@ -41,6 +41,11 @@ impl Claims {
         Claims { client, root }
     }
 
+    /// Whether a volume's folder lies where we make folders, so that it is ours.
+    pub(crate) fn made(&self, folder: &Path) -> bool {
+        folder.parent() == Some(self.root.as_path())
+    }
+
     /// Makes the class known, as the one for claims that name none.
     pub(crate) async fn offer(&self) -> kube::Result<()> {
         let class = json!({

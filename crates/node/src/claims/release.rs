@@ -129,7 +129,7 @@ impl Claims {
         }
         // Only what lies where we make folders is ours to remove, whatever the object says.
         let folder = choose::folder_of(&volume).ok();
-        if let Some(folder) = folder.filter(|folder| folder.parent() == Some(self.root.as_path())) {
+        if let Some(folder) = folder.filter(|folder| self.made(folder)) {
             let removed = tokio::task::spawn_blocking(move || removal::remove_all(&folder)).await;
             if let Ok(Err(error)) = removed {
                 tracing::warn!(volume = name, %error, "cannot remove a volume's folder");

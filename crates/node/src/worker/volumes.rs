@@ -177,6 +177,10 @@ async fn one(of: &Making<'_>, volume: &Volume, sources: &Sources) -> Result<Read
     if let Some(wanted) = &volume.persistent_volume_claim {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
         let path = shared.claims.folder(namespace, &wanted.claim_name).await?;
+        if !shared.claims.made(&path) {
+            // One that was there before is a folder of the machine like any other.
+            host_path::refuse_closed(&path, &shared.closed_folders)?;
+        }
         make(&path, 0o777, group).map_err(|error| error.to_string())?;
         return Ok(Ready {
             path,

@@ -128,3 +128,21 @@ async fn a_pod_whose_claim_is_missing_waits_for_it() {
     cluster.delete("p").await;
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_made_beforehand_does_not_show_what_is_sandlot_s() {
+    let cluster = Cluster::start().await;
+    let volume = json!({"metadata": {"name": "theirs"}, "spec": {"storageClassName": "manual",
+        "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "2Gi"},
+        "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": cluster.dir}}});
+    cluster.make_anywhere("persistentvolumes", volume).await;
+    cluster
+        .make("persistentvolumeclaims", claim("disk", Some("manual")))
+        .await;
+    cluster.create(user("p", "disk")).await;
+    cluster
+        .until_event("p", "FailedMount", "Sandlot's own folder")
+        .await;
+    cluster.delete("p").await;
+    cluster.stop().await;
+}

@@ -18,13 +18,7 @@ pub(super) fn find(wanted: &HostPathVolumeSource, closed: &[PathBuf]) -> Result<
         ));
     }
     let failed = |error: io::Error| format!("hostPath {}: {error}", wanted.path);
-    if shows(&path, closed) {
-        return Err(format!(
-            "hostPath {} would show Sandlot's own folder to the pod; `sandlot up \
-             --allow-privileged` allows it",
-            wanted.path
-        ));
-    }
+    refuse_closed(&path, closed)?;
     let kind = wanted.type_.as_deref().unwrap_or("");
     match (kind, path.exists()) {
         ("" | "DirectoryOrCreate", false) => fs::create_dir_all(&path).map_err(failed)?,
@@ -50,6 +44,18 @@ pub(super) fn find(wanted: &HostPathVolumeSource, closed: &[PathBuf]) -> Result<
             "hostPath type check failed: {} is not {what}",
             wanted.path
         ))
+    }
+}
+
+/// Refuses what would show one of these folders.
+pub(super) fn refuse_closed(path: &Path, closed: &[PathBuf]) -> Result<(), String> {
+    match shows(path, closed) {
+        false => Ok(()),
+        true => Err(format!(
+            "hostPath {} would show Sandlot's own folder to the pod; `sandlot up \
+             --allow-privileged` allows it",
+            path.display()
+        )),
     }
 }
 

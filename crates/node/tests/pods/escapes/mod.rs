@@ -141,3 +141,51 @@ while time.time() < end:
     assert_eq!(cluster.exec("p", "cat /tmp/seen").await, (0, String::new()));
     cluster.stop().await;
 }
+
+/// What a pod has for itself, and how to look for it: found in the pod, but in no other.
+const OWN: &[(&str, &str, &str)] = &[
+    (
+        "abstract sockets",
+        "nohup python3 -c 'import socket,time;s=socket.socket(1);s.bind(\"\\0own\");s.listen();time.sleep(1000)' >/dev/null 2>&1 &",
+        "python3 -c 'import socket;socket.socket(1).connect(\"\\0own\");print(\"reached\")' 2>/dev/null",
+    ),
+    (
+        "services on its loopback",
+        "nohup python3 -c 'import socket,time;s=socket.create_server((\"127.0.0.1\",18081));time.sleep(1000)' >/dev/null 2>&1 &",
+        "python3 -c 'import socket;socket.create_connection((\"127.0.0.1\",18081),2);print(\"reached\")' 2>/dev/null",
+    ),
+    (
+        "shared memory by name",
+        "echo own > /dev/shm/own",
+        "test -e /dev/shm/own && echo reached",
+    ),
+    (
+        "shared memory by key",
+        "ipcmk -M 4321 -p 0666 >/dev/null",
+        "ipcs -m | grep -q 4321 && echo reached",
+    ),
+    (
+        "files",
+        "echo own > /var/tmp/own",
+        "test -e /var/tmp/own && echo reached",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_a_pod_s_own_no_other_pod_reaches() {
+    let cluster = Cluster::start().await;
+    for name in ["owner", "other"] {
+        cluster.run(name, "exec sleep 1000").await;
+        cluster.ready(name).await;
+    }
+    let mut wrong = Vec::new();
+    for (name, make, look) in OWN {
+        cluster.exec("owner", make).await;
+        cluster.until_shows("owner", look, "reached").await;
+        if cluster.exec("other", look).await.1.contains("reached") {
+            wrong.push(*name);
+        }
+    }
+    assert!(wrong.is_empty(), "reached from another pod: {wrong:#?}");
+    cluster.stop().await;
+}

@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Gateway(Gateway),
     /// Run a robot's agent: registers over MQTT, and runs the robot's tasks.
     Robot(Robot),
+    /// Carry what robots say to a cluster, and back.
+    Bridge(Bridge),
     /// Say what this machine offers for isolation, and what is missing.
     Doctor(Doctor),
     /// Measure what the specification promises.
@@ -74,6 +76,15 @@ pub(crate) struct Up {
     /// Put paused sandboxes and snapshots into this registry, too [default: this machine alone]
     #[arg(long, value_name = "HOST[/PATH]", env = "SANDLOT_SNAPSHOT_REGISTRY", value_parser = registry)]
     pub(crate) snapshot_registry: Option<String>,
+    /// Where the robots' broker listens [default: 127.0.0.1:1883, or another port if that is taken]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) mqtt_listen: Option<SocketAddr>,
+    /// The token that robots register with.
+    #[arg(long, value_name = "TOKEN", default_value = crate::fleet::TOKEN, env = "K8S4R_TOKEN")]
+    pub(crate) robot_token: String,
+    /// Start so many simulated robots.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) robots: u16,
     /// Leave the controllers out: a plain cluster, for `sandlot operator` to work on.
     #[arg(long)]
     pub(crate) no_controllers: bool,
@@ -93,6 +104,83 @@ fn registry(text: &str) -> Result<String, String> {
         true => Ok(text.trim_end_matches('/').to_owned()),
         false => Err("write a host, such as registry.example:5000/snapshots".to_owned()),
     }
+}
+
+/// Options of `bridge`.
+#[derive(Debug, Args)]
+pub(crate) struct Bridge {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The broker: tcp://host:1883, or mqtts://host:8883 for an encrypted connection.
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "tcp://localhost:1883",
+        env = "K8S4R_BROKER_URL"
+    )]
+    pub(crate) broker_url: String,
+    /// The user name to log in to the broker with.
+    #[arg(long, value_name = "NAME", env = "K8S4R_BROKER_USER")]
+    pub(crate) user: Option<String>,
+    /// The password.
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "K8S4R_BROKER_PASSWORD",
+        hide_env_values = true
+    )]
+    pub(crate) password: Option<String>,
+    /// Who vouches for the broker, as PEM [default: whom the machine trusts]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The certificate to prove ourselves with, as PEM; read again at every connect.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its key, as PEM.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+    /// The token that new robots register with; without one, none can.
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "K8S4R_TOKEN",
+        hide_env_values = true
+    )]
+    pub(crate) token: Option<String>,
+    /// New robots wait until somebody sets spec.approved.
+    #[arg(long)]
+    pub(crate) manual_approval: bool,
+    /// Listen only to robots that have a credential of their own.
+    #[arg(long)]
+    pub(crate) own_credentials_only: bool,
+    /// Write Mosquitto's configuration to this folder, keep its passwords there, and have it read
+    /// them again when they change.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mosquitto: Option<PathBuf>,
+    /// Only write Mosquitto's configuration, for a Mosquitto at the address of --broker-url.
+    #[arg(long, requires = "mosquitto")]
+    pub(crate) configure_only: bool,
+    /// Mosquitto's own certificate and key, as PEM, for its configuration.
+    #[arg(long, value_names = ["CERT", "KEY"], num_args = 2)]
+    pub(crate) broker_identity: Option<Vec<PathBuf>>,
+    /// Who vouches for robots' certificates, which then replace passwords.
+    #[arg(long, value_name = "FILE", requires = "broker_identity")]
+    pub(crate) robots_ca: Option<PathBuf>,
+    /// How often robots are to beat, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) heartbeat_interval: u64,
+    /// After how many seconds without a beat a robot is Offline.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub(crate) heartbeat_timeout: u64,
+    /// How often that is looked at, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) heartbeat_check: u64,
+    /// Where /metrics, /healthz, /readyz and /logs/TASK are served.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8084")]
+    pub(crate) listen: SocketAddr,
+    /// Of several bridges only one works, the others stand by.
+    #[arg(long)]
+    pub(crate) leader_elect: bool,
 }
 
 /// Options of `operator`.
@@ -495,6 +583,9 @@ pub(crate) struct Bench {
     /// Print the numbers as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    /// How many robots there are, for `robots`.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    pub(crate) robots: u32,
 }
 
 /// What can be measured.
@@ -514,4 +605,6 @@ pub(crate) enum Subject {
     Session,
     /// Many sandboxes as one object, and tasks in them.
     Batch,
+    /// Robots that register, beat, work and are killed, through a real Mosquitto.
+    Robots,
 }

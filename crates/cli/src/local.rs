@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    fleet::{self, Fleet},
     gateway,
     rules::Rules,
     snapshots::{self, NodeSaver},
@@ -55,6 +56,8 @@ pub(crate) struct Options {
     pub(crate) snapshot_registry: Option<String>,
     /// Whether, and where, sessions are served over REST.
     pub(crate) gateway: Gateway,
+    /// What is started for robots, if anything is.
+    pub(crate) robots: Option<fleet::Options>,
 }
 
 /// Whether, and where, sessions are served over REST.
@@ -75,6 +78,7 @@ pub(crate) struct Local {
     node: Arc<Node>,
     operator: Option<Operator>,
     gateway: Option<Serving>,
+    fleet: Option<Fleet>,
 }
 
 impl Local {
@@ -99,6 +103,10 @@ impl Local {
             false => None,
         };
         let gateway = start_gateway(options, &cluster).await?;
+        let fleet = match &options.robots {
+            Some(robots) => Some(Fleet::start(cluster.client(), robots).await?),
+            None => None,
+        };
         let listen = Listen {
             address: options.listen,
             keys,
@@ -113,6 +121,7 @@ impl Local {
             node,
             operator,
             gateway,
+            fleet,
         })
     }
 
@@ -131,8 +140,16 @@ impl Local {
         self.gateway.as_ref().map(Serving::address)
     }
 
+    /// Where the robots' broker listens.
+    pub(crate) fn broker(&self) -> Option<SocketAddr> {
+        self.fleet.as_ref().map(Fleet::address)
+    }
+
     /// Lets nobody in any more and stops everything, the API last.
     pub(crate) async fn stop(self) {
+        if let Some(fleet) = self.fleet {
+            fleet.stop().await;
+        }
         if let Some(gateway) = self.gateway {
             gateway.stop().await;
         }

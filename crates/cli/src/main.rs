@@ -2,9 +2,11 @@
 
 mod args;
 mod bench;
+mod bridge;
 mod claim;
 mod copy;
 mod doctor;
+mod fleet;
 mod folders;
 mod gateway;
 mod image;
@@ -88,6 +90,7 @@ async fn dispatch(command: &Command) -> Result<i32> {
         Command::Pool(command) => pool::run(command).await?,
         Command::Image(command) => image::run(command).await?,
         Command::Operator(options) => operator::run(options).await?,
+        Command::Bridge(options) => bridge::run(options).await?,
         Command::Gateway(options) => gateway::run(options).await?,
         Command::Robot(options) => robot::run(options).await?,
         Command::Doctor(options) => doctor::run(options)?,

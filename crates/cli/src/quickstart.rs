@@ -46,6 +46,7 @@ pub(crate) async fn run() -> Result<()> {
         controllers: true,
         gateway: Gateway::Off,
         snapshot_registry: None,
+        robots: None,
     };
     let local = Local::start(&options).await?;
     print_step(

@@ -1,7 +1,7 @@
 //! The operator's rules for its own kinds, as a step of the embedded API's admission.
 
 use futures::future::BoxFuture;
-use sandlot_api::arl::names;
+use sandlot_api::{arl::names, robot};
 use sandlot_cluster::{
     ApiError, Cause,
     admission::{self, Admission, AdmissionRequest, Denied, Warnings},
@@ -15,9 +15,12 @@ pub(crate) struct Rules;
 impl Admission for Rules {
     fn concerns(&self, request: &AdmissionRequest) -> bool {
         let about = &request.resource;
-        about.group == names::GROUP
-            && about.subresource.is_empty()
-            && operator::concerns(&about.kind)
+        let ours = match about.group.as_str() {
+            names::GROUP => operator::concerns(&about.kind),
+            robot::names::GROUP => operator::robots::concerns(&about.kind),
+            _ => false,
+        };
+        ours && about.subresource.is_empty()
     }
 
     fn mutate<'a>(

@@ -8,6 +8,7 @@ use sandlot_node::MissingImages;
 
 use crate::{
     args::{self, Up},
+    fleet,
     folders::{self, Temporary},
     interrupts::Interrupts,
     local::{Gateway, Local, Options},
@@ -44,6 +45,11 @@ pub(crate) async fn run(up: &Up) -> Result<()> {
             None => Gateway::Usual,
         },
         snapshot_registry: up.snapshot_registry.clone(),
+        robots: (!up.no_controllers).then(|| fleet::Options {
+            listen: up.mqtt_listen,
+            token: up.robot_token.clone(),
+            simulated: up.robots,
+        }),
     };
     let mut interrupts = Interrupts::listen()?;
     let local = Local::start(&options).await?;
@@ -66,6 +72,9 @@ fn introduce(local: &Local, options: &Options, started: Instant) {
     println!("  API         https://{}", local.address());
     if let Some(address) = local.gateway() {
         println!("  sessions    http://{address}/docs");
+    }
+    if let Some(address) = local.broker() {
+        println!("  robots      mqtt://{address}");
     }
     println!("  kubeconfig  {}", options.kubeconfig.display());
     match options.in_memory {

@@ -15,11 +15,8 @@ use kube::{
     Api, Client, Error,
     api::{ObjectMeta, PostParams},
 };
-use sandlot_api::arl::names::LEADER_LEASE;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-use crate::settings::Identity;
 
 /// How long a lease is good without being renewed.
 const LENGTH: Duration = Duration::from_secs(15);
@@ -28,25 +25,28 @@ const GIVE_UP: Duration = Duration::from_secs(10);
 /// How often the lease is renewed, or looked at.
 const BEAT: Duration = Duration::from_secs(2);
 
-/// The lease as seen from one operator.
-pub(crate) struct Election {
+/// The lease as seen from one of those who would lead.
+pub struct Election {
     api: Api<Lease>,
+    lease: String,
     me: String,
     /// The lease's version, and when it was first seen with it.
     seen: Option<(String, Instant)>,
 }
 
 impl Election {
-    pub(crate) fn new(client: Client, identity: &Identity) -> Self {
+    /// One who calls itself `me`, and would hold this lease of a namespace.
+    pub fn new(client: Client, namespace: &str, lease: &str, me: &str) -> Self {
         Self {
-            api: Api::namespaced(client, &identity.namespace),
-            me: identity.name.clone(),
+            api: Api::namespaced(client, namespace),
+            lease: lease.to_owned(),
+            me: me.to_owned(),
             seen: None,
         }
     }
 
-    /// Waits until this operator leads; false if cancelled before.
-    pub(crate) async fn win(&mut self, cancel: &CancellationToken) -> bool {
+    /// Waits until this one leads; false if cancelled before.
+    pub async fn win(&mut self, cancel: &CancellationToken) -> bool {
         loop {
             match self.hold().await {
                 Ok(true) => return true,
@@ -64,7 +64,7 @@ impl Election {
 
     /// Keeps the lease. Comes back when cancelled, having let go of it, with true; or with false
     /// when it is lost.
-    pub(crate) async fn keep(&mut self, cancel: &CancellationToken) -> bool {
+    pub async fn keep(&mut self, cancel: &CancellationToken) -> bool {
         let mut renewed = Instant::now();
         loop {
             tokio::select! {
@@ -87,7 +87,7 @@ impl Election {
 
     /// Takes or renews the lease if it is mine, nobody's, or no longer renewed.
     async fn hold(&mut self) -> Result<bool, Error> {
-        let Some(lease) = self.api.get_opt(LEADER_LEASE).await? else {
+        let Some(lease) = self.api.get_opt(&self.lease).await? else {
             let fresh = self.lease(None);
             return won(self.api.create(&PostParams::default(), &fresh).await);
         };
@@ -117,13 +117,13 @@ impl Election {
         let mine = self.lease(Some(&lease));
         won(self
             .api
-            .replace(LEADER_LEASE, &PostParams::default(), &mine)
+            .replace(&self.lease, &PostParams::default(), &mine)
             .await)
     }
 
     /// Lets go of the lease, so that the next leader need not wait.
     async fn let_go(&self) {
-        let Ok(Some(mut lease)) = self.api.get_opt(LEADER_LEASE).await else {
+        let Ok(Some(mut lease)) = self.api.get_opt(&self.lease).await else {
             return;
         };
         let Some(spec) = lease.spec.as_mut() else {
@@ -134,7 +134,7 @@ impl Election {
             // If this fails the lease simply runs out.
             let _ = self
                 .api
-                .replace(LEADER_LEASE, &PostParams::default(), &lease)
+                .replace(&self.lease, &PostParams::default(), &lease)
                 .await;
         }
     }
@@ -147,7 +147,7 @@ impl Election {
         Lease {
             metadata: old.map_or_else(
                 || ObjectMeta {
-                    name: Some(LEADER_LEASE.to_owned()),
+                    name: Some(self.lease.clone()),
                     ..ObjectMeta::default()
                 },
                 |old| old.metadata.clone(),

@@ -31,6 +31,7 @@ mod world;
 
 pub use crds::install_crds;
 pub use error::Error;
+pub use leader::Election;
 pub use run::run;
 pub use saving::{CommitJobs, Save, SaveError, SavedImage, Saver, Snapshots};
 pub use settings::{Agent, BadSetting, Delivery, Identity, Proof, Settings};

@@ -75,7 +75,12 @@ async fn lead(
         work(client, settings, metrics, ready, stop).await;
         return Ok(());
     }
-    let mut election = Election::new(client.clone(), &settings.identity);
+    let mut election = Election::new(
+        client.clone(),
+        &settings.identity.namespace,
+        LEADER_LEASE,
+        &settings.identity.name,
+    );
     if !election.win(&stop).await {
         return Ok(());
     }

@@ -14,7 +14,7 @@ struct Component {
     shows: &'static str,
 }
 
-const ALL: [Component; 4] = [
+const ALL: [Component; 6] = [
     Component {
         program: "docker-registry",
         package: "docker-registry",
@@ -34,6 +34,16 @@ const ALL: [Component; 4] = [
         program: "postgres",
         package: "postgresql",
         shows: "sessions kept in PostgreSQL",
+    },
+    Component {
+        program: "mosquitto",
+        package: "mosquitto",
+        shows: "robots behind a real broker",
+    },
+    Component {
+        program: "mosquitto_pub",
+        package: "mosquitto-clients",
+        shows: "what the published robot agents send",
     },
 ];
 

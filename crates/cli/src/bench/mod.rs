@@ -8,6 +8,7 @@ mod node;
 mod operator_alone;
 mod report;
 mod session;
+mod robots;
 mod sight;
 mod stand_in;
 mod subject;
@@ -28,6 +29,7 @@ pub(crate) async fn run(options: &Bench) -> Result<()> {
         Subject::Task => task::measure().await?,
         Subject::Exec => exec::measure().await?,
         Subject::Session => session::measure().await?,
+        Subject::Robots => robots::measure(options.robots).await?,
     };
     report.print(options.json)?;
     Ok(())

@@ -107,6 +107,11 @@ impl Rollout<'_> {
         let healthy_after = self.policy.min_healthy_time.map_or(MIN_HEALTHY, |t| t.0);
         let deadline = self.policy.healthy_deadline.map_or(DEADLINE, |t| t.0);
         for unit in units {
+            if unit.revision.is_none() && self.stable.is_some_and(|stable| stable != self.latest) {
+                // It is being changed: between its old version and the new one.
+                count.waiting += 1;
+                continue;
+            }
             if unit.revision != Some(self.latest) {
                 continue;
             }

@@ -5,6 +5,7 @@
 //! has started, and how to put it right.
 
 mod pool;
+pub mod robots;
 mod sandbox;
 mod task;
 pub(crate) mod webhook;
@@ -64,6 +65,9 @@ pub fn concerns(kind: &str) -> bool {
 
 /// Fills in what an object leaves out. Doing it again changes nothing.
 pub fn fill_in(kind: &str, object: &mut Value) {
+    if robots::owns(object) {
+        return robots::fill_in(kind, object);
+    }
     if kind == "Task" {
         task::fill_in(object);
     }
@@ -78,6 +82,8 @@ pub fn check(
 ) -> Result<Warnings, Denied> {
     let mut findings = Findings::default();
     match (kind, operation) {
+        (_, Operation::Delete) if robots::owns(object) => {}
+        (kind, _) if robots::owns(object) => robots::check(kind, object, old, &mut findings),
         ("WarmPool", Operation::Delete) => pool::check_delete(object, &mut findings),
         (_, Operation::Delete) => {}
         ("WarmPool", _) => pool::check(object, &mut findings),

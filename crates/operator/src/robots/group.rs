@@ -278,7 +278,11 @@ fn tell(
     let cancelled = group.spec.cancel.unwrap_or(false);
     let per_replica = i32::try_from(group.spec.tasks.len()).unwrap_or(i32::MAX);
     let tally = plan.tally;
-    let total = plan.wanted.saturating_mul(per_replica).max(tally.total());
+    let total = match cancelled {
+        // What had no robot yet gets none any more.
+        true => tally.total(),
+        false => plan.wanted.saturating_mul(per_replica).max(tally.total()),
+    };
     let settled = plan.settled && (cancelled || tally.total() >= total) && total > 0;
     let state = tally.group(settled, cancelled);
     let over = matches!(

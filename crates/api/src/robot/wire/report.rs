@@ -31,8 +31,15 @@ impl fmt::Display for AttemptKey {
 pub struct Reports {
     /// What the numbers are counted in: another when the robot has lost its spool.
     pub spool: String,
-    /// The reports; their numbers grow.
+    /// The lowest number that is still kept: what a bridge that has just begun must hear first.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub first: i64,
+    /// The reports; each number is one more than the one before.
     pub reports: Vec<Report>,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// One thing that has happened.

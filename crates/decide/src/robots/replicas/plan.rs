@@ -271,7 +271,9 @@ impl Planner<'_> {
                 _ => Health::Starting,
             };
             units.push(Unit {
-                revision: run.and_then(Run::revision),
+                revision: run
+                    .filter(|run| run.standing(expected) != Standing::Leaving)
+                    .and_then(Run::revision),
                 health,
                 since: run.map_or(self.now, Run::made),
             });

@@ -8,7 +8,7 @@ use kube::{
     Api, Client, Error,
     api::{Patch, PatchParams},
 };
-use sandlot_api::arl::names;
+use sandlot_api::{arl::names, robot};
 use serde_json::{Value, json};
 
 use super::Webhook;
@@ -72,6 +72,9 @@ fn configuration(
             "rules": [{
                 "apiGroups": [names::GROUP], "apiVersions": ["v1alpha1"], "operations": operations,
                 "resources": ["warmpools", "sandboxes", "tasks"], "scope": "Namespaced",
+            }, {
+                "apiGroups": [robot::names::GROUP], "apiVersions": ["v1alpha1"], "operations": operations,
+                "resources": ["robots", "jobs", "tasks", "commands", "robotdeployments"], "scope": "Namespaced",
             }],
         }],
     })

@@ -1,0 +1,177 @@
+//! What a robot is to do, put together from what the API says.
+
+use jiff::Timestamp;
+use kube::{Resource, ResourceExt};
+use sandlot_api::{
+    GoDuration,
+    robot::{
+        CommandResultState, JobType, Robot, RobotDeployment, Task, TaskSpec, TaskState, names,
+        wire::{
+            AttemptKey, Desired, DesiredCommand, DesiredDeployment, DesiredTask, GroupPlace,
+            LONGEST_MESSAGE,
+        },
+    },
+};
+
+use super::index::Index;
+
+/// Which attempt at a task this is.
+pub(crate) fn key(task: &Task) -> AttemptKey {
+    AttemptKey {
+        uid: task.uid().unwrap_or_default(),
+        generation: task.metadata.generation.unwrap_or(1),
+        attempt: task.spec.attempt.unwrap_or(0),
+    }
+}
+
+/// Where a task stands.
+pub(crate) fn state(task: &Task) -> TaskState {
+    task.status
+        .as_ref()
+        .and_then(|status| status.state)
+        .unwrap_or_default()
+}
+
+/// Whether a task is to be stopped.
+pub(crate) fn is_stopped(task: &Task) -> bool {
+    task.meta().deletion_timestamp.is_some() || task.annotations().contains_key(names::STOP)
+}
+
+/// All that a robot is to do, but for the version of the document.
+pub(crate) fn desired(index: &Index, name: &str, robot: &Robot, now: Timestamp) -> Desired {
+    let mut tasks: Vec<DesiredTask> = index
+        .tasks_of(name)
+        .filter(|task| !state(task).is_terminal())
+        .map(|task| desired_task(index, task))
+        .collect();
+    tasks.sort_by(|one, other| (-one.priority, &one.name).cmp(&(-other.priority, &other.name)));
+    let wish = robot.spec.credential.as_ref();
+    let mut desired = Desired {
+        robot_uid: robot.uid().unwrap_or_default(),
+        tasks,
+        commands: commands(index, name, now),
+        deployments: deployments(index, name),
+        credential_revision: wish.and_then(|wish| wish.revision),
+        ..Desired::default()
+    };
+    fit(&mut desired);
+    desired
+}
+
+/// Leaves out what is least important until the document can be sent: that has its turn when
+/// something else is done.
+fn fit(desired: &mut Desired) {
+    let size = |task: &DesiredTask| serde_json::to_vec(task).map_or(0, |text| text.len() + 1);
+    let mut room = LONGEST_MESSAGE / 2;
+    desired.tasks.retain(|task| {
+        let size = size(task);
+        let fits = size <= room;
+        if fits {
+            room -= size;
+        }
+        fits
+    });
+}
+
+fn desired_task(index: &Index, task: &Task) -> DesiredTask {
+    let spec = &task.spec;
+    let group = spec.task_group_name.as_ref().map(|group| GroupPlace {
+        name: group.clone(),
+        uid: task
+            .metadata
+            .owner_references
+            .iter()
+            .flatten()
+            .find(|owner| owner.kind == "TaskGroup")
+            .map(|owner| owner.uid.clone())
+            .unwrap_or_default(),
+        replica: spec.replica.unwrap_or(0),
+        job: spec.job_name.clone().unwrap_or_default(),
+        tasks: siblings(index, spec),
+        resources: None,
+    });
+    DesiredTask {
+        key: key(task),
+        name: task.name_any(),
+        namespace: task.namespace().unwrap_or_default(),
+        group,
+        definition: spec.definition(),
+        init_tasks: spec.init_tasks.clone().unwrap_or_default(),
+        restart_policy: spec.restart_policy.clone(),
+        disconnect: spec.disconnect.clone(),
+        stop: is_stopped(task),
+        service: spec.kind == Some(JobType::Service) || spec.kind == Some(JobType::System),
+        priority: spec.priority.unwrap_or(50),
+        meta: spec.meta.clone().unwrap_or_default(),
+    }
+}
+
+/// How many tasks of a replica run beside one another.
+fn siblings(index: &Index, spec: &TaskSpec) -> usize {
+    let Some(robot) = &spec.target_robot else {
+        return 1;
+    };
+    let same = index.tasks_of(robot).filter(|other| {
+        other.spec.task_group_name == spec.task_group_name
+            && other.spec.replica == spec.replica
+            && other.spec.attempt == spec.attempt
+    });
+    same.count().max(1)
+}
+
+fn commands(index: &Index, robot: &str, now: Timestamp) -> Vec<DesiredCommand> {
+    let open = index.commands.values().filter_map(|command| {
+        let status = command.status.as_ref()?;
+        let results = status.results.as_ref()?;
+        let result = results.iter().find(|result| result.robot == robot)?;
+        let expires_at = status.expires_at.as_ref()?.0;
+        if CommandResultState::is_terminal(result.state) {
+            return None;
+        }
+        let left = expires_at.duration_since(now);
+        Some(DesiredCommand {
+            uid: command.uid()?,
+            name: command.name_any(),
+            verb: command.spec.verb.clone(),
+            args: command.spec.args.clone().unwrap_or_default(),
+            expires_at,
+            time_left: std::time::Duration::try_from(left).ok().map(GoDuration),
+            cancel: command.spec.cancel.unwrap_or(false),
+        })
+    });
+    open.collect()
+}
+
+fn deployments(index: &Index, robot: &str) -> Vec<DesiredDeployment> {
+    let told = index.deployments.values().filter_map(|deployment| {
+        let targets = deployment.status.as_ref()?.robots.as_ref()?;
+        let target = targets.iter().find(|target| target.robot_name == robot)?;
+        version(deployment, &target.version)
+    });
+    told.collect()
+}
+
+/// A version of a deployment: what it says now, or what it went back to.
+fn version(deployment: &RobotDeployment, version: &str) -> Option<DesiredDeployment> {
+    let spec = &deployment.spec;
+    let stable = deployment
+        .status
+        .as_ref()
+        .and_then(|status| status.stable.as_ref());
+    let (artifacts, health_check, activate) = if spec.version == version {
+        (&spec.artifacts, &spec.health_check, &spec.activate)
+    } else {
+        let stable = stable.filter(|stable| stable.version == version)?;
+        (&stable.artifacts, &stable.health_check, &stable.activate)
+    };
+    Some(DesiredDeployment {
+        uid: deployment.uid()?,
+        name: deployment.name_any(),
+        generation: deployment.metadata.generation.unwrap_or(1),
+        version: version.to_owned(),
+        artifacts: artifacts.clone(),
+        health_check: health_check.clone(),
+        health_deadline: spec.health_deadline,
+        activate: activate.clone(),
+    })
+}

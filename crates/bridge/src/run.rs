@@ -1,0 +1,170 @@
+//! The bridge from its start to its end.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use kube::Client;
+use sandlot_operator::Election;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    broker::mosquitto::Passwords,
+    link::{self, TlsError},
+    metrics::Metrics,
+    serve::{self, Pages},
+    settings::Settings,
+    work::{Bridge, work},
+};
+
+/// How many questions for logs may wait.
+const ASKED: usize = 64;
+/// The Lease that decides which bridge works.
+const LEASE: &str = "bridge.robot.k8s4r.io";
+
+/// Why the bridge could not start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The connection to the broker cannot be encrypted as asked.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A port could not be served.
+    #[error("could not serve metrics and logs on {address}: {error}")]
+    Serve {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// Another bridge works now.
+    #[error("the lease {LEASE} was lost to another bridge: this one must stop")]
+    LeaseLost,
+}
+
+/// Runs the bridge until it is cancelled. The custom resources must be installed.
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    cancel: CancellationToken,
+) -> Result<(), Error> {
+    let settings = Arc::new(settings);
+    let metrics = Arc::new(Metrics::default());
+    let (ask, asked) = mpsc::channel(ASKED);
+    // A bridge that stands by is as ready as one that works.
+    let ready = Arc::new(AtomicBool::new(settings.leader_election));
+    let stop = cancel.child_token();
+    let pages = Pages {
+        metrics: metrics.clone(),
+        ready: ready.clone(),
+        ask,
+    };
+    let address = settings.serve;
+    let serving = async {
+        match address {
+            Some(address) => serve::serve(address, pages, stop.clone())
+                .await
+                .map_err(|error| Error::Serve { address, error }),
+            None => {
+                stop.cancelled().await;
+                drop(pages);
+                Ok(())
+            }
+        }
+    };
+    let working = lead(client, settings, metrics, asked, ready, stop.clone());
+    let (mut serving, mut working) = (std::pin::pin!(serving), std::pin::pin!(working));
+    // Whichever ends first ends the other.
+    tokio::select! {
+        served = &mut serving => {
+            stop.cancel();
+            working.await.and(served)
+        }
+        worked = &mut working => {
+            stop.cancel();
+            serving.await.and(worked)
+        }
+    }
+}
+
+/// Works as long as this bridge leads.
+async fn lead(
+    client: Client,
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+    asked: mpsc::Receiver<super::logs::Ask>,
+    ready: Arc<AtomicBool>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    if !settings.leader_election {
+        return connect(client, settings, metrics, asked, ready, stop).await;
+    }
+    let identity = settings.identity.as_str();
+    let mut election = Election::new(client.clone(), &settings.namespace, LEASE, identity);
+    if !election.win(&stop).await {
+        return Ok(());
+    }
+    tracing::info!(identity, "this bridge works");
+    let (leading, done) = (stop.child_token(), CancellationToken::new());
+    let working = async {
+        let worked = connect(
+            client,
+            settings.clone(),
+            metrics,
+            asked,
+            ready,
+            leading.clone(),
+        )
+        .await;
+        done.cancel();
+        worked
+    };
+    let keeping = async {
+        let kept = election.keep(&done).await;
+        leading.cancel();
+        kept
+    };
+    let (worked, kept) = tokio::join!(working, keeping);
+    worked?;
+    if kept { Ok(()) } else { Err(Error::LeaseLost) }
+}
+
+async fn connect(
+    client: Client,
+    settings: Arc<Settings>,
+    metrics: Arc<Metrics>,
+    asked: mpsc::Receiver<super::logs::Ask>,
+    ready: Arc<AtomicBool>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    // The session of all bridges of a namespace, which has what was said while none was there.
+    let name = format!("k8s4r-bridge-{}", settings.namespace);
+    let closing = CancellationToken::new();
+    let (mouth, heard, keeping) = link::open(&settings.broker, &name, closing.clone())?;
+    let (passwords, keeping_passwords) = match settings.mosquitto.as_deref().map(Passwords::keep) {
+        Some((passwords, keeping)) => (Some(passwords), Some(keeping)),
+        None => (None, None),
+    };
+    let bridge = Bridge::new(settings, metrics, mouth, passwords);
+    let tell_ready = || {
+        ready.store(true, Ordering::Release);
+        tracing::info!("the bridge has read everything and works");
+    };
+    let working = async {
+        work(client, bridge, heard, asked, tell_ready, stop).await;
+        // The connection goes last, when nothing is said any more.
+        closing.cancel();
+    };
+    let keeping_passwords = async {
+        if let Some(keeping) = keeping_passwords {
+            keeping.await;
+        }
+    };
+    tokio::join!(working, keeping, keeping_passwords);
+    Ok(())
+}

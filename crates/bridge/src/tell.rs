@@ -1,0 +1,200 @@
+//! What robots are told.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use sandlot_api::{
+    GoDuration,
+    robot::{
+        Robot, RobotPhase, TaskState,
+        wire::{
+            Desired, Registered, Topic,
+            upstream::{Action, Dispatch, State},
+        },
+    },
+};
+use serde::Serialize;
+
+use super::{desired, work::Bridge};
+
+impl Bridge {
+    /// Says something, if there is room now.
+    fn say(&self, topic: &Topic, what: &impl Serialize, retain: bool) -> bool {
+        // Messages are plain data: writing them as JSON cannot fail.
+        let text = serde_json::to_vec(what).unwrap_or_default();
+        self.mouth.say(topic, text, retain).is_ok()
+    }
+
+    /// Tells everybody what is new to them. Who cannot be told now is told in the next round.
+    pub(crate) fn tell(&mut self, now: Timestamp) {
+        for robot in std::mem::take(&mut self.index.stale) {
+            if !self.tell_desired(&robot, now) {
+                self.index.stale.insert(robot);
+            }
+        }
+        let robots = std::mem::take(&mut self.acknowledge);
+        for (robot, upto) in self.desk.acknowledge(&robots) {
+            // One that cannot be told now asks again.
+            self.say(&Topic::Acknowledged(robot), &upto, false);
+        }
+        for (robot, request) in self.readers.requests() {
+            self.say(&Topic::LogRequest(robot), &request, false);
+        }
+    }
+
+    /// Tells a robot what it is to do, if that is news; false if it could not be told.
+    fn tell_desired(&mut self, name: &str, now: Timestamp) -> bool {
+        let Some(robot) = self.index.robots.get(name) else {
+            return true;
+        };
+        // One that waits to be approved, or was never heard of, is to do nothing.
+        let phase = robot.status.as_ref().and_then(|status| status.phase);
+        let kept_out = phase.unwrap_or_default() == RobotPhase::Pending;
+        let mut wanted = desired::desired(&self.index, name, robot, now);
+        if kept_out {
+            wanted.tasks.retain(|task| task.stop);
+            wanted.commands.clear();
+            wanted.deployments.clear();
+        }
+        let lasting = without_clock(&wanted);
+        let before = self.people.get(name).and_then(|person| person.told.clone());
+        if before.as_ref() == Some(&lasting) {
+            return true;
+        }
+        let published = robot
+            .status
+            .as_ref()
+            .is_some_and(|status| status.registered_at.is_some() && status.protocol.is_none());
+        if published && phase != Some(RobotPhase::Online) {
+            // It would not hear it: it is told all of it when it is there.
+            self.people.of(name).told = None;
+            return true;
+        }
+        if published && !self.tell_published(name, before.as_ref(), &wanted) {
+            return false;
+        }
+        self.version += 1;
+        wanted.version = self.version;
+        wanted.epoch.clone_from(&self.epoch);
+        if !self.say(&Topic::Desired(name.to_owned()), &wanted, true) {
+            return false;
+        }
+        self.metrics.told.inc();
+        let told = wanted.tasks.iter().map(|task| task.name.clone());
+        self.index.fresh_tasks.extend(told);
+        self.people.of(name).told = Some(lasting);
+        // That it was told may have to be written down of some tasks.
+        for task in std::mem::take(&mut self.index.fresh_tasks) {
+            self.look_at_task(&task, now);
+        }
+        true
+    }
+
+    /// Tells a robot of the published protocol what has changed for it; both revisions' topics,
+    /// as nobody can know which it listens to.
+    fn tell_published(&self, name: &str, before: Option<&Desired>, wanted: &Desired) -> bool {
+        let had = |uid: &str| {
+            let tasks = before.map_or(&[][..], |before| before.tasks.as_slice());
+            tasks.iter().find(|task| task.key.uid == uid)
+        };
+        let mut orders = Vec::new();
+        for task in &wanted.tasks {
+            let known = had(&task.key.uid);
+            let Some(found) = self.index.task(&task.key.uid) else {
+                continue;
+            };
+            let fresh = matches!(
+                desired::state(found),
+                TaskState::Pending | TaskState::Dispatching | TaskState::Scheduled
+            );
+            let action = match known {
+                None if task.stop => Action::Delete,
+                // One that runs already would be run twice.
+                None if !fresh => continue,
+                None => Action::Create,
+                Some(known) if task.stop && !known.stop => Action::Delete,
+                Some(_) => continue,
+            };
+            orders.push(Dispatch {
+                action,
+                task: found.clone(),
+            });
+        }
+        let robot = || name.to_owned();
+        let all = State {
+            tasks: wanted
+                .tasks
+                .iter()
+                .filter(|task| !task.stop)
+                .filter_map(|task| self.index.task(&task.key.uid).cloned())
+                .collect(),
+        };
+        self.say(&Topic::State(robot()), &all, true)
+            && orders.iter().all(|order| {
+                self.say(&Topic::FirstDispatch(robot()), order, false)
+                    && self.say(&Topic::Dispatch(robot()), order, false)
+            })
+    }
+
+    fn answer(&self, robot: &str, answer: &Registered) {
+        // One that is not told asks again.
+        self.say(&Topic::Response(robot.to_owned()), answer, false);
+        self.say(&Topic::FirstResponse(robot.to_owned()), answer, false);
+    }
+
+    /// Tells a robot that it is registered.
+    pub(crate) fn say_registered(&self, name: &str, robot: &Robot, _now: Timestamp) {
+        let status = robot.status.as_ref();
+        let phase = status.and_then(|status| status.phase).unwrap_or_default();
+        let pending = phase == RobotPhase::Pending;
+        let message = match pending {
+            true => "registered, and waiting for approval",
+            false => "registered",
+        };
+        let credential = status.and_then(|status| status.credential.as_ref());
+        self.answer(
+            name,
+            &Registered {
+                success: true,
+                message: message.to_owned(),
+                robot_id: Some(name.to_owned()),
+                pending,
+                beat_seconds: Some(self.settings.beat.as_secs().max(1)),
+                credential_revision: credential.map(|credential| credential.revision),
+                register_again: false,
+            },
+        );
+        tracing::info!(robot = name, uid = robot.uid(), message);
+    }
+
+    /// Tells a robot why it is not registered.
+    pub(crate) fn say_denied(&self, robot: &str, why: &str) {
+        self.answer(
+            robot,
+            &Registered {
+                message: why.to_owned(),
+                ..Registered::default()
+            },
+        );
+    }
+
+    /// Tells a robot that is not known to register again.
+    pub(crate) fn say_register_again(&self, robot: &str) {
+        self.answer(
+            robot,
+            &Registered {
+                message: "this robot is not known: register again".to_owned(),
+                register_again: true,
+                ..Registered::default()
+            },
+        );
+    }
+}
+
+/// A document without what changes as time passes.
+fn without_clock(desired: &Desired) -> Desired {
+    let mut lasting = desired.clone();
+    for command in &mut lasting.commands {
+        command.time_left = None::<GoDuration>;
+    }
+    lasting
+}

@@ -1,0 +1,86 @@
+//! Who may come in, and what a robot may say and hear.
+
+use std::time::Duration;
+
+use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS, SubscribeReasonCode};
+use sandlot_api::robot::{Robot, RobotPhase};
+use sandlot_bridge::Approval;
+use serde_json::json;
+
+use crate::stage::Stage;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_robot_waits_for_approval_where_that_is_asked_for() {
+    let mut stage = Stage::set(|settings| settings.approval = Approval::Manual).await;
+    stage.robot("arm-1", |_| {});
+    let waits = |robot: &Robot| {
+        let message = robot
+            .status
+            .as_ref()
+            .and_then(|status| status.message.as_deref());
+        message.is_some_and(|message| message.contains("approval"))
+    };
+    let robot = stage.until("arm-1", waits).await;
+    assert_eq!(robot.status.unwrap().phase, Some(RobotPhase::Pending));
+    let _: Robot = stage
+        .change("arm-1", json!({ "spec": { "approved": true } }))
+        .await;
+    stage.phase("arm-1", RobotPhase::Online).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_robot_is_put_out() {
+    let mut stage = Stage::set(|_| {}).await;
+    stage.robot("arm-1", |_| {});
+    stage.phase("arm-1", RobotPhase::Online).await;
+    let wish = json!({ "spec": { "credential": { "revoked": true } } });
+    let _: Robot = stage.change("arm-1", wish).await;
+    stage.phase("arm-1", RobotPhase::Offline).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_robot_that_lives_registers_again() {
+    let mut stage = Stage::set(|_| {}).await;
+    stage.robot("arm-1", |_| {});
+    let robot = stage.phase("arm-1", RobotPhase::Online).await;
+    stage
+        .api::<Robot>()
+        .delete("arm-1", &Default::default())
+        .await
+        .unwrap();
+    let again = |found: &Robot| {
+        let phase = found.status.as_ref().and_then(|status| status.phase);
+        found.metadata.uid != robot.metadata.uid && phase == Some(RobotPhase::Online)
+    };
+    stage.until("arm-1", again).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_hears_nothing_that_is_not_for_everybody() {
+    let stage = Stage::set(|_| {}).await;
+    let options = MqttOptions::new("stranger", "127.0.0.1", stage.broker.address.port());
+    let (client, mut wire) = AsyncClient::new(options, 16);
+    for filter in [
+        "#",
+        "k8s4r/robots/+/desired",
+        "k8s4r/robots/arm-1/desired",
+        "k8s4r/register",
+    ] {
+        client.subscribe(filter, QoS::AtLeastOnce).await.unwrap();
+        let answer = async {
+            loop {
+                if let Event::Incoming(Packet::SubAck(answer)) = wire.poll().await.unwrap() {
+                    return answer;
+                }
+            }
+        };
+        let answer = tokio::time::timeout(Duration::from_secs(60), answer)
+            .await
+            .unwrap();
+        assert_eq!(
+            answer.return_codes,
+            [SubscribeReasonCode::Failure],
+            "{filter}"
+        );
+    }
+}

@@ -1,0 +1,8 @@
+//! The bridge between an embedded API and an embedded broker, with robots that are simulated or
+//! played by the test.
+
+mod access;
+mod commands;
+mod jobs;
+mod published;
+mod stage;

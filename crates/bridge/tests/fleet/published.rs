@@ -1,0 +1,161 @@
+//! Robots of the published protocol: what their agents send and hear.
+
+use std::time::Duration;
+
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
+use sandlot_api::robot::{Job, RobotPhase, Task};
+use serde_json::{Value, json};
+
+use crate::stage::{Stage, TOKEN, job, state, task_state};
+
+/// A client without a login, as `mosquitto_pub` is.
+struct Agent {
+    client: AsyncClient,
+    wire: EventLoop,
+}
+
+impl Agent {
+    fn new(stage: &Stage, name: &str) -> Self {
+        let port = stage.broker.address.port();
+        let options = MqttOptions::new(name, "127.0.0.1", port);
+        let (client, wire) = AsyncClient::new(options, 64);
+        Self { client, wire }
+    }
+
+    async fn say(&self, topic: &str, what: Value) {
+        self.client
+            .publish(topic, QoS::AtLeastOnce, false, what.to_string())
+            .await
+            .unwrap();
+    }
+
+    async fn hear(&mut self, topic: &str) {
+        self.client
+            .subscribe(topic, QoS::AtLeastOnce)
+            .await
+            .unwrap();
+        loop {
+            if let Event::Incoming(Packet::SubAck(_)) = self.wire.poll().await.unwrap() {
+                return;
+            }
+        }
+    }
+
+    /// The next message on a topic.
+    async fn next(&mut self, topic: &str) -> Value {
+        let hearing = async {
+            loop {
+                if let Event::Incoming(Packet::Publish(message)) = self.wire.poll().await.unwrap()
+                    && message.topic == topic
+                {
+                    return serde_json::from_slice(&message.payload).unwrap();
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), hearing)
+            .await
+            .unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_published_agent_registers_works_and_is_heard_on_both_revisions_topics() {
+    let stage = Stage::set(|_| {}).await;
+    let mut agent = Agent::new(&stage, "k8s4r-agent-old-1");
+    agent.hear("k8s4r/robots/old-1/response").await;
+    agent.hear("robots/old-1/tasks/dispatch").await;
+    agent.hear("k8s4r/robots/old-1/tasks/dispatch").await;
+    let device = json!({ "hostname": "old", "os": "linux", "arch": "arm64" });
+    let register = json!({ "robotId": "old-1", "token": TOKEN, "deviceInfo": device });
+    agent.say("k8s4r/register", register).await;
+    let answer = agent.next("k8s4r/robots/old-1/response").await;
+    assert_eq!(answer["success"], true, "{answer}");
+    stage.phase("old-1", RobotPhase::Online).await;
+    let _: Job = stage.make(job("old", 1)).await;
+    let order = agent.next("robots/old-1/tasks/dispatch").await;
+    assert_eq!(order["action"], "create");
+    assert_eq!(
+        order["task"]["spec"]["config"]["execConfig"]["command"],
+        "true"
+    );
+    let uid = order["task"]["metadata"]["uid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let status = |state: &str, code: i32| {
+        json!({
+            "taskUid": uid, "robotName": "old-1", "state": state, "exitCode": code,
+            "message": "", "updatedAt": "2025-01-01T00:00:00Z", "event": "Started",
+        })
+    };
+    agent
+        .say(
+            &format!("robots/old-1/tasks/{uid}/status"),
+            status("running", 0),
+        )
+        .await;
+    agent
+        .say(
+            &format!("k8s4r/robots/old-1/tasks/{uid}/status"),
+            status("exited", 0),
+        )
+        .await;
+    // A late word does not bring it back to life.
+    agent
+        .say(
+            &format!("robots/old-1/tasks/{uid}/status"),
+            status("running", 0),
+        )
+        .await;
+    let talking = async {
+        loop {
+            if agent.wire.poll().await.is_err() {
+                return;
+            }
+        }
+    };
+    let waiting = stage.until("old", |job: &Job| state(job) == "Completed");
+    tokio::select! {
+        _ = waiting => {}
+        () = talking => panic!("the broker has put the agent out"),
+    }
+    let task = stage.api::<Task>().get("old-main-r0-run").await.unwrap();
+    assert_eq!(task_state(&task), "completed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_bad_is_refused_and_disturbs_nobody() {
+    let mut stage = Stage::set(|_| {}).await;
+    stage.robot("arm-1", |_| {});
+    stage.phase("arm-1", RobotPhase::Online).await;
+    let mut agent = Agent::new(&stage, "stranger");
+    agent.hear("k8s4r/robots/arm-1/response").await;
+    let takeover = json!({ "robotId": "arm-1", "token": TOKEN });
+    agent.say("k8s4r/register", takeover).await;
+    let answer = agent.next("k8s4r/robots/arm-1/response").await;
+    assert_eq!(answer["success"], false, "{answer}");
+    agent
+        .say(
+            "k8s4r/register",
+            json!({ "robotId": "evil/+/#", "token": TOKEN }),
+        )
+        .await;
+    agent
+        .say(
+            "k8s4r/register",
+            json!({ "robotId": "guest", "token": "guess" }),
+        )
+        .await;
+    agent.say("k8s4r/register", json!([1, 2, 3])).await;
+    agent
+        .say(
+            "k8s4r/register",
+            json!({ "robotId": "after", "token": TOKEN }),
+        )
+        .await;
+    tokio::spawn(async move { while agent.wire.poll().await.is_ok() {} });
+    stage.phase("after", RobotPhase::Online).await;
+    let robots = stage.api::<sandlot_api::robot::Robot>();
+    assert!(robots.get_opt("guest").await.unwrap().is_none());
+    stage.phase("arm-1", RobotPhase::Online).await;
+}

@@ -1,0 +1,140 @@
+//! Robots on one machine: a broker, the bridge, and robots to look at.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context, Result};
+use kube::Client;
+use sandlot_bridge::{
+    Remote, Settings,
+    broker::{BRIDGE, Broker, Keyring, Listen, Robots},
+    simulated::Simulated,
+};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// The token that robots register with where nobody chooses another: the document's.
+pub(crate) const TOKEN: &str = "fixed-token-123";
+
+/// What is started for robots.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// Where the broker listens. Where nobody said so, another port will do.
+    pub(crate) listen: Option<SocketAddr>,
+    /// The token that robots register with.
+    pub(crate) token: String,
+    /// How many simulated robots there are.
+    pub(crate) simulated: u16,
+}
+
+/// The broker, the bridge and the robots.
+pub(crate) struct Fleet {
+    broker: Broker,
+    cancel: CancellationToken,
+    bridge: JoinHandle<()>,
+    robots: JoinSet<()>,
+}
+
+impl Fleet {
+    /// Starts them. The custom resources must be installed.
+    pub(crate) async fn start(client: Client, options: &Options) -> Result<Self> {
+        let robots = Robots::default();
+        // Nobody else has to know it: both ends are in this process.
+        let password = secret()?;
+        let address = options.listen.unwrap_or(([127, 0, 0, 1], 1883).into());
+        let keys = Keyring {
+            bridge: password.clone(),
+            bootstrap: Some(options.token.clone()),
+            // Beyond this machine nobody comes in without a login.
+            anonymous: address.ip().is_loopback(),
+            robots: robots.clone(),
+        };
+        let listen = |address| Listen { address, tls: None };
+        let broker = match Broker::start(listen(address), keys.clone()).await {
+            // Another broker is there, and nobody has said that this one must be.
+            Err(_) if options.listen.is_none() => {
+                Broker::start(listen(([127, 0, 0, 1], 0).into()), keys).await
+            }
+            started => started,
+        };
+        let broker = broker.context("the broker did not start")?;
+        let settings = Settings {
+            broker: Remote {
+                host: reachable(broker.address).to_string(),
+                port: broker.address.port(),
+                user: Some(BRIDGE.to_owned()),
+                password,
+                tls: None,
+            },
+            token: Some(options.token.clone()),
+            published: address.ip().is_loopback(),
+            robots,
+            door: Some(broker.door()),
+            ..Settings::default()
+        };
+        let cancel = CancellationToken::new();
+        let work = sandlot_bridge::run(client, settings, cancel.clone());
+        let bridge = tokio::spawn(async move {
+            if let Err(error) = work.await {
+                tracing::error!(%error, "the bridge ended");
+            }
+        });
+        let mut fleet = Self {
+            broker,
+            cancel,
+            bridge,
+            robots: JoinSet::new(),
+        };
+        for number in 1..=options.simulated {
+            fleet.simulate(number, &options.token);
+        }
+        Ok(fleet)
+    }
+
+    fn simulate(&mut self, number: u16, token: &str) {
+        let robot = Simulated {
+            id: format!("robot-{number}"),
+            broker: (
+                reachable(self.broker.address).to_string(),
+                self.broker.address.port(),
+            ),
+            token: token.to_owned(),
+            login: true,
+            beat: Duration::from_secs(30),
+            work: Duration::from_secs(2),
+            labels: vec![("simulated".to_owned(), "true".to_owned())],
+        };
+        self.robots.spawn(robot.live(self.cancel.child_token()));
+    }
+
+    /// Where the broker listens, with the port that was picked.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.broker.address
+    }
+
+    /// Ends the robots, then the bridge, then the broker.
+    pub(crate) async fn stop(mut self) {
+        self.robots.shutdown().await;
+        self.cancel.cancel();
+        // It is ours alone, so it can only have ended or panicked; either way it is over.
+        let _ = self.bridge.await;
+        self.broker.stop().await;
+    }
+}
+
+/// Where something that listens everywhere can be reached from here.
+fn reachable(address: SocketAddr) -> std::net::IpAddr {
+    match address.ip() {
+        ip if ip.is_unspecified() => [127, 0, 0, 1].into(),
+        ip => ip,
+    }
+}
+
+/// A password that nobody can guess.
+fn secret() -> Result<String> {
+    use std::io::Read;
+    let mut bytes = [0; 32];
+    let mut random =
+        std::fs::File::open("/dev/urandom").context("there is no randomness to be had")?;
+    random.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

@@ -1,0 +1,226 @@
+"""Robots: what the K8S4R document describes, against the embedded broker and a real Mosquitto."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SANDLOT, eventually, which
+
+EXAMPLES = ROOT / "examples/robots"
+TOKEN = "fixed-token-123"
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def mosquitto_pub(port: int, topic: str, message: dict, *login: str):
+    subprocess.run(
+        [which("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(port), "-q", "1", *login, "-t", topic, "-m", json.dumps(message)],
+        check=True, timeout=60,
+    )
+
+
+def phase(cluster, robot: str):
+    found = cluster.kubectl("get", "robot", robot, "-o", "jsonpath={.status.phase}", check=False)
+    return found.stdout
+
+
+@pytest.fixture
+def up(own_machine):
+    return own_machine("--ephemeral", "--missing-images", "host", "--robots", "3", "--mqtt-listen", "127.0.0.1:0")
+
+
+def broker_port(up) -> int:
+    return int(re.findall(r"robots      mqtt://127\.0\.0\.1:(\d+)", up.output())[-1])
+
+
+def test_the_documents_registration_and_heartbeat(up):
+    port = broker_port(up)
+    register = {"robotId": "arm-1", "token": TOKEN, "deviceInfo": {"hostname": "arm", "os": "linux"}}
+    mosquitto_pub(port, "k8s4r/register", register)
+    eventually(lambda: phase(up, "arm-1") == "Online")
+    robot = up.get("robot", "arm-1")
+    assert robot["spec"]["robotId"] == "arm-1"
+    assert robot["status"]["deviceInfo"]["hostname"] == "arm"
+    assert robot["status"]["lastHeartbeatTime"]
+    mosquitto_pub(port, "k8s4r/heartbeat", {"robotId": "arm-1", "token": TOKEN})
+    assert phase(up, "arm-1") == "Online"
+    columns = up.kubectl("get", "rb").stdout.splitlines()[0].split()
+    assert columns == ["ROBOTID", "PHASE", "HOSTNAME", "OS", "CPUS", "LASTHEARTBEAT", "AGE"]
+    assert "robot-3" in up.kubectl("get", "robots").stdout
+
+
+def test_a_wrong_token_makes_no_robot(up):
+    port = broker_port(up)
+    mosquitto_pub(port, "k8s4r/register", {"robotId": "thief", "token": "guess"})
+    mosquitto_pub(port, "k8s4r/register", {"robotId": "honest", "token": TOKEN})
+    eventually(lambda: phase(up, "honest") == "Online")
+    assert phase(up, "thief") == ""
+
+
+def test_a_job_runs_on_every_robot_and_its_columns_tell(up):
+    for number in (1, 2, 3):
+        eventually(lambda: phase(up, f"robot-{number}") == "Online")
+    up.kubectl("apply", "-f", str(EXAMPLES / "job.yaml"))
+    up.kubectl("wait", "--for=condition=Complete", "rjob/hello", "--timeout=60s", timeout=90)
+    job = up.get("rjob", "hello")
+    assert (job["status"]["state"], job["status"]["succeededTasks"]) == ("completed", 3)
+    robots = {task["spec"]["targetRobot"] for task in up.get("rtask")["items"]}
+    assert robots == {"robot-1", "robot-2", "robot-3"}
+    columns = up.kubectl("get", "rjob").stdout.splitlines()[0].split()
+    assert columns == ["TYPE", "STATE", "TOTAL", "SUCCEEDED", "FAILED", "RUNNING", "AGE"]
+
+
+def test_a_command_is_answered_by_each_robot(up):
+    for number in (1, 2, 3):
+        eventually(lambda: phase(up, f"robot-{number}") == "Online")
+    up.kubectl("apply", "-f", str(EXAMPLES / "command.yaml"))
+    eventually(lambda: up.get("rcmd", "kernel").get("status", {}).get("state") == "Succeeded")
+    assert up.get("rcmd", "kernel")["status"]["total"] == 3
+
+
+def test_rules_name_what_is_wrong(up):
+    bad = {
+        "apiVersion": "robot.k8s4r.io/v1alpha1", "kind": "Robot",
+        "metadata": {"name": "a"}, "spec": {"robotId": "b"},
+    }
+    refused = up.kubectl("apply", "-f", "-", stdin=json.dumps(bad), check=False)
+    assert refused.returncode != 0 and "spec.robotId" in refused.stderr
+
+
+class Mosquitto:
+    """A real Mosquitto under the configuration that `sandlot bridge` writes."""
+
+    def __init__(self, folder: Path, *options: str):
+        self.folder, self.port = folder, free_port()
+        self.url = f"tcp://127.0.0.1:{self.port}"
+        self.options = ["--broker-url", self.url, "--password", "bridge", "--token", TOKEN,
+                        "--mosquitto", str(folder), *options]
+        subprocess.run([SANDLOT, "bridge", *self.options, "--configure-only"], check=True, timeout=60)
+        for file in folder.iterdir():
+            file.chmod(0o755 if file.is_dir() else 0o644)
+        program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+        if not Path(program).exists():
+            pytest.skip("mosquitto is not installed")
+        with open(folder / "mosquitto.log", "wb") as log:
+            # As root it would change to a user that may not write here.
+            with open(folder / "mosquitto.conf", "a") as conf:
+                conf.write("user root\n")
+            self.process = subprocess.Popen([program, "-c", str(folder / "mosquitto.conf")], stdout=log, stderr=log)
+        eventually(self.listens)
+
+    def listens(self) -> bool:
+        with socket.socket() as one:
+            return one.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def may(self, login: list[str], direction: str, topic: str) -> bool:
+        """Whether somebody may say or hear something there."""
+        if direction == "hear":
+            done = subprocess.run(
+                [which("mosquitto_sub"), "-h", "127.0.0.1", "-p", str(self.port), *login, "-t", topic, "-q", "1", "-E"],
+                capture_output=True, text=True, timeout=60,
+            )
+            return done.returncode == 0 and "rejected" not in done.stderr
+        return False
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(timeout=30)
+
+
+@pytest.fixture
+def mosquitto(tmp_path):
+    started = []
+
+    def start(*options: str) -> Mosquitto:
+        folder = tmp_path / f"mosquitto-{len(started)}"
+        folder.mkdir()
+        started.append(Mosquitto(folder, *options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture
+def bridged(own_machine, mosquitto):
+    """A cluster whose robots come through a real Mosquitto and a bridge in a process of its own."""
+    broker = mosquitto()
+    cluster = own_machine("--ephemeral", "--missing-images", "host", "--mqtt-listen", "127.0.0.1:0")
+    yield from bridge(cluster, broker, "fleet")
+
+
+def bridge(cluster, broker, namespace):
+    cluster.kubectl("create", "namespace", namespace)
+    with open(cluster.folder / "bridge.log", "wb") as log:
+        process = subprocess.Popen(
+            [SANDLOT, "bridge", "--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace,
+             "--listen", f"127.0.0.1:{free_port()}", *broker.options],
+            stdout=log, stderr=log,
+        )
+    yield cluster, broker
+    process.terminate()
+    assert process.wait(timeout=30) == 0, (cluster.folder / "bridge.log").read_text()
+
+
+def test_a_robot_registers_through_mosquitto_and_works(bridged):
+    cluster, broker = bridged
+    registered = lambda: cluster.kubectl(  # noqa: E731
+        "get", "robot", "-n", "fleet", "arm-1", "-o", "jsonpath={.status.phase}", check=False).stdout == "Online"
+
+    def register():
+        mosquitto_pub(broker.port, "k8s4r/register", {"robotId": "arm-1", "token": TOKEN})
+        return registered()
+
+    eventually(register, every=0.5)
+    job = (EXAMPLES / "job.yaml").read_text().replace("count: 3", "count: 1")
+    with subprocess.Popen(
+        [which("mosquitto_sub"), "-h", "127.0.0.1", "-p", str(broker.port), "-q", "1", "-C", "1", "-W", "60",
+         "-t", "robots/arm-1/tasks/dispatch"],
+        stdout=subprocess.PIPE, text=True,
+    ) as listening:
+        eventually(lambda: "arm-1/tasks/dispatch" in (broker.folder / "mosquitto.log").read_text() or broker.listens())
+        cluster.kubectl("apply", "-n", "fleet", "-f", "-", stdin=job)
+        order = json.loads(listening.communicate(timeout=90)[0])
+    assert order["action"] == "create"
+    uid = order["task"]["metadata"]["uid"]
+    for state in ("running", "exited"):
+        status = {"taskUid": uid, "robotName": "arm-1", "state": state, "exitCode": 0, "message": ""}
+        mosquitto_pub(broker.port, f"robots/arm-1/tasks/{uid}/status", status)
+    cluster.kubectl("wait", "-n", "fleet", "--for=condition=Complete", "rjob/hello", "--timeout=60s", timeout=90)
+
+
+def test_mosquitto_keeps_robots_apart(mosquitto):
+    """A robot can neither read nor write another's topics, whatever it asks for."""
+    broker = mosquitto("--own-credentials-only")
+    passwords = which("mosquitto_passwd")
+    for robot in ("arm-1", "arm-2"):
+        subprocess.run([passwords, "-b", str(broker.folder / "passwords"), robot, "secret"], check=True)
+    broker.process.send_signal(1)
+    login = ["-u", "arm-1", "-P", "secret"]
+    eventually(lambda: broker.may(login, "hear", "k8s4r/robots/arm-1/desired"))
+    for topic in ("k8s4r/robots/arm-2/desired", "k8s4r/robots/arm-2/response"):
+        assert hears_nothing(broker, login, topic, ["-u", "sandlot-bridge", "-P", "bridge"])
+    # What it says in another's name reaches nobody.
+    for topic in ("k8s4r/robots/arm-2/reports", "k8s4r/robots/arm-2/presence", "k8s4r/register"):
+        assert hears_nothing(broker, ["-u", "sandlot-bridge", "-P", "bridge"], topic, login)
+    assert not broker.may([], "hear", "k8s4r/robots/arm-1/desired"), "nobody comes in without a login"
+
+
+def hears_nothing(broker, listener, topic, speaker) -> bool:
+    """Whether what one says on a topic does not reach another, while what may be said does."""
+    with subprocess.Popen(
+        [which("mosquitto_sub"), "-h", "127.0.0.1", "-p", str(broker.port), *listener, "-q", "1", "-W", "3", "-t", topic],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as listening:
+        for _ in range(10):
+            mosquitto_pub(broker.port, topic, {"said": "anyway"}, *speaker)
+        return listening.communicate(timeout=60)[0] == ""

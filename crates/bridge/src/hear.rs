@@ -150,9 +150,11 @@ impl Bridge {
     }
 
     fn hear_reports(&mut self, robot: &str, reports: Reports, now: Timestamp) {
-        let (spool, first) = (reports.spool, reports.first);
+        let (spool, mut after) = (reports.spool, reports.after);
         for report in reports.reports {
-            if !self.desk.enter(robot, &spool, first, report.sequence) {
+            let entered = self.desk.enter(robot, &spool, after, report.sequence);
+            after = report.sequence;
+            if !entered {
                 continue;
             }
             let number = (spool.clone(), report.sequence);

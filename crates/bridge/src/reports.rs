@@ -41,26 +41,26 @@ struct Spool {
 }
 
 impl Desk {
-    /// A robot has sent a report of this number, and keeps those from `first` on. Whether it is to
-    /// be taken in: those that were are not, and those after a gap come again in order.
-    pub(crate) fn enter(&mut self, robot: &str, spool: &str, first: i64, number: i64) -> bool {
+    /// A robot has sent a report of this number, which follows `after` or is the oldest it keeps.
+    /// Whether it is to be taken in: those that were are not, and those that follow what was not
+    /// heard come again in order.
+    pub(crate) fn enter(&mut self, robot: &str, spool: &str, after: i64, number: i64) -> bool {
         let kept = self.spools.entry(robot.to_owned()).or_default();
         if kept.name != spool {
-            // What came before was acknowledged, to a bridge before this one or for another spool.
+            // A bridge that has just begun, or a robot that counts anew: the oldest comes first.
+            if after != 0 {
+                return false;
+            }
             *kept = Spool {
                 name: spool.to_owned(),
-                taken: first.max(1) - 1,
                 ..Spool::default()
             };
-            if first == 0 {
-                kept.taken = number - 1;
-            }
         }
         if number <= kept.taken {
             kept.repeated = true;
             return false;
         }
-        if number > kept.taken + 1 || kept.open.len() >= WAITING {
+        if after > kept.taken || kept.open.len() >= WAITING {
             return false;
         }
         kept.taken = number;
@@ -144,7 +144,7 @@ mod tests {
         let mut desk = Desk::default();
         let robots = HashSet::from(["a".to_owned()]);
         for number in 1..=3 {
-            assert!(desk.enter("a", "s", 1, number));
+            assert!(desk.enter("a", "s", number - 1, number));
         }
         assert!(
             !desk.enter("a", "s", 1, 2),
@@ -161,20 +161,27 @@ mod tests {
         assert_eq!(upto(&mut desk), None);
         desk.done("a", "s", 2);
         assert_eq!(upto(&mut desk), Some(3));
-        assert!(!desk.enter("a", "s", 1, 3));
+        assert!(!desk.enter("a", "s", 2, 3));
         assert_eq!(upto(&mut desk), Some(3), "one who asks again is told again");
         assert!(
-            desk.enter("a", "another", 1, 1),
+            desk.enter("a", "another", 0, 1),
             "another spool begins anew"
         );
     }
     #[test]
     fn a_bridge_that_has_just_begun_hears_the_oldest_first() {
         let mut desk = Desk::default();
-        assert!(!desk.enter("a", "s", 5, 8), "5 to 7 are still to come");
-        for number in 5..=8 {
-            assert!(desk.enter("a", "s", 5, number));
+        assert!(
+            !desk.enter("a", "s", 7, 8),
+            "what comes before it is still to come"
+        );
+        for number in [5, 6, 8] {
+            assert!(
+                desk.enter("a", "s", 0, number),
+                "the robot no longer keeps 7"
+            );
         }
-        assert!(!desk.enter("a", "s", 5, 10), "9 is missing");
+        assert!(!desk.enter("a", "s", 9, 10), "9 was not heard");
+        assert!(desk.enter("a", "s", 8, 9));
     }
 }

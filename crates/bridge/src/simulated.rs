@@ -217,13 +217,12 @@ impl Body {
     }
 
     fn reports(&self, reports: Vec<Report>) -> Reports {
-        let first = self
-            .unacknowledged
-            .first()
-            .map_or(0, |first| first.sequence);
+        let first = reports.first().map_or(0, |first| first.sequence);
+        let before = self.unacknowledged.iter().rev();
+        let before = before.map(|kept| kept.sequence).find(|kept| *kept < first);
         Reports {
             spool: self.spool.clone(),
-            first,
+            after: before.unwrap_or(0),
             reports,
         }
     }

@@ -519,6 +519,8 @@ impl Agent {
         if self.say_json(&Topic::OwnHeartbeat(self.settings.robot.clone()), &beat) {
             self.told = Some(lasting);
         }
+        // What is not acknowledged by now was heard by nobody who could write it down.
+        self.outbox.begin();
         self.send_reports();
     }
 

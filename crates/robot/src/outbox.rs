@@ -97,6 +97,8 @@ impl Outbox {
     /// The next message, if something waits that was not sent over this connection.
     pub(crate) fn next(&mut self) -> Option<Vec<u8>> {
         let mut size = 0;
+        let mut sent = self.waiting.iter().rev().map(|report| report.sequence);
+        let after = sent.find(|number| *number <= self.sent);
         let unsent = self
             .waiting
             .iter()
@@ -113,6 +115,7 @@ impl Outbox {
         self.sent = reports.last()?.sequence;
         serde_json::to_vec(&Reports {
             spool: self.spool.clone(),
+            after: after.unwrap_or(0),
             reports,
         })
         .ok()

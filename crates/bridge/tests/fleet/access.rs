@@ -32,7 +32,7 @@ async fn a_new_robot_waits_for_approval_where_that_is_asked_for() {
 async fn a_revoked_robot_is_put_out() {
     let mut stage = Stage::set(|_| {}).await;
     stage.robot("arm-1", |_| {});
-    stage.phase("arm-1", RobotPhase::Online).await;
+    stage.works("arm-1").await;
     let wish = json!({ "spec": { "credential": { "revoked": true } } });
     let _: Robot = stage.change("arm-1", wish).await;
     stage.phase("arm-1", RobotPhase::Offline).await;

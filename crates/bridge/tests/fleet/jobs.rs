@@ -51,7 +51,7 @@ async fn replicas_are_spread_over_robots_that_fit() {
         });
     }
     for id in ["a", "b", "c", "d"] {
-        stage.phase(id, RobotPhase::Online).await;
+        stage.works(id).await;
     }
     let mut manifest = job("spread", 3);
     manifest["spec"]["robotSelector"] = json!({ "site": "north" });
@@ -59,11 +59,8 @@ async fn replicas_are_spread_over_robots_that_fit() {
     stage
         .until("spread", |job: &Job| state(job) == "Completed")
         .await;
-    let tasks = stage
-        .api::<Task>()
-        .list(&ListParams::default())
-        .await
-        .unwrap();
+    let of_job = ListParams::default().labels("job=spread");
+    let tasks = stage.api::<Task>().list(&of_job).await.unwrap();
     let robots: BTreeSet<_> = tasks
         .items
         .iter()
@@ -138,7 +135,7 @@ async fn a_cancelled_job_is_stopped_and_kept() {
 async fn a_robot_that_is_killed_is_offline_through_its_will_and_comes_back() {
     let mut stage = Stage::set(|_| {}).await;
     let life = stage.robot("arm-1", |_| {});
-    stage.phase("arm-1", RobotPhase::Online).await;
+    stage.works("arm-1").await;
     life.cancel();
     let robot = stage.phase("arm-1", RobotPhase::Offline).await;
     assert_eq!(
@@ -149,13 +146,12 @@ async fn a_robot_that_is_killed_is_offline_through_its_will_and_comes_back() {
     let wish = json!({ "spec": { "credential": { "renew": true } } });
     let _: Robot = stage.change("arm-1", wish).await;
     stage.robot("arm-1", |_| {});
-    let robot = stage.phase("arm-1", RobotPhase::Online).await;
-    assert!(
-        robot
-            .spec
-            .credential
-            .is_none_or(|wish| wish.renew.is_none())
-    );
+    stage.phase("arm-1", RobotPhase::Online).await;
+    let taken_back = |robot: &Robot| {
+        let wish = robot.spec.credential.as_ref();
+        wish.is_none_or(|wish| wish.renew.is_none())
+    };
+    stage.until("arm-1", taken_back).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

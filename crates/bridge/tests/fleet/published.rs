@@ -52,9 +52,10 @@ impl Agent {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), hearing)
-            .await
-            .unwrap()
+        {
+            let heard = tokio::time::timeout(Duration::from_secs(120), hearing).await;
+            heard.unwrap_or_else(|_| panic!("nothing is said on {topic}"))
+        }
     }
 }
 
@@ -127,7 +128,7 @@ async fn a_published_agent_registers_works_and_is_heard_on_both_revisions_topics
 async fn what_is_bad_is_refused_and_disturbs_nobody() {
     let mut stage = Stage::set(|_| {}).await;
     stage.robot("arm-1", |_| {});
-    stage.phase("arm-1", RobotPhase::Online).await;
+    stage.works("arm-1").await;
     let mut agent = Agent::new(&stage, "stranger");
     agent.hear("k8s4r/robots/arm-1/response").await;
     let takeover = json!({ "robotId": "arm-1", "token": TOKEN });

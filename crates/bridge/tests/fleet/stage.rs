@@ -21,15 +21,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The token that robots register with.
-pub const TOKEN: &str = "fixed-token-123";
+pub(crate) const TOKEN: &str = "fixed-token-123";
 /// How long anything may take on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// All that runs for a test.
-pub struct Stage {
-    pub client: Client,
-    pub broker: Broker,
-    pub cancel: CancellationToken,
+pub(crate) struct Stage {
+    pub(crate) client: Client,
+    pub(crate) broker: Broker,
+    pub(crate) cancel: CancellationToken,
     bridge: CancellationToken,
     settings: Settings,
     tasks: Vec<JoinHandle<()>>,
@@ -37,7 +37,7 @@ pub struct Stage {
 
 impl Stage {
     /// Sets everything up, with what a test wants of the bridge.
-    pub async fn set(change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) async fn set(change: impl FnOnce(&mut Settings)) -> Self {
         let cluster = Cluster::start(Config::default()).await.unwrap();
         let client = cluster.client();
         sandlot_operator::install_crds(client.clone())
@@ -99,7 +99,7 @@ impl Stage {
     }
 
     /// Starts a bridge, as after a restart.
-    pub fn start_bridge(&mut self) {
+    pub(crate) fn start_bridge(&mut self) {
         self.bridge = self.cancel.child_token();
         let run = sandlot_bridge::run(
             self.client.clone(),
@@ -111,13 +111,17 @@ impl Stage {
     }
 
     /// Ends the bridge, and waits until it has ended.
-    pub async fn stop_bridge(&mut self) {
+    pub(crate) async fn stop_bridge(&mut self) {
         self.bridge.cancel();
         self.tasks.pop().unwrap().await.unwrap();
     }
 
     /// A simulated robot that lives until the stage is gone, or what is returned is cancelled.
-    pub fn robot(&mut self, id: &str, change: impl FnOnce(&mut Simulated)) -> CancellationToken {
+    pub(crate) fn robot(
+        &mut self,
+        id: &str,
+        change: impl FnOnce(&mut Simulated),
+    ) -> CancellationToken {
         let mut robot = Simulated {
             id: id.to_owned(),
             broker: ("127.0.0.1".to_owned(), self.broker.address.port()),
@@ -133,7 +137,7 @@ impl Stage {
         cancel
     }
 
-    pub fn api<K>(&self) -> Api<K>
+    pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
     {
@@ -141,7 +145,7 @@ impl Stage {
     }
 
     /// Makes an object of a manifest.
-    pub async fn make<K>(&self, manifest: Value) -> K
+    pub(crate) async fn make<K>(&self, manifest: Value) -> K
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
             + Serialize
@@ -157,7 +161,7 @@ impl Stage {
     }
 
     /// Changes an object.
-    pub async fn change<K>(&self, name: &str, patch: Value) -> K
+    pub(crate) async fn change<K>(&self, name: &str, patch: Value) -> K
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
             + DeserializeOwned
@@ -172,7 +176,7 @@ impl Stage {
     }
 
     /// Waits until an object is as it should be, and gives it.
-    pub async fn until<K>(&self, name: &str, is: impl Fn(&K) -> bool) -> K
+    pub(crate) async fn until<K>(&self, name: &str, is: impl Fn(&K) -> bool) -> K
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
             + DeserializeOwned
@@ -205,7 +209,7 @@ impl Stage {
     }
 
     /// Waits until an object is gone.
-    pub async fn gone<K>(&self, name: &str)
+    pub(crate) async fn gone<K>(&self, name: &str)
     where
         K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
             + DeserializeOwned
@@ -219,8 +223,20 @@ impl Stage {
         }
     }
 
+    /// Waits until a robot has done something: then it has logged in as itself, and the
+    /// controllers know it.
+    pub(crate) async fn works(&self, robot: &str) {
+        let name = format!("probe-{robot}");
+        let mut manifest = job(&name, 1);
+        let own = json!({ "lTarget": "${robot.name}", "operand": "=", "rTarget": robot });
+        manifest["spec"]["constraints"] = json!([own]);
+        let _: Job = self.make(manifest).await;
+        self.until(&name, |job: &Job| state(job) == "Completed")
+            .await;
+    }
+
     /// Waits until a robot stands somewhere.
-    pub async fn phase(&self, robot: &str, phase: RobotPhase) -> Robot {
+    pub(crate) async fn phase(&self, robot: &str, phase: RobotPhase) -> Robot {
         self.until(robot, |robot: &Robot| {
             robot.status.as_ref().and_then(|status| status.phase) == Some(phase)
         })
@@ -235,7 +251,7 @@ impl Drop for Stage {
 }
 
 /// A job of one group that runs `true` on so many robots.
-pub fn job(name: &str, count: i32) -> Value {
+pub(crate) fn job(name: &str, count: i32) -> Value {
     json!({
         "apiVersion": "robot.k8s4r.io/v1alpha1", "kind": "Job", "metadata": { "name": name },
         "spec": { "name": name, "type": "batch", "taskGroups": [{ "name": "main", "count": count, "tasks": [{
@@ -245,7 +261,7 @@ pub fn job(name: &str, count: i32) -> Value {
 }
 
 /// Where a job stands, in a word.
-pub fn state(job: &Job) -> String {
+pub(crate) fn state(job: &Job) -> String {
     let state = job.status.as_ref().and_then(|status| status.state);
     state
         .map(|state| state.name().to_owned())
@@ -253,7 +269,7 @@ pub fn state(job: &Job) -> String {
 }
 
 /// Where a task stands, in a word.
-pub fn task_state(task: &Task) -> &'static str {
+pub(crate) fn task_state(task: &Task) -> &'static str {
     let state = task.status.as_ref().and_then(|status| status.state);
     state.unwrap_or_default().name()
 }

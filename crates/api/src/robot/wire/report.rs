@@ -31,10 +31,11 @@ impl fmt::Display for AttemptKey {
 pub struct Reports {
     /// What the numbers are counted in: another when the robot has lost its spool.
     pub spool: String,
-    /// The lowest number that is still kept: what a bridge that has just begun must hear first.
+    /// The number of the report that is kept before these, or 0 if these are the oldest: who has
+    /// not heard that one waits until it is told it.
     #[serde(skip_serializing_if = "is_zero")]
-    pub first: i64,
-    /// The reports; each number is one more than the one before.
+    pub after: i64,
+    /// The reports, in order, with none left out that is kept.
     pub reports: Vec<Report>,
 }
 

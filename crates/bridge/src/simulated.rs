@@ -148,7 +148,7 @@ struct Body {
 
 impl Body {
     fn new(robot: Arc<Simulated>, credential: String) -> Self {
-        let session = i64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
+        let session = Timestamp::now().as_millisecond();
         let mut options = robot.options(&format!("k8s4r-agent-{}", robot.id));
         options.set_clean_session(false);
         if robot.login {

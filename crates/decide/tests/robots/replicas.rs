@@ -274,9 +274,10 @@ proptest! {
                     && matches!(fact.state, TaskState::Pending | TaskState::Running | TaskState::Completed)
             });
             prop_assert!(!alive, "replica {} has an attempt that is alive", start.replica);
-            prop_assert!(facts.iter().all(|fact| {
-                fact.replica != start.replica || fact.attempt != start.attempt
-            }));
+            let is_new = facts
+                .iter()
+                .all(|fact| fact.replica != start.replica || fact.attempt != start.attempt);
+            prop_assert!(is_new);
         }
     }
 }

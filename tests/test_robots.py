@@ -53,7 +53,7 @@ def test_the_documents_registration_and_heartbeat(up):
     mosquitto_pub(port, "k8s4r/heartbeat", {"robotId": "arm-1", "token": TOKEN})
     assert phase(up, "arm-1") == "Online"
     columns = up.kubectl("get", "rb").stdout.splitlines()[0].split()
-    assert columns == ["ROBOTID", "PHASE", "HOSTNAME", "OS", "CPUS", "LASTHEARTBEAT", "AGE"]
+    assert columns == ["NAME", "ROBOTID", "PHASE", "HOSTNAME", "OS", "CPUS", "LASTHEARTBEAT", "AGE"]
     assert "robot-3" in up.kubectl("get", "robots").stdout
 
 
@@ -75,7 +75,7 @@ def test_a_job_runs_on_every_robot_and_its_columns_tell(up):
     robots = {task["spec"]["targetRobot"] for task in up.get("rtask")["items"]}
     assert robots == {"robot-1", "robot-2", "robot-3"}
     columns = up.kubectl("get", "rjob").stdout.splitlines()[0].split()
-    assert columns == ["TYPE", "STATE", "TOTAL", "SUCCEEDED", "FAILED", "RUNNING", "AGE"]
+    assert columns == ["NAME", "TYPE", "STATE", "TOTAL", "SUCCEEDED", "FAILED", "RUNNING", "AGE"]
 
 
 def test_a_command_is_answered_by_each_robot(up):

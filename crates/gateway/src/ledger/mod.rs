@@ -113,7 +113,7 @@ impl Ledger {
             _ => options.max_connections(connections),
         };
         let pool = options.connect(&url).await?;
-        schema::migrator(dialect).run(&pool).await?;
+        schema::bring_up_to_date(&pool, dialect, &url).await?;
         let ledger = Self { pool, dialect };
         if dialect == Dialect::Sqlite {
             // Whoever held them was this database's only user, and is gone.

@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 
 use sqlx::{
-    AssertSqlSafe, SqlSafeStr,
+    AnyConnection, AnyPool, AssertSqlSafe, Connection, SqlSafeStr,
     migrate::{Migration, MigrationType, Migrator},
 };
 
-use super::Dialect;
+use super::{Dialect, LedgerError, number};
 
 /// The versions. `LONGTEXT` is what each database calls text of any length, and `BYTEWISE` how
 /// it compares text by its bytes alone: `A1` and `a1` are two sessions everywhere.
@@ -53,8 +53,65 @@ const VERSIONS: [(i64, &str, &str); 1] = [(
     );",
 )];
 
-/// Brings a database of this kind up to date.
-pub(super) fn migrator(dialect: Dialect) -> Migrator {
+/// What the first version makes. Where that broke off, nobody has kept anything there yet.
+const FIRST: [&str; 4] = [
+    "t_sandbox_session",
+    "t_sandbox_execution",
+    "t_sandbox_template",
+    "t_sandbox_lease",
+];
+
+/// Brings the tables up to date. Of several gateways that start at once one does it, and the
+/// others wait for it.
+pub(super) async fn bring_up_to_date(
+    pool: &AnyPool,
+    dialect: Dialect,
+    url: &str,
+) -> Result<(), LedgerError> {
+    let migrator = migrator(dialect);
+    if dialect != Dialect::MySql {
+        return Ok(migrator.run(pool).await?);
+    }
+    // The migrator's own lock is to wait for ever, which MariaDB takes for not at all. This one
+    // has a connection of its own, so that a pool of one does not wait for itself.
+    let mut guard = AnyConnection::connect(url).await?;
+    let locked = sqlx::query("SELECT GET_LOCK('t_sandbox_migration', 60) AS f_held");
+    let locked = locked.fetch_one(&mut guard).await?;
+    if number(&locked, "f_held")? != 1 {
+        return Err(LedgerError::Contended);
+    }
+    clear_torn(pool).await?;
+    migrator.run(pool).await?;
+    // The lock goes with its connection.
+    Ok(guard.close().await?)
+}
+
+/// MySQL and MariaDB make tables one by one: a gateway that was killed in between left some of
+/// them.
+async fn clear_torn(pool: &AnyPool) -> Result<(), LedgerError> {
+    let known = "SELECT COUNT(*) AS f_count FROM information_schema.tables
+         WHERE table_schema = DATABASE() AND table_name = 't_sandbox_migration'";
+    let torn = "SELECT COUNT(*) AS f_count FROM t_sandbox_migration
+         WHERE version = 1 AND success = FALSE";
+    for question in [known, torn] {
+        let answer = sqlx::query(question).fetch_one(pool).await?;
+        if number(&answer, "f_count")? == 0 {
+            return Ok(());
+        }
+    }
+    tracing::warn!("a gateway was killed while it made the tables; they are made anew");
+    for table in FIRST {
+        let drop = AssertSqlSafe(format!("DROP TABLE IF EXISTS {table}"));
+        sqlx::query(drop).execute(pool).await?;
+    }
+    sqlx::query("DELETE FROM t_sandbox_migration WHERE version = 1 AND success = FALSE")
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// The versions as a database of this kind makes them.
+fn migrator(dialect: Dialect) -> Migrator {
     let (long, bytewise) = match dialect {
         Dialect::MySql => ("LONGTEXT", "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"),
         Dialect::Postgres => ("TEXT", "COLLATE \"C\""),
@@ -73,6 +130,7 @@ pub(super) fn migrator(dialect: Dialect) -> Migrator {
     Migrator {
         migrations: Cow::Owned(migrations.to_vec()),
         table_name: Cow::Borrowed("t_sandbox_migration"),
+        locking: dialect != Dialect::MySql,
         ..Migrator::DEFAULT
     }
 }

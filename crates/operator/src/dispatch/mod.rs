@@ -103,7 +103,8 @@ impl Dispatcher {
                     strays::ask(&mut self.world);
                     ready();
                 }
-                self.decide().await;
+                self.decide(Timestamp::now());
+                self.send_off();
             }
         }
         drop(sights);
@@ -211,10 +212,9 @@ impl Dispatcher {
         }
     }
 
-    /// Lets the controllers look at what is marked. Claims and tasks come first and are on their
-    /// way before anybody counts pods or writes down that a sandbox waits.
-    async fn decide(&mut self) {
-        let now = Timestamp::now();
+    /// Lets the controllers look at what is marked. Claims come first: pods are given out before
+    /// anybody writes down that a sandbox waits.
+    fn decide(&mut self, now: Timestamp) {
         let world = &mut self.world;
         let marks = std::mem::take(&mut world.index.marks);
         for key in &marks.gone_tasks {
@@ -231,11 +231,6 @@ impl Dispatcher {
         for key in &marks.tasks {
             task::look(world, key, now);
         }
-        if self.send_off() {
-            // What was sent off begins here, or else it would wait for the end of this round.
-            tokio::task::yield_now().await;
-        }
-        let world = &mut self.world;
         // Pools before those who wait for them, who say how far theirs is.
         for key in &pools {
             warm_pool::look(world, key, now);
@@ -254,13 +249,10 @@ impl Dispatcher {
         for (controller, times) in looks {
             world.metrics.looked(controller, times);
         }
-        self.send_off();
     }
 
-    /// Sends off what is on the tray; says whether there was anything.
-    fn send_off(&mut self) -> bool {
+    fn send_off(&mut self) {
         let tray = std::mem::take(&mut self.world.tray);
-        let before = self.answers.len();
         for write in tray.writes {
             let gate = match write {
                 Write::CreatePod { .. } | Write::DeletePod { .. } => self.pod_writes.clone(),
@@ -303,7 +295,6 @@ impl Dispatcher {
                 Answer::Killed
             });
         }
-        self.answers.len() > before
     }
 
     /// Lets writes finish and leaves runs alone.

@@ -7,7 +7,6 @@ use kube::{
     Api, Client, Error,
     api::{
         ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
-        Request,
     },
 };
 use sandlot_api::arl::{Sandbox, Task, WarmPool, names};
@@ -187,19 +186,22 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
 /// then the sandbox's status. A crash between the two is harmless: the pod says whose it is.
 async fn give(client: Client, claim: Claim) -> Claimed {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &claim.pod.namespace);
-    let mut given = bind(&client, &pods, &claim).await.map(Bound::Unread);
+    let mut given = pods
+        .patch(&claim.pod.name, &manager(), &Patch::Merge(&claim.pod_patch))
+        .await;
     if given.as_ref().is_err_and(is_unclear) {
         given = find_out(&pods, &claim, given).await;
     }
-    let (given, told) = match given {
-        Err(refused) => (Err(refused), None),
-        // The pod as it is now is read while the status is written: somebody waits for that.
-        Ok(bound) => {
+    let told = match &given {
+        Err(_) => None,
+        Ok(_) => {
             let sandboxes: Api<Sandbox> = Api::namespaced(client, &claim.sandbox.namespace);
-            let (params, patch) = (manager(), Patch::Merge(&claim.status_patch));
-            let telling = sandboxes.patch_status(&claim.sandbox.name, &params, &patch);
-            let (told, given) = tokio::join!(telling, async { bound.read() });
-            (given, Some(told))
+            let patch = Patch::Merge(&claim.status_patch);
+            Some(
+                sandboxes
+                    .patch_status(&claim.sandbox.name, &manager(), &patch)
+                    .await,
+            )
         }
     };
     Claimed {
@@ -211,35 +213,12 @@ async fn give(client: Client, claim: Claim) -> Claimed {
     }
 }
 
-/// A pod that is a sandbox's.
-enum Bound {
-    /// As the API wrote it.
-    Unread(String),
-    Read(Box<Pod>),
-}
-
-impl Bound {
-    fn read(self) -> Result<Pod, Error> {
-        match self {
-            Self::Unread(text) => serde_json::from_str(&text).map_err(Error::SerdeError),
-            Self::Read(pod) => Ok(*pod),
-        }
-    }
-}
-
-async fn bind(client: &Client, pods: &Api<Pod>, claim: &Claim) -> Result<String, Error> {
-    let request = Request::new(pods.resource_url())
-        .patch(&claim.pod.name, &manager(), &Patch::Merge(&claim.pod_patch))
-        .map_err(Error::BuildRequest)?;
-    client.request_text(request).await
-}
-
 /// No answer came, so the pod may be given or not: the pod itself knows.
 async fn find_out(
     pods: &Api<Pod>,
     claim: &Claim,
-    unclear: Result<Bound, Error>,
-) -> Result<Bound, Error> {
+    unclear: Result<Pod, Error>,
+) -> Result<Pod, Error> {
     for wait in [20, 100, 500, 2_000, 5_000] {
         tokio::time::sleep(Duration::from_millis(wait)).await;
         let Ok(pod) = pods.get(&claim.pod.name).await else {
@@ -248,7 +227,7 @@ async fn find_out(
         let notes = pod.metadata.annotations.as_ref();
         let owner = notes.and_then(|notes| notes.get(names::CLAIMED_BY));
         return if owner.is_some_and(|uid| **uid == *claim.sandbox_uid) {
-            Ok(Bound::Read(Box::new(pod)))
+            Ok(pod)
         } else {
             unclear
         };

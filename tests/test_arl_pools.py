@@ -9,7 +9,7 @@ from conftest import eventually
 
 @pytest.fixture
 def place(machine, request):
-    name = "pool-" + request.node.name.replace("_", "-")[5:55].strip("-")
+    name = "pool-" + "".join(c if c.isalnum() else "-" for c in request.node.name.lower())[5:55].strip("-")
     place = Namespace(machine, name)
     yield place
     machine.kubectl("delete", "namespace", name, "--wait=false", check=False)

@@ -196,7 +196,29 @@ fn attributes(request: &Request) -> Attributes {
     )
     .subresource(&request.subresource)
     .in_namespace(request.namespace())
-    .named(request.name())
+    .named(match (request.verb, request.name()) {
+        (Verb::List | Verb::Watch, "") => selected_name(&request.options.field_selector),
+        (_, name) => name,
+    })
+}
+
+/// The one name that a field selector allows: who may only read an object of that name may list
+/// and watch with such a selector.
+fn selected_name(selector: &str) -> &str {
+    // What is escaped may only look like a term of its own.
+    if selector.contains('\\') {
+        return "";
+    }
+    let names = selector.split(',').filter_map(|term| {
+        let value = term.trim().strip_prefix("metadata.name=")?;
+        Some(value.strip_prefix('=').unwrap_or(value))
+    });
+    let plain = |name: &&str| {
+        let is_plain =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b':');
+        !name.is_empty() && name.bytes().all(is_plain)
+    };
+    names.into_iter().find(plain).unwrap_or_default()
 }
 
 /// Reads a body, but neither for ever nor without end.
@@ -234,4 +256,24 @@ fn warning_header(text: &str) -> HeaderValue {
         .collect();
     HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes())
         .unwrap_or_else(|_| HeaderValue::from_static("299 - \"warning\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selector_names_one_object_or_none() {
+        for (selector, name) in [
+            ("metadata.name=a", "a"),
+            ("metadata.namespace=x,metadata.name==a.b", "a.b"),
+            ("metadata.name!=a", ""),
+            ("metadata.name=", ""),
+            ("spec.x=b\\,metadata.name=a", ""),
+            ("metadata.name=a/b", ""),
+            ("", ""),
+        ] {
+            assert_eq!(selected_name(selector), name, "{selector}");
+        }
+    }
 }

@@ -30,6 +30,7 @@ def chore(own_machine, tmp_path):
     return run, cluster
 
 
+@pytest.mark.xfail(reason="the embedded API serves no Deployments, which the operator is deployed as")
 def test_a_cluster_gets_the_definitions_and_the_operator_and_is_rid_of_them_again(chore):
     run, cluster = chore
     run("install")

@@ -136,7 +136,7 @@ async fn claims_under_crashes_give_no_pod_twice_and_lose_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes; the same with a thousand claims is in every run"]
+#[ignore = "takes minutes, and waits for what keeps the shorter one out"]
 async fn ten_thousand_claims_under_crashes_give_no_pod_twice_and_lose_none() {
     race(10_000).await;
 }

@@ -44,9 +44,15 @@ impl Bridge {
             self.hear_registration(&robot, *registration, own);
             return;
         }
-        if !self.index.robots.contains_key(&robot) {
+        let Some(known) = self.index.robots.get(&robot) else {
             self.scold(&robot, now);
             return;
+        };
+        // Somebody made it by hand after the one that had registered was deleted.
+        let status = known.status.as_ref();
+        let registered = status.is_some_and(|status| status.registered_at.is_some());
+        if own && !registered && !self.is_registering(&robot) {
+            self.scold(&robot, now);
         }
         if !own && !self.believes(&robot, &what) {
             self.refuse(&robot, "token");
@@ -102,7 +108,14 @@ impl Bridge {
         }
     }
 
-    /// Tells a robot that is not known to register again.
+    /// Whether a robot's registration is being written down.
+    fn is_registering(&self, robot: &str) -> bool {
+        let news = [&self.news, &self.news_written];
+        let mut news = news.into_iter().filter_map(|news| news.get(robot));
+        news.any(|news| news.registration.is_some())
+    }
+
+    /// Tells a robot that is not known, or never registered, to register again.
     fn scold(&mut self, robot: &str, now: Timestamp) {
         if self.people.may_scold(robot, now, SCOLD) {
             self.say_register_again(robot);

@@ -58,6 +58,20 @@ impl Index {
         }
     }
 
+    /// Whether an object has the name of one that is known, and is another.
+    pub(crate) fn is_another(&self, object: &Object) -> bool {
+        fn differs<K: Resource>(known: Option<&K>, object: &K) -> bool {
+            known.is_some_and(|known| known.meta().uid != object.meta().uid)
+        }
+        let (_, name) = object.place();
+        match object {
+            Object::Robot(robot) => differs(self.robots.get(&name), &**robot),
+            Object::Task(task) => differs(self.tasks.get(&name), &**task),
+            Object::Command(command) => differs(self.commands.get(&name), &**command),
+            Object::Deployment(one) => differs(self.deployments.get(&name), &**one),
+        }
+    }
+
     fn see_task(&mut self, task: Task) {
         let name = task.name_any();
         let before = self.tasks.get(&name);

@@ -15,6 +15,9 @@ use sandlot_decide::{
     robots::liveness::{Link, Pulse},
 };
 
+/// So many robots at most are told to register again in a while.
+const SCOLDED: usize = 20_000;
+
 /// What is remembered of a robot.
 #[derive(Default)]
 pub(crate) struct Person {
@@ -23,8 +26,6 @@ pub(crate) struct Person {
     pub(crate) told: Option<Desired>,
     /// Why it does not want to be disturbed.
     pub(crate) busy: Option<String>,
-    /// It was told that it must register again, then.
-    pub(crate) scolded: Option<Timestamp>,
     /// When it beats out, as it stands in the order.
     due: Option<Timestamp>,
 }
@@ -37,6 +38,9 @@ pub(crate) struct People {
     order: BTreeSet<(Timestamp, String)>,
     /// Robots that may stand somewhere else now.
     pub(crate) moved: BTreeSet<String>,
+    /// Robots that were told to register again since then.
+    scolded: HashMap<String, Timestamp>,
+    scolded_since: Timestamp,
 }
 
 impl People {
@@ -149,14 +153,23 @@ impl People {
         }
     }
 
-    /// Whether an unknown robot may be told to register again: not more often than so.
+    /// Whether a robot may be told to register again: not more often than so. Anybody can make up
+    /// ids, so there is an end to how many are remembered; beyond it nobody is answered.
     pub(crate) fn may_scold(&mut self, robot: &str, now: Timestamp, pause: Duration) -> bool {
-        let person = self.of(robot);
-        let may = person.scolded.is_none_or(|last| later(last, pause) <= now);
-        if may {
-            person.scolded = Some(now);
+        let over = |last: Timestamp| later(last, pause) <= now;
+        if self.scolded.get(robot).is_some_and(|last| !over(*last)) {
+            return false;
         }
-        may
+        // All at once and not with each: a flood must not make this slow either.
+        if over(self.scolded_since) {
+            self.scolded.retain(|_, last| !over(*last));
+            self.scolded_since = now;
+        }
+        if self.scolded.len() >= SCOLDED {
+            return false;
+        }
+        self.scolded.insert(robot.to_owned(), now);
+        true
     }
 
     /// How many robots are remembered.
@@ -192,6 +205,23 @@ mod tests {
         let pulse = &people.get("a").unwrap().pulse;
         let (phase, message) = pulse.phase(at(99 * 30 + 301), TIMEOUT);
         assert_eq!((phase, message), (RobotPhase::Offline, "Heartbeat timeout"));
+    }
+
+    #[test]
+    fn ids_that_are_made_up_fill_no_memory() {
+        let mut people = People::default();
+        let pause = Duration::from_secs(5);
+        assert!(people.may_scold("a", at(0), pause));
+        assert!(!people.may_scold("a", at(4), pause));
+        assert!(people.may_scold("a", at(5), pause));
+        for id in 0..3 * SCOLDED {
+            people.may_scold(&format!("made-up-{id}"), at(5), pause);
+        }
+        assert_eq!((people.scolded.len(), people.len()), (SCOLDED, 0));
+        assert!(
+            people.may_scold("b", at(20), pause),
+            "later there is room again"
+        );
     }
 
     #[test]

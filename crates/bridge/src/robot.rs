@@ -55,7 +55,7 @@ impl News {
 impl Bridge {
     /// Writes down where a robot stands, if that is news.
     pub(crate) fn look_at_robot(&mut self, name: &str, now: Timestamp) {
-        if self.is_busy(Kind::Robot, name) {
+        if self.must_wait(Kind::Robot, name, now) {
             return;
         }
         let news = self.news.remove(name).unwrap_or_default();

@@ -40,6 +40,18 @@ pub(crate) enum Object {
     Deployment(Box<RobotDeployment>),
 }
 
+impl Object {
+    /// Of which kind it is, and its name.
+    pub(crate) fn place(&self) -> (Kind, String) {
+        match self {
+            Self::Robot(robot) => (Kind::Robot, robot.name_any()),
+            Self::Task(task) => (Kind::Task, task.name_any()),
+            Self::Command(command) => (Kind::Command, command.name_any()),
+            Self::Deployment(deployment) => (Kind::Deployment, deployment.name_any()),
+        }
+    }
+}
+
 /// Something seen through a watch. Names are enough: the bridge works in one namespace.
 #[derive(Debug)]
 pub(crate) enum Sight {

@@ -193,7 +193,12 @@ impl Body {
             };
             tokio::select! {
                 event = self.wire.poll() => match event {
-                    Ok(Event::Incoming(packet)) => self.take(packet),
+                    Ok(Event::Incoming(packet)) => {
+                        if self.is_forgotten(&packet) {
+                            return;
+                        }
+                        self.take(packet);
+                    }
                     Ok(_) => {}
                     Err(_) => return,
                 },
@@ -232,6 +237,16 @@ impl Body {
             let reports = self.reports(self.unacknowledged.clone());
             send(&self.client, &Topic::Reports(self.id()), &reports, false);
         }
+    }
+
+    /// Whether it is told to register again: then it begins anew.
+    fn is_forgotten(&self, packet: &Packet) -> bool {
+        let Packet::Publish(message) = packet else {
+            return false;
+        };
+        let answer = || read::<Registered>(&message.payload);
+        Topic::read(&message.topic) == Some(Topic::Response(self.id()))
+            && answer().is_some_and(|answer| answer.register_again)
     }
 
     fn take(&mut self, packet: Packet) {

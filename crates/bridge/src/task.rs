@@ -29,7 +29,7 @@ impl Bridge {
         let Some(task) = self.index.tasks.get(name).cloned() else {
             return;
         };
-        if self.is_busy(Kind::Task, name) {
+        if self.must_wait(Kind::Task, name, now) {
             return;
         }
         let uid = task.uid().unwrap_or_default();
@@ -168,7 +168,7 @@ impl Bridge {
 
     /// Writes down where a command stands, if there is something new to say.
     pub(crate) fn look_at_command(&mut self, name: &str, now: Timestamp) {
-        if self.is_busy(Kind::Command, name) {
+        if self.must_wait(Kind::Command, name, now) {
             return;
         }
         let Some(command) = self.index.commands.get(name).cloned() else {

@@ -54,6 +54,14 @@ pub(crate) struct CommandWord {
     pub(crate) number: (String, i64),
 }
 
+/// Writes about an object that failed one after another.
+#[derive(Clone, Copy, Default)]
+struct Failure {
+    times: u32,
+    /// Nothing is written about it before then, unless it changes.
+    until: Timestamp,
+}
+
 /// What is known, and what is under way.
 pub(crate) struct Bridge {
     pub(crate) settings: Arc<Settings>,
@@ -82,7 +90,10 @@ pub(crate) struct Bridge {
     /// What was refused, which is logged once for each robot and reason.
     pub(crate) grumbled: BTreeSet<(String, &'static str)>,
     busy: HashSet<(Kind, String)>,
-    failures: HashMap<(Kind, String), u32>,
+    /// Objects that went while something was being written about them: the answer to that write
+    /// may come after the word that they are gone, and must not bring them back.
+    overtaken: HashSet<(Kind, String)>,
+    failures: HashMap<(Kind, String), Failure>,
     wakes: BTreeSet<(Timestamp, Kind, String)>,
     tray: Vec<Write>,
 }
@@ -114,15 +125,19 @@ impl Bridge {
             version: 0,
             grumbled: BTreeSet::new(),
             busy: HashSet::new(),
+            overtaken: HashSet::new(),
             failures: HashMap::new(),
             wakes: BTreeSet::new(),
             tray: Vec::new(),
         }
     }
 
-    /// Whether something is being written about an object.
-    pub(crate) fn is_busy(&self, kind: Kind, name: &str) -> bool {
-        self.busy.contains(&(kind, name.to_owned()))
+    /// Whether nothing may be written about an object now: something is being written, or the
+    /// last attempt failed a moment ago. It is looked at again when that is over.
+    pub(crate) fn must_wait(&self, kind: Kind, name: &str, now: Timestamp) -> bool {
+        let object = (kind, name.to_owned());
+        let failure = self.failures.get(&object);
+        self.busy.contains(&object) || failure.is_some_and(|failure| failure.until > now)
     }
 
     /// Writes something about an object that is not busy.
@@ -143,7 +158,15 @@ impl Bridge {
 
     fn see(&mut self, sight: Sight, now: Timestamp, unlisted: &mut HashSet<Kind>) {
         match sight {
-            Sight::There(object) => self.index.see(object),
+            Sight::There(object) => {
+                let (kind, name) = object.place();
+                // Another object of the same name: that the old one went was not seen.
+                if self.index.is_another(&object) {
+                    self.lose(kind, &name, now);
+                }
+                self.failures.remove(&(kind, name));
+                self.index.see(object);
+            }
             Sight::Gone(kind, name) => self.lose(kind, &name, now),
             Sight::Complete(kind, listed) => {
                 for name in self.index.known(kind) {
@@ -151,30 +174,38 @@ impl Bridge {
                         self.lose(kind, &name, now);
                     }
                 }
+                let overtaken = self.busy.iter().filter(|(busy, _)| *busy == kind);
+                let overtaken = overtaken.filter(|(_, name)| !listed.contains(name));
+                self.overtaken.extend(overtaken.cloned());
                 unlisted.remove(&kind);
             }
         }
     }
 
     fn lose(&mut self, kind: Kind, name: &str, now: Timestamp) {
+        let object = (kind, name.to_owned());
+        self.failures.remove(&object);
+        if self.busy.contains(&object) {
+            self.overtaken.insert(object);
+        }
         match self.index.lose(kind, name) {
             Some(Object::Robot(_)) => self.lose_robot(name, now),
             Some(Object::Task(task)) => self.lose_task(&task),
             Some(Object::Command(command)) => self.lose_command(&command),
             _ => {}
         }
-        self.failures.remove(&(kind, name.to_owned()));
     }
 
     fn take(&mut self, written: Written, now: Timestamp) {
         let Written { kind, name, result } = written;
         let wake = (kind, name);
         self.busy.remove(&wake);
+        let overtaken = self.overtaken.remove(&wake);
         let ok = result.is_ok();
         match result {
             Ok(object) => {
                 self.failures.remove(&wake);
-                if let Some(object) = object {
+                if let Some(object) = object.filter(|_| !overtaken) {
                     self.index.see(object);
                 }
             }
@@ -184,10 +215,10 @@ impl Bridge {
                 if !conflict {
                     tracing::warn!(?kind, object = wake.1, %error, "a write failed and is tried again");
                 }
-                let failures = self.failures.entry(wake.clone()).or_default();
-                *failures = failures.saturating_add(1);
-                let when = later(now, RETRY.after(*failures));
-                self.wakes.insert((when, wake.0, wake.1.clone()));
+                let failure = self.failures.entry(wake.clone()).or_default();
+                failure.times = failure.times.saturating_add(1);
+                failure.until = later(now, RETRY.after(failure.times));
+                self.wakes.insert((failure.until, wake.0, wake.1.clone()));
             }
         }
         match kind {

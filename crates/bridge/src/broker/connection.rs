@@ -90,6 +90,12 @@ where
                 connect.last_will,
             );
             match seat {
+                // Its credential may have been taken from it while it sat down: who puts robots out
+                // takes the credential first, so one of the two sees the other.
+                Some(seat) if keys.login(name, password).is_none() => {
+                    state.leave(&seat, true);
+                    ConnectReturnCode::BadUserNamePassword
+                }
                 Some(seat) => {
                     let welcome = ConnAck::new(ConnectReturnCode::Success, seat.present);
                     let sent = wire.send(Packet::ConnAck(welcome)).await;

@@ -8,7 +8,15 @@ use super::{sights::Kind, world::World, writes::Written};
 /// Takes in what came of a write.
 pub(crate) fn take(world: &mut World, written: Written, now: Timestamp) {
     let wake = (written.kind, written.key.clone());
+    let overtaken = world.was_overtaken(&wake);
     match written.result {
+        Ok(_) if overtaken => {
+            // If it is there all the same, the watch says so.
+            if written.created && written.kind == Kind::Task {
+                world.index.unexpect(&written.key);
+            }
+            world.answered(&wake, true, now);
+        }
         Ok(object) => {
             if let Some(object) = object {
                 world.index.see(object, now);

@@ -126,16 +126,11 @@ impl Loop {
     }
 
     fn see(&mut self, sight: Sight, now: Timestamp) {
-        let index = &mut self.world.index;
         match sight {
-            Sight::There(object) => index.see(object, now),
-            Sight::Gone(kind, key) => index.lose(kind, &key, now),
+            Sight::There(object) => self.world.index.see(object, now),
+            Sight::Gone(kind, key) => self.world.lose(kind, &key, now),
             Sight::Complete(kind, listed) => {
-                for key in index.known(kind) {
-                    if !listed.contains(&key) {
-                        index.lose(kind, &key, now);
-                    }
-                }
+                self.world.complete(kind, &listed, now);
                 self.unlisted.remove(&kind);
             }
         }

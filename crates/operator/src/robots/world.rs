@@ -35,6 +35,9 @@ pub(crate) struct World {
     pub(crate) tray: Vec<Write>,
     /// Objects whose status or metadata is being written; another write waits for the answer.
     busy: HashSet<Wake>,
+    /// Objects that went while something was being written about them: the answer to that write
+    /// may come after the word that they are gone, and must not bring them back.
+    overtaken: HashSet<Wake>,
     failures: HashMap<Wake, u32>,
 }
 
@@ -48,6 +51,7 @@ impl World {
             wakes: Wakes::default(),
             tray: Vec::new(),
             busy: HashSet::new(),
+            overtaken: HashSet::new(),
             failures: HashMap::new(),
         }
     }
@@ -67,6 +71,32 @@ impl World {
     /// Whether something is being written about an object.
     pub(crate) fn is_busy(&self, kind: Kind, key: &Key) -> bool {
         self.busy.contains(&(kind, key.clone()))
+    }
+
+    /// An object is gone.
+    pub(crate) fn lose(&mut self, kind: Kind, key: &Key, now: Timestamp) {
+        let wake = (kind, key.clone());
+        if self.busy.contains(&wake) {
+            self.overtaken.insert(wake);
+        }
+        self.index.lose(kind, key, now);
+    }
+
+    /// All objects of a kind were listed: any other is gone.
+    pub(crate) fn complete(&mut self, kind: Kind, listed: &HashSet<Key>, now: Timestamp) {
+        for key in self.index.known(kind) {
+            if !listed.contains(&key) {
+                self.lose(kind, &key, now);
+            }
+        }
+        let busy = self.busy.iter().filter(|(busy, _)| *busy == kind);
+        let overtaken = busy.filter(|(_, key)| !listed.contains(key));
+        self.overtaken.extend(overtaken.cloned());
+    }
+
+    /// Whether an object has gone since the write about it that is answered now began.
+    pub(crate) fn was_overtaken(&mut self, wake: &Wake) -> bool {
+        self.overtaken.remove(wake)
     }
 
     /// The write about an object has been answered.

@@ -1,8 +1,15 @@
 """Starting, stopping and being killed."""
 
+import json
+import os
+import shutil
+import signal
 import subprocess
+import time
 
-from conftest import SANDLOT
+import pytest
+
+from conftest import SANDLOT, eventually
 
 
 def test_what_is_stored_survives_a_stop_and_a_kill(own_machine):
@@ -37,3 +44,51 @@ def test_it_says_what_runs_where(own_machine):
     machine = own_machine()
     for word in ["https://127.0.0.1:", "kubeconfig", "kubectl"]:
         assert word in machine.output()
+
+
+def busy(name: str) -> str:
+    """A pod that takes its whole grace, and would take longer."""
+    return json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
+        "terminationGracePeriodSeconds": 25, "containers": [{"name": "c", "image": "host", "command": [
+            "sh", "-c", "trap 'echo not yet' TERM; echo set; while :; do sleep 0.1; done"]}]}})
+
+
+def test_a_second_interrupt_ends_pods_that_take_their_time(own_machine):
+    machine = own_machine()
+    machine.kubectl("create", "-f", "-", stdin=busy("busy"))
+    eventually(lambda: "set" in machine.kubectl("logs", "busy", check=False).stdout, timeout=60)
+    machine.process.send_signal(signal.SIGINT)
+    eventually(lambda: "Ctrl-C again" in machine.output(), timeout=30)
+    # It does wait, unless it is told not to.
+    with pytest.raises(subprocess.TimeoutExpired):
+        machine.process.wait(timeout=2)
+    begun = time.monotonic()
+    machine.process.send_signal(signal.SIGINT)
+    assert machine.process.wait(timeout=60) == 0
+    assert time.monotonic() - begun < 20, "it took the pod's whole grace"
+    assert "stopped at once" in machine.output()
+    again = own_machine()
+    eventually(lambda: again.get("pod", "busy")["status"]["containerStatuses"][0]["restartCount"] == 1, timeout=60)
+    again.kubectl("delete", "pod", "busy", "--force", "--grace-period=0")
+    again.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="OCI runtimes need root here")
+@pytest.mark.skipif(shutil.which("runc") is None, reason="runc is not on this machine")
+def test_a_machine_may_leave_containers_to_a_runtime(own_machine):
+    machine = own_machine("--runtime", "runc")
+    machine.kubectl("create", "-f", "-", stdin=busy("busy"))
+    machine.kubectl("wait", "--for=condition=Ready", "pod/busy", "--timeout=60s")
+    assert machine.kubectl("exec", "busy", "--", "sh", "-c", "echo hello").stdout == "hello\n"
+    assert {"sandlot", "runc"} <= {item["metadata"]["name"] for item in machine.get("runtimeclass")["items"]}
+    assert list((machine.folder / "data" / "node" / "sandboxes").glob("*/c.0/bundle/config.json"))
+    machine.kubectl("delete", "pod", "busy", "--force", "--grace-period=0")
+    machine.stop()
+
+
+def test_a_runtime_that_is_not_here_is_refused_in_words(tmp_path):
+    for name in ["no-such-runtime", "/no/such/runtime"]:
+        up = subprocess.run([SANDLOT, "up", "--data-dir", str(tmp_path / "data"), "--runtime", name],
+                            capture_output=True, text=True, timeout=30)
+        assert up.returncode != 0 and name in up.stderr
+        assert not (tmp_path / "data").exists(), "it began all the same"

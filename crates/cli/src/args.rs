@@ -67,6 +67,10 @@ pub(crate) struct Up {
     /// What to do about an image that cannot be had.
     #[arg(long, value_name = "WHAT", default_value = "fail")]
     pub(crate) missing_images: MissingImages,
+    /// Who starts the containers of pods without a runtimeClassName: sandlot, an OCI runtime
+    /// (runc, crun, runsc, kata-runtime), or the path of one.
+    #[arg(long, value_name = "NAME", default_value = "sandlot")]
+    pub(crate) runtime: String,
     /// Close every way from the pods to other machines.
     #[arg(long)]
     pub(crate) no_egress: bool,

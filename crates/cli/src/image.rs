@@ -85,7 +85,10 @@ async fn ask(node: &Option<PathBuf>, ask: &Ask, archive: Option<Archive>) -> Res
             folder.display()
         )
     })?;
-    let mut line = ProgressLine::default();
+    let mut line = ProgressLine {
+        of: subject(ask),
+        is_there: false,
+    };
     let told = client
         .ask(ask, archive, |done, all| line.show(done, all))
         .await;
@@ -93,6 +96,16 @@ async fn ask(node: &Option<PathBuf>, ask: &Ask, archive: Option<Archive>) -> Res
     match told.context("the node did not answer to the end")? {
         Tell::Failed { message } => bail!("{message}"),
         told => Ok(told),
+    }
+}
+
+/// What is on its way while the node does this.
+fn subject(ask: &Ask) -> String {
+    match ask {
+        Ask::Pull { name } => format!("pulling {name}"),
+        Ask::Push { name, .. } => format!("pushing {name}"),
+        Ask::Import { .. } => "importing".to_owned(),
+        _ => "working".to_owned(),
     }
 }
 
@@ -169,8 +182,8 @@ fn size(bytes: u64) -> String {
 }
 
 /// How far it is, on one line of a terminal; a script sees nothing of it.
-#[derive(Default)]
 struct ProgressLine {
+    of: String,
     is_there: bool,
 }
 
@@ -181,17 +194,9 @@ impl ProgressLine {
             return;
         }
         self.is_there = true;
-        let words = match all {
-            0 => size(done),
-            all => format!(
-                "{} of {} ({} %)",
-                size(done),
-                size(all),
-                done.saturating_mul(100) / all
-            ),
-        };
-        // A terminal that has gone needs no progress.
-        let _ = write!(to, "\r\x1b[K{words}");
+        let words = progress(done, all);
+        // A terminal that has gone needs no progress; one that is narrow is not filled with it.
+        let _ = write!(to, "\r\x1b[K\x1b[?7l{}: {words}\x1b[?7h", self.of);
         let _ = to.flush();
     }
 
@@ -202,9 +207,29 @@ impl ProgressLine {
     }
 }
 
+/// How much of all is done, in words.
+fn progress(done: u64, all: u64) -> String {
+    match all {
+        0 => size(done),
+        all => format!(
+            "{} of {} ({} %)",
+            size(done.min(all)),
+            size(all),
+            done.min(all).saturating_mul(100) / all
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_than_all_is_never_done() {
+        assert_eq!(progress(500, 0), "500 B");
+        assert_eq!(progress(500, 1000), "500 B of 1.0 kB (50 %)");
+        assert_eq!(progress(1200, 1000), "1.0 kB of 1.0 kB (100 %)");
+    }
 
     #[test]
     fn sizes_are_short() {

@@ -17,7 +17,7 @@ use sandlot_cluster::{
     server::{Limits, Listen, Listening},
 };
 use sandlot_gateway::Serving;
-use sandlot_node::{MissingImages, Node, NodeConfig, StopMode};
+use sandlot_node::{MissingImages, Node, NodeConfig, Runtime, StopMode};
 use sandlot_operator::{Agent, Delivery, Proof, Settings, Snapshots};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,8 @@ pub(crate) struct Options {
     pub(crate) kubeconfig: PathBuf,
     /// What to do about images that cannot be had.
     pub(crate) missing_images: MissingImages,
+    /// Who starts the containers of pods that do not say.
+    pub(crate) runtime: Runtime,
     /// Whether pods may reach beyond the machine.
     pub(crate) egress: bool,
     /// Whether pods may ask for what is no sandbox any more.
@@ -145,6 +147,11 @@ impl Local {
         self.fleet.as_ref().map(Fleet::address)
     }
 
+    /// The node, for who stops it.
+    pub(crate) fn node(&self) -> Arc<Node> {
+        self.node.clone()
+    }
+
     /// Lets nobody in any more and stops everything, the API last.
     pub(crate) async fn stop(self) {
         if let Some(fleet) = self.fleet {
@@ -189,6 +196,7 @@ async fn start_node(options: &Options, cluster: &Cluster) -> Result<Arc<Node>> {
         .into();
     let config = NodeConfig {
         missing_images: options.missing_images,
+        runtime: options.runtime.clone(),
         egress: options.egress,
         allow_privileged: options.allow_privileged,
         closed_folders: vec![options.folder.clone()],

@@ -41,6 +41,7 @@ pub(crate) async fn run() -> Result<()> {
         kubeconfig: folder.path().join("kubeconfig"),
         // The manual's image is not on a fresh machine; its own Python is.
         missing_images: MissingImages::Host,
+        runtime: sandlot_node::Runtime::Own,
         egress: true,
         allow_privileged: false,
         controllers: true,

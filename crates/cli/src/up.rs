@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result};
 
-use sandlot_node::MissingImages;
+use sandlot_node::{MissingImages, Runtime};
 
 use crate::{
     args::{self, Up},
@@ -36,6 +36,7 @@ pub(crate) async fn run(up: &Up) -> Result<()> {
             args::MissingImages::Fail => MissingImages::Fail,
             args::MissingImages::Host => MissingImages::Host,
         },
+        runtime: Runtime::named(&up.runtime)?,
         egress: !up.no_egress,
         allow_privileged: up.allow_privileged,
         controllers: !up.no_controllers,
@@ -55,10 +56,21 @@ pub(crate) async fn run(up: &Up) -> Result<()> {
     let local = Local::start(&options).await?;
     introduce(&local, &options, started);
     interrupts.first().await;
-    println!("stopping; Ctrl-C again to stop at once");
+    println!("stopping, pods have their grace; Ctrl-C again to stop at once");
+    let node = local.node();
+    let mut stopping = std::pin::pin!(local.stop());
     tokio::select! {
-        () = local.stop() => println!("stopped"),
-        () = interrupts.first() => println!("stopped at once"),
+        () = &mut stopping => {
+            println!("stopped");
+            return Ok(());
+        }
+        () = interrupts.first() => {}
+    }
+    // A node that is in the middle of something may take a moment to listen, too.
+    let mut hurried = std::pin::pin!(async { tokio::join!(node.hurry(), &mut stopping) });
+    tokio::select! {
+        _ = &mut hurried => println!("stopped at once"),
+        () = interrupts.first() => println!("left as it is; the next start cleans up"),
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What this machine offers to pods, found out by trying.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -17,6 +17,17 @@ pub struct Machine {
     pub cgroups: String,
     /// Each thing pods can use, whether it is there, and what its absence means.
     pub offers: Vec<Offer>,
+    /// The OCI runtimes that pods may ask for besides the node's own.
+    pub runtimes: Vec<FoundRuntime>,
+}
+
+/// An OCI runtime that may be here.
+#[derive(Clone, Debug, Serialize)]
+pub struct FoundRuntime {
+    /// Its name, as a RuntimeClass's handler and `--runtime` have it.
+    pub name: &'static str,
+    /// Its program, if it is on this machine.
+    pub program: Option<PathBuf>,
 }
 
 /// One thing a machine may offer.
@@ -135,6 +146,10 @@ pub fn probe() -> Machine {
         kernel,
         cgroups: layout.words().to_owned(),
         offers,
+        runtimes: crate::runtime::all()
+            .into_iter()
+            .map(|(name, program)| FoundRuntime { name, program })
+            .collect(),
     };
     crate::cgroup::Cgroups::open("sandlot-doctor").close();
     machine
@@ -192,6 +207,16 @@ impl std::fmt::Display for Machine {
                 writeln!(f, "  yes  {}", offer.name)?;
             } else {
                 writeln!(f, "  no   {:<18} {}", offer.name, offer.without)?;
+            }
+        }
+        writeln!(f, "Runtimes besides Sandlot's own:")?;
+        for runtime in &self.runtimes {
+            match &runtime.program {
+                Some(program) if self.root => {
+                    writeln!(f, "  yes  {:<18} {}", runtime.name, program.display())?;
+                }
+                Some(_) => writeln!(f, "  no   {:<18} it needs root here", runtime.name)?,
+                None => writeln!(f, "  no   {:<18} not installed", runtime.name)?,
             }
         }
         Ok(())

@@ -57,4 +57,5 @@ pub mod images_door {
 pub use keeper::enter_if_called;
 pub use network::PacketRules;
 pub use node::{Node, NodeConfig, NodeError, StopMode};
+pub use runtime::{Runtime, RuntimeError};
 pub use snapshot::{Snapshot, SnapshotError};

@@ -18,6 +18,7 @@ use crate::log_files::LogFiles;
 use crate::network::{Ground, Network, PacketRules, Traffic, Wanted};
 use crate::pod::Sources;
 use crate::rates::Rates;
+use crate::runtime::{self, Runtime};
 use crate::sandbox::pool::Pool;
 use crate::sandbox::{Record, Sandbox, Zygote};
 use crate::schedule::{self, Seat};
@@ -35,6 +36,8 @@ pub struct NodeConfig {
     pub node_name: String,
     /// How it talks to the API.
     pub client: kube::Client,
+    /// Who starts the containers of pods that do not say.
+    pub runtime: Runtime,
     /// What to do about images that cannot be had.
     pub missing_images: MissingImages,
     /// Whether pods may reach beyond the machine.
@@ -79,6 +82,7 @@ impl NodeConfig {
             data_dir,
             node_name: node_name.into(),
             client,
+            runtime: Runtime::Own,
             missing_images: MissingImages::Fail,
             egress: true,
             allow_privileged: false,
@@ -141,6 +145,7 @@ pub struct Node {
 pub(crate) struct Shared {
     pub(crate) client: kube::Client,
     pub(crate) node_name: String,
+    pub(crate) runtime: Runtime,
     pub(crate) host_ip: String,
     pub(crate) allow_privileged: bool,
     /// What no pod may see of the machine.
@@ -236,6 +241,7 @@ impl Node {
                 .unwrap_or(SignedDuration::MAX),
             client: config.client,
             node_name: config.node_name,
+            runtime: config.runtime,
             host_ip: network.gateway().to_string(),
             allow_privileged: config.allow_privileged,
             pool,
@@ -262,6 +268,7 @@ impl Node {
         find_sandboxes(&shared, &sandboxes).await;
         registration::register(&shared).await?;
         shared.claims.offer().await?;
+        runtime::offer(&shared.client).await?;
         let tasks = vec![
             tokio::spawn(shared.pool.clone().keep_ready(stop.clone())),
             events_writer,

@@ -1,21 +1,137 @@
-//! Which program runs a pod's containers. Here it is always the node's own keeper; a pod
-//! that asks for another one is told so rather than run with less than it asked for.
+//! Which program starts a pod's containers: the node's own keeper, or an OCI runtime. A pod
+//! that asks for one which is not here is told so rather than run with less than it asked for.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::node::v1::RuntimeClass;
+use kube::api::PostParams;
 use kube::{Api, Client};
+use serde_json::json;
 
 /// The handler that means the node's own keeper.
 const OWN: &str = "sandlot";
 
-/// Finds the runtime that a pod asks for; the error says why it cannot be had.
-pub(crate) async fn find(client: &Client, pod: &Pod) -> Result<(), String> {
+/// The OCI runtimes that pods may ask for, by the names of their programs.
+const KNOWN: [&str; 4] = ["runc", "crun", "runsc", "kata-runtime"];
+
+/// Names under which some of them are known too.
+const ALSO: [(&str, &str); 2] = [("gvisor", "runsc"), ("kata", "kata-runtime")];
+
+/// Where a program may be that an ordinary search path does not name.
+const FURTHER: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/sbin"];
+
+/// Which program starts containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Runtime {
+    /// The node's own keeper.
+    #[default]
+    Own,
+    /// An OCI runtime: runc, crun, or another one with their command line.
+    Program(PathBuf),
+}
+
+/// Why a runtime cannot be had.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum RuntimeError {
+    /// Nobody knows the name.
+    #[error(
+        "there is no runtime {0:?}; this node knows sandlot (its own), runc, crun, runsc and kata-runtime, and can be started with the path of another one"
+    )]
+    Unknown(String),
+    /// It is not installed.
+    #[error("the runtime {0} is not on this machine; install it, or leave it to sandlot's own")]
+    Missing(String),
+    /// The path leads to no program.
+    #[error("{0} is not a program that can be run")]
+    NoProgram(PathBuf),
+    /// It needs more than this user has.
+    #[error("the runtime {0} needs root here; sandlot's own does not")]
+    NeedsRoot(String),
+}
+
+impl Runtime {
+    /// Finds a runtime by its name or the path of its program.
+    pub fn named(name: &str) -> Result<Runtime, RuntimeError> {
+        if name == OWN {
+            return Ok(Runtime::Own);
+        }
+        let program = if name.contains('/') {
+            let path = PathBuf::from(name);
+            std::path::absolute(&path)
+                .ok()
+                .filter(|path| is_program(path))
+                .ok_or(RuntimeError::NoProgram(path))?
+        } else {
+            let known = known(name).ok_or_else(|| RuntimeError::Unknown(name.to_owned()))?;
+            program(known).ok_or_else(|| RuntimeError::Missing(known.to_owned()))?
+        };
+        match nix::unistd::geteuid().is_root() {
+            true => Ok(Runtime::Program(program)),
+            false => Err(RuntimeError::NeedsRoot(name.to_owned())),
+        }
+    }
+
+    /// The program, when it is not the node itself.
+    pub(crate) fn program(&self) -> Option<PathBuf> {
+        match self {
+            Runtime::Own => None,
+            Runtime::Program(path) => Some(path.clone()),
+        }
+    }
+}
+
+fn known(name: &str) -> Option<&'static str> {
+    let also = ALSO.iter().find(|(also, _)| *also == name);
+    let name = also.map_or(name, |(_, name)| *name);
+    KNOWN.into_iter().find(|known| *known == name)
+}
+
+/// The runtimes that pods may ask for, and the programs of those that are on this machine.
+pub(crate) fn all() -> Vec<(&'static str, Option<PathBuf>)> {
+    KNOWN.map(|name| (name, program(name))).to_vec()
+}
+
+fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(FURTHER.map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_absolute() && is_program(path))
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+/// Makes a RuntimeClass for each runtime that is here, so that pods can ask for it by its name.
+pub(crate) async fn offer(client: &Client) -> kube::Result<()> {
+    let classes: Api<RuntimeClass> = Api::all(client.clone());
+    let here = all().into_iter().filter(|(_, program)| program.is_some());
+    for name in here.map(|(name, _)| name).chain([OWN]) {
+        let class = json!({"metadata": {"name": name}, "handler": name});
+        let class = serde_json::from_value(class).map_err(kube::Error::SerdeError)?;
+        match classes.create(&PostParams::default(), &class).await {
+            Err(kube::Error::Api(error)) if error.code == 409 => {}
+            made => drop(made?),
+        }
+    }
+    Ok(())
+}
+
+/// Finds the runtime that a pod asks for, or else the node's usual one; the error says why it
+/// cannot be had.
+pub(crate) async fn find(client: &Client, pod: &Pod, usual: &Runtime) -> Result<Runtime, String> {
     let asked = pod
         .spec
         .as_ref()
         .and_then(|spec| spec.runtime_class_name.as_deref())
         .filter(|name| !name.is_empty());
-    let Some(name) = asked else { return Ok(()) };
+    let Some(name) = asked else {
+        return Ok(usual.clone());
+    };
     let classes: Api<RuntimeClass> = Api::all(client.clone());
     let class = classes
         .get_opt(name)
@@ -24,15 +140,15 @@ pub(crate) async fn find(client: &Client, pod: &Pod) -> Result<(), String> {
     judge(name, class.map(|class| class.handler).as_deref())
 }
 
-fn judge(class: &str, handler: Option<&str>) -> Result<(), String> {
-    match handler {
-        Some(OWN) => Ok(()),
-        None => Err(format!("RuntimeClass {class:?} not found")),
-        Some(handler) => Err(format!(
-            "RuntimeClass {class:?} asks for the runtime {handler:?}, which this node does not \
-             have: it runs containers itself, under the handler {OWN:?}"
-        )),
-    }
+fn judge(class: &str, handler: Option<&str>) -> Result<Runtime, String> {
+    let handler = handler.ok_or_else(|| format!("RuntimeClass {class:?} not found"))?;
+    // A class names a runtime, never a path: who may make classes does not choose programs.
+    let found = if handler == OWN || known(handler).is_some() {
+        Runtime::named(handler)
+    } else {
+        Err(RuntimeError::Unknown(handler.to_owned()))
+    };
+    found.map_err(|error| format!("RuntimeClass {class:?}: {error}"))
 }
 
 #[cfg(test)]
@@ -40,11 +156,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_runtime_that_is_not_here_is_named() {
-        assert_eq!(judge("usual", Some("sandlot")), Ok(()));
+    fn a_class_that_cannot_be_had_is_named() {
+        assert_eq!(judge("usual", Some("sandlot")), Ok(Runtime::Own));
         let unknown = judge("quick", None).unwrap_err();
         assert_eq!(unknown, "RuntimeClass \"quick\" not found");
-        let elsewhere = judge("safe", Some("runsc")).unwrap_err();
-        assert!(elsewhere.contains("runsc") && elsewhere.contains("safe"));
+        let elsewhere = judge("odd", Some("zonk")).unwrap_err();
+        assert!(elsewhere.contains("zonk") && elsewhere.contains("odd"));
+    }
+
+    #[test]
+    fn a_class_is_no_way_to_run_any_program() {
+        assert!(judge("sly", Some("/bin/sh")).is_err());
+    }
+
+    #[test]
+    fn a_path_must_lead_to_a_program() {
+        let none = Runtime::named("/etc/passwd");
+        assert_eq!(none, Err(RuntimeError::NoProgram("/etc/passwd".into())));
     }
 }

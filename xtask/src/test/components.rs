@@ -14,11 +14,21 @@ struct Component {
     shows: &'static str,
 }
 
-const ALL: [Component; 6] = [
+const ALL: [Component; 8] = [
     Component {
         program: "docker-registry",
         package: "docker-registry",
         shows: "pulling images from a registry and pushing them",
+    },
+    Component {
+        program: "runc",
+        package: "runc",
+        shows: "pods whose containers runc starts",
+    },
+    Component {
+        program: "crun",
+        package: "crun",
+        shows: "pods whose containers crun starts",
     },
     Component {
         program: "mariadbd",

@@ -14,6 +14,8 @@ pub(crate) struct Layout {
     roots: BTreeMap<String, PathBuf>,
     /// Controllers have trees of their own, and there is a tree of v2 without any beside.
     hybrid: bool,
+    /// The trees of other controllers, and those of none.
+    others: Vec<PathBuf>,
 }
 
 impl Layout {
@@ -31,6 +33,11 @@ impl Layout {
     /// The one tree of v2.
     pub(crate) fn unified(&self) -> Option<&Path> {
         self.unified.as_deref()
+    }
+
+    /// The roots of the trees that we limit nothing in.
+    pub(crate) fn other_roots(&self) -> &[PathBuf] {
+        &self.others
     }
 
     /// The controllers that can be used.
@@ -100,8 +107,15 @@ fn split_trees(mounts: &str, own: &str, name: &str) -> Layout {
             }
         }
     }
+    let others = mounts_of(mounts)
+        .filter(|(at, kind, _)| {
+            kind.starts_with("cgroup") && !roots.values().any(|root| root.starts_with(at))
+        })
+        .map(|(at, _, _)| PathBuf::from(at))
+        .collect();
     Layout {
         unified: None,
+        others,
         roots,
         hybrid: mounts_of(mounts).any(|(_, kind, _)| kind == "cgroup2"),
     }
@@ -126,6 +140,7 @@ fn one_tree(mounts: &str, own: &str, name: &str) -> Option<Layout> {
     }
     Some(Layout {
         unified: Some(root),
+        others: Vec::new(),
         roots,
         hybrid: false,
     })

@@ -1,7 +1,9 @@
 //! A pod's requests and limits in the kernel's words.
 
+use serde::{Deserialize, Serialize};
+
 /// What a group may use; zero or `None` is no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Limits {
     /// Thousandths of a core it gets when all want some.
     pub(crate) cpu_share: u64,
@@ -11,7 +13,8 @@ pub(crate) struct Limits {
     pub(crate) processes: Option<u64>,
 }
 
-const PERIOD_MICROSECONDS: u64 = 100_000;
+/// Quotas are counted in periods of this length.
+pub(crate) const PERIOD_MICROSECONDS: u64 = 100_000;
 
 impl Limits {
     /// The controllers without which a limit that somebody asked for means nothing.
@@ -21,13 +24,20 @@ impl Limits {
         cpu.into_iter().chain(memory).collect()
     }
 
-    /// Controller, file and value of everything to write.
-    pub(super) fn writes(&self, unified: bool) -> Vec<(&'static str, &'static str, String)> {
-        let mut writes = Vec::new();
+    /// Its weight against others, and how many microseconds of each period it may run, as
+    /// version 1 of control groups and OCI runtimes have it.
+    pub(crate) fn shares_and_quota(&self) -> (u64, Option<u64>) {
         let shares = (self.cpu_share * 1024 / 1000).clamp(2, 262_144);
         let quota = self
             .cpu_most
             .map(|most| (most * PERIOD_MICROSECONDS / 1000).max(1000));
+        (shares, quota)
+    }
+
+    /// Controller, file and value of everything to write.
+    pub(super) fn writes(&self, unified: bool) -> Vec<(&'static str, &'static str, String)> {
+        let mut writes = Vec::new();
+        let (shares, quota) = self.shares_and_quota();
         if unified {
             // The kernel's own mapping of v1's shares to v2's weights.
             writes.push((

@@ -11,9 +11,16 @@ mod rest;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 pub(crate) use detect::Layout;
-pub(crate) use limits::Limits;
+pub(crate) use limits::{Limits, PERIOD_MICROSECONDS};
+
+/// Processes that were killed are given so long to be gone.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The groups of this node.
 #[derive(Clone, Debug)]
@@ -130,6 +137,13 @@ impl Group {
             .collect()
     }
 
+    /// Its name below the root of each tree, as OCI runtimes have it; none where no tree can
+    /// be used.
+    pub(crate) fn name(&self) -> Option<String> {
+        let usable = !self.dirs().is_empty();
+        usable.then(|| format!("/{}", self.path.display()))
+    }
+
     fn dirs(&self) -> Vec<PathBuf> {
         match self.layout.unified() {
             Some(root) => vec![root.join(&self.path)],
@@ -197,26 +211,57 @@ impl Group {
 
     /// Kills whatever is left in it, and removes it with the groups below.
     pub(crate) fn remove(&self) {
-        for dir in self.dirs() {
+        // OCI runtimes make their groups in every tree there is.
+        let others = self.layout.other_roots().iter();
+        let dirs: Vec<PathBuf> = self
+            .dirs()
+            .into_iter()
+            .chain(others.map(|root| root.join(&self.path)))
+            .collect();
+        let begun = Instant::now();
+        while dirs.iter().any(|dir| kill_below(dir)) && begun.elapsed() < LAST_PATIENCE {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        for dir in dirs {
             remove_below(&dir);
         }
     }
 }
 
+/// Kills every process in a group and the groups below; whether there was any.
+fn kill_below(dir: &Path) -> bool {
+    let below = folders(dir);
+    let processes = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    let mut any = false;
+    // One that this machine cannot see from here is numbered 0.
+    for process in processes
+        .lines()
+        .flat_map(str::parse)
+        .filter(|pid| *pid > 0)
+    {
+        any |= kill(Pid::from_raw(process), Signal::SIGKILL).is_ok();
+    }
+    below.iter().fold(any, |any, dir| kill_below(dir) | any)
+}
+
+fn folders(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
+}
+
 /// Groups are removed from the leaves up; one that still holds a dying process refuses,
 /// and is tried again when its sandbox is removed or the node starts.
 fn remove_below(dir: &Path) {
-    if let Ok(entries) = fs::read_dir(dir) {
-        for entry in entries.flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                remove_below(&entry.path());
-            }
-        }
+    for below in folders(dir) {
+        remove_below(&below);
     }
     for _ in 0..50 {
         match fs::remove_dir(dir) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                std::thread::sleep(std::time::Duration::from_millis(2));
+                std::thread::sleep(Duration::from_millis(2));
             }
             _ => return,
         }

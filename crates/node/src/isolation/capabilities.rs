@@ -107,6 +107,14 @@ pub(crate) fn mask(add: &[String], drop: &[String]) -> Result<u64, String> {
     Ok((kept & !dropped) | added)
 }
 
+/// The names of these capabilities, as OCI runtimes know them.
+pub(crate) fn names(mask: u64) -> Vec<String> {
+    let held = NAMES.iter().enumerate();
+    held.filter(|(place, _)| mask & (1 << place) != 0)
+        .map(|(_, name)| format!("CAP_{name}"))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

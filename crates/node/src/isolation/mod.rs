@@ -2,8 +2,10 @@
 
 mod allowance;
 mod capabilities;
+mod oci;
 mod seccomp;
 
 pub(crate) use allowance::refuses;
-pub(crate) use capabilities::{ALL, mask, writes_packets};
+pub(crate) use capabilities::{ALL, mask, names, writes_packets};
+pub(crate) use oci::oci_profile;
 pub(crate) use seccomp::default_profile;

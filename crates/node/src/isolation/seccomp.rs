@@ -13,7 +13,7 @@ use seccompiler::{
 };
 
 /// The newest call this list has judged (`mseal`).
-const NEWEST: i64 = 462;
+pub(super) const NEWEST: i64 = 462;
 
 const REFUSED: &[i64] = &[
     // Other views of the file system and other namespaces.
@@ -78,6 +78,22 @@ const REFUSED_HERE: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const REFUSED_HERE: &[i64] = &[];
 
+/// What `clone` may not make anew.
+pub(super) const NAMESPACES: [i32; 7] = [
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWUTS,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWCGROUP,
+];
+
+/// Whether a call is refused whatever its arguments are.
+pub(super) fn is_refused(call: i64) -> bool {
+    REFUSED.contains(&call) || REFUSED_HERE.contains(&call)
+}
+
 /// The filters, as the kernel takes them; made once.
 pub(crate) fn default_profile() -> Result<Vec<Vec<u64>>, String> {
     static MADE: OnceLock<Result<Vec<Vec<u64>>, String>> = OnceLock::new();
@@ -97,17 +113,8 @@ fn refusing() -> Result<BpfProgram, BackendError> {
         .chain(REFUSED_HERE)
         .map(|call| (*call, Vec::new()))
         .collect();
-    let namespaces = [
-        libc::CLONE_NEWNS,
-        libc::CLONE_NEWUTS,
-        libc::CLONE_NEWIPC,
-        libc::CLONE_NEWUSER,
-        libc::CLONE_NEWPID,
-        libc::CLONE_NEWNET,
-        libc::CLONE_NEWCGROUP,
-    ];
-    let with_namespace = namespaces.into_iter().map(|flag| {
-        let flag = flag as u32 as u64;
+    let with_namespace = NAMESPACES.iter().map(|flag| {
+        let flag = *flag as u32 as u64;
         rule(0, SeccompCmpOp::MaskedEq(flag), flag)
     });
     rules.insert(libc::SYS_clone, with_namespace.collect::<Result<_, _>>()?);

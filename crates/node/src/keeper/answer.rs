@@ -32,6 +32,9 @@ impl Keeper {
             Ask::Exec { container, given } => {
                 let (plan, streams) = take_plan(files)?;
                 let within = self.running(&container)?;
+                if let Some(runtime) = &plan.runtime {
+                    return self.exec_by_runtime(number, &plan, runtime, streams, given);
+                }
                 let process =
                     Process::command(&plan, streams, given, within, &self.namespaces, number)
                         .map_err(|error| create(format!("cannot run the command: {error}")))?;
@@ -54,6 +57,10 @@ impl Keeper {
                 let pid = self.running(&container)?;
                 let signal = Signal::try_from(signal)
                     .map_err(|_| create(format!("there is no signal {signal}")))?;
+                // What must end is not left to another program.
+                if signal != Signal::SIGKILL && self.is_of_runtime(&container) {
+                    return self.signal_by_runtime(number, &container, signal as i32);
+                }
                 kill(pid, signal)
                     .map_err(|error| create(format!("cannot signal {container}: {error}")))?;
                 self.tell(number, &Tell::Done, None);
@@ -75,6 +82,7 @@ impl Keeper {
                     .is_some_and(|found| found.ended.is_some())
                 {
                     self.containers.remove(&container);
+                    self.forget_by_runtime(&container);
                 }
                 self.tell(number, &Tell::Done, None);
             }
@@ -90,7 +98,7 @@ impl Keeper {
 
     fn running(&self, container: &str) -> Result<Pid, Failure> {
         match self.containers.get(container) {
-            Some(found) if found.ended.is_none() => Ok(found.pid),
+            Some(found) if found.ended.is_none() && found.pid.as_raw() > 0 => Ok(found.pid),
             _ => Err(create(format!("container {container} is not running"))),
         }
     }
@@ -106,9 +114,13 @@ impl Keeper {
             return Err(create(format!("container {name} was started before")));
         }
         if self.share_processes && self.reaper.is_none() {
-            let pid = fork_reaper()
+            let users = self.namespaces.users.as_ref();
+            let pid = fork_reaper(users.filter(|_| plan.runtime.is_some()))
                 .map_err(|error| create(format!("cannot share processes: {error}")))?;
             self.reaper = Some(Pid::from_raw(pid));
+        }
+        if let Some(runtime) = &plan.runtime {
+            return self.run_by_runtime(number, name, &plan, runtime);
         }
         let (process, container) =
             Process::container(&name, &plan, &self.namespaces, self.reaper, number)

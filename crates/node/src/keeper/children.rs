@@ -34,7 +34,7 @@ impl Keeper {
                             container.take_terminal(master);
                         }
                     }
-                    Purpose::Command => process.terminal = master,
+                    _ => process.terminal = master,
                 }
             }
             Ok(Some((told, _))) => {
@@ -45,19 +45,29 @@ impl Keeper {
                 let number = process.asked_by;
                 process.launching = None;
                 process.failed = true;
-                if let Purpose::Container(name) = &process.purpose {
-                    self.containers.remove(name);
+                match &process.purpose {
+                    Purpose::Container(name) => drop(self.containers.remove(name)),
+                    Purpose::Call(call) => {
+                        if let Some(name) = call.starts() {
+                            self.containers.remove(name);
+                        }
+                    }
+                    Purpose::Command => {}
                 }
                 self.tell(number, &Tell::Failed(failure), None);
                 self.forget_command(number);
             }
             Ok(None) => {
                 process.launching = None;
+                if matches!(process.purpose, Purpose::Call(_)) {
+                    // The runtime runs; it is done when it ends.
+                    return;
+                }
                 let (number, terminal) = (process.asked_by, process.terminal.take());
                 let since = process.started;
                 let name = match &process.purpose {
                     Purpose::Container(name) => Some(name.clone()),
-                    Purpose::Command => None,
+                    _ => None,
                 };
                 self.tell(
                     number,
@@ -100,7 +110,7 @@ impl Keeper {
         }
     }
 
-    fn on_end(&mut self, pid: Pid, code: i32, signal: Option<i32>, buffer: &mut [u8]) {
+    pub(super) fn on_end(&mut self, pid: Pid, code: i32, signal: Option<i32>, buffer: &mut [u8]) {
         // A child that failed to launch has said so on its socket before it ended.
         if self
             .processes
@@ -110,8 +120,11 @@ impl Keeper {
             self.on_launch(pid.as_raw());
             self.on_launch(pid.as_raw());
         }
+        if self.calls().any(|(call, _)| call == pid.as_raw()) {
+            return self.on_call_end(pid.as_raw(), code, buffer);
+        }
         let Some(process) = self.processes.remove(&pid.as_raw()) else {
-            return;
+            return self.on_stray(pid, code, signal);
         };
         if process.failed {
             return;
@@ -123,6 +136,7 @@ impl Keeper {
             finished: jiff::Timestamp::now(),
         };
         match process.purpose {
+            Purpose::Call(_) => {}
             Purpose::Command => {
                 self.tell(process.asked_by, &Tell::Ended(ended), None);
                 self.forget_command(process.asked_by);
@@ -141,7 +155,7 @@ impl Keeper {
         }
     }
 
-    fn announce(&mut self, name: &str) {
+    pub(super) fn announce(&mut self, name: &str) {
         let Some(container) = self.containers.get(name) else {
             return;
         };
@@ -169,7 +183,11 @@ impl Keeper {
             let _ = kill(reaper, Signal::SIGKILL);
         }
         let mut buffer = vec![0u8; 16 * 1024];
-        while let Ok(status) = waitpid(None, None) {
+        loop {
+            self.kill_children();
+            let Ok(status) = waitpid(None, None) else {
+                break;
+            };
             match status {
                 WaitStatus::Exited(pid, code) => self.on_end(pid, code, None, &mut buffer),
                 WaitStatus::Signaled(pid, signal, _) => {
@@ -178,6 +196,7 @@ impl Keeper {
                 _ => {}
             }
         }
+        self.forget_all_by_runtime();
     }
 }
 

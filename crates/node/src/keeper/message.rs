@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::Limits;
+
 /// Asked of the zygote: the one process that is started from the binary, of which
 /// every keeper is a fork.
 #[derive(Debug, Serialize, Deserialize)]
@@ -109,7 +111,6 @@ pub(crate) enum Ask {
         width: u16,
         height: u16,
     },
-    /// Close a container's stdin.
     /// Forget a container that has ended.
     Forget { container: String },
     /// Tell every container's state, and every change of it.
@@ -243,6 +244,24 @@ pub(crate) struct Plan {
     pub stdin_once: bool,
     /// Where what it writes is kept; a command's output goes to its caller.
     pub log: Option<LogPlan>,
+    /// Who starts it, when that is not the keeper itself.
+    #[serde(default)]
+    pub runtime: Option<OciRuntime>,
+}
+
+/// An OCI runtime, and what it is told besides the rest of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OciRuntime {
+    pub program: PathBuf,
+    /// Where it keeps its own notes of the pod's containers.
+    pub state: PathBuf,
+    /// The folder of this container's configuration.
+    pub bundle: PathBuf,
+    /// The container's name there.
+    pub id: String,
+    /// The control group below each controller's root; none where there are none to use.
+    pub group: Option<String>,
+    pub limits: Limits,
 }
 
 /// Where a container's output is kept.

@@ -18,6 +18,7 @@ mod launch;
 mod log;
 pub(crate) mod message;
 mod namespaces;
+mod oci;
 pub(crate) mod packet;
 mod process;
 mod serve;

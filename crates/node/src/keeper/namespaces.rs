@@ -14,6 +14,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
 
 use super::message::{Address, Birth, IdRange, MemoryFolder, Preparation};
+use super::process::fork_through;
 use super::syscalls::{fork_into, leave};
 
 /// What a pod's containers share.
@@ -22,6 +23,10 @@ pub(super) struct Namespaces {
     pub users: Option<OwnedFd>,
     /// The machine's user that is the pod's root.
     pub root_id: u32,
+    /// How the pod's users are the machine's.
+    pub range: Option<IdRange>,
+    /// They share a network that is theirs alone.
+    pub own_network: bool,
 }
 
 impl Namespaces {
@@ -56,6 +61,8 @@ impl Namespaces {
         Ok(Namespaces {
             users,
             root_id: birth.users.map_or(0, |range| range.first),
+            range: birth.users,
+            own_network: !birth.host_network,
         })
     }
 
@@ -183,9 +190,16 @@ fn map_and_enter(
     Ok(fs::File::open(format!("/proc/{pid}/ns/user"))?.into())
 }
 
-/// Forks into the pod's process namespace as its first process, which only reaps.
-pub(super) fn fork_reaper() -> io::Result<libc::pid_t> {
-    let pid = fork_into(libc::CLONE_NEWPID)?;
+/// Forks into the pod's process namespace as its first process, which only reaps. A namespace
+/// that an OCI runtime is to join belongs to the pod's users, as the runtime is one of them then.
+pub(super) fn fork_reaper(users: Option<&OwnedFd>) -> io::Result<libc::pid_t> {
+    let pid = match users {
+        None => fork_into(libc::CLONE_NEWPID)?,
+        Some(users) => {
+            let enter = || setns(users, CloneFlags::CLONE_NEWUSER);
+            fork_through(enter, libc::CLONE_NEWPID)?
+        }
+    };
     if pid == 0 {
         let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
         let _ = nix::sys::prctl::set_name(c"pause");

@@ -39,30 +39,38 @@ pub(crate) fn receive<T: DeserializeOwned>(
     socket: BorrowedFd<'_>,
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut bytes = vec![0u8; LONGEST];
-    let mut control = nix::cmsg_space!([std::os::fd::RawFd; MOST_FILES]);
-    let (length, files) = {
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        let got = recvmsg::<UnixAddr>(
-            socket.as_raw_fd(),
-            &mut parts,
-            Some(&mut control),
-            MsgFlags::MSG_CMSG_CLOEXEC,
-        )?;
-        let mut files = Vec::new();
-        for message in got.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(raw) = message {
-                for fd in raw {
-                    // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
-                    files.push(unsafe { OwnedFd::from_raw_fd(fd) });
-                }
-            }
-        }
-        (got.bytes, files)
-    };
+    let (length, files) = receive_raw(socket, &mut bytes)?;
     if length == 0 {
         return Ok(None);
     }
     Ok(Some((serde_json::from_slice(&bytes[..length])?, files)))
+}
+
+/// Receives a file that rides along with anything.
+pub(crate) fn receive_file(socket: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+    let (_, files) = receive_raw(socket, &mut [0u8; 4096])?;
+    Ok(files.into_iter().next())
+}
+
+fn receive_raw(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut control = nix::cmsg_space!([std::os::fd::RawFd; MOST_FILES]);
+    let mut parts = [IoSliceMut::new(bytes)];
+    let got = recvmsg::<UnixAddr>(
+        socket.as_raw_fd(),
+        &mut parts,
+        Some(&mut control),
+        MsgFlags::MSG_CMSG_CLOEXEC,
+    )?;
+    let mut files = Vec::new();
+    for message in got.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(raw) = message {
+            for fd in raw {
+                // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
+                files.push(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+        }
+    }
+    Ok((got.bytes, files))
 }
 
 /// Writes something long into a file that exists only in memory.

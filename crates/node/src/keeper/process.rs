@@ -11,6 +11,7 @@ use super::launch::{self, Place};
 use super::log::Log;
 use super::message::{Given, Plan};
 use super::namespaces::Namespaces;
+use super::oci::Call;
 use super::socket::{output_pipe, report_pair};
 use super::syscalls::{fork_into, leave, pidfd};
 
@@ -35,11 +36,13 @@ pub(super) enum Purpose {
     Container(String),
     /// A command in a container.
     Command,
+    /// A runtime that does something for us.
+    Call(Box<Call>),
 }
 
 /// The ends of the standard streams that a child takes.
 #[derive(Default)]
-struct Ends {
+pub(super) struct Ends {
     stdin: Option<OwnedFd>,
     out: Option<OwnedFd>,
     err: Option<OwnedFd>,
@@ -55,23 +58,7 @@ impl Process {
         asked_by: u64,
     ) -> io::Result<(Process, Container)> {
         let (ours, theirs) = report_pair()?;
-        let mut ends = Ends::default();
-        let (mut out, mut err, mut stdin) = (None, None, None);
-        if plan.terminal.is_none() {
-            let (out_read, out_write) = output_pipe()?;
-            let (err_read, err_write) = output_pipe()?;
-            (out, err) = (Some(out_read), Some(err_read));
-            (ends.out, ends.err) = (Some(out_write), Some(err_write));
-            if plan.stdin {
-                let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-                nix::fcntl::fcntl(
-                    &write,
-                    nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
-                )?;
-                (ends.stdin, stdin) = (Some(read), Some(write));
-            }
-        }
-        let log = plan.log.as_ref().map(Log::open).transpose()?;
+        let (ends, mut container) = open_streams(plan)?;
         let started = jiff::Timestamp::now();
         let pid = match reaper {
             Some(reaper) => fork_beside(reaper)?,
@@ -91,20 +78,7 @@ impl Process {
             terminal: None,
             failed: false,
         };
-        let container = Container {
-            pid,
-            launched: false,
-            started,
-            ended: None,
-            out,
-            err,
-            terminal: None,
-            stdin,
-            stdin_once: plan.stdin_once,
-            log,
-            attached: std::collections::BTreeMap::new(),
-            pending: std::collections::VecDeque::new(),
-        };
+        (container.pid, container.started) = (pid, started);
         Ok((process, container))
     }
 
@@ -118,13 +92,7 @@ impl Process {
         asked_by: u64,
     ) -> io::Result<Process> {
         let (ours, theirs) = report_pair()?;
-        let mut streams = streams.into_iter();
-        let mut next = |wanted: bool| if wanted { streams.next() } else { None };
-        let ends = Ends {
-            stdin: next(given.stdin),
-            out: next(given.stdout),
-            err: next(given.stderr),
-        };
+        let ends = given_ends(streams, given);
         let container = pidfd(within.as_raw())?;
         let started = jiff::Timestamp::now();
         let pid = fork_beside(within)?;
@@ -148,19 +116,73 @@ impl Process {
     }
 }
 
+/// A container that is yet to be started, and the other ends of its streams.
+pub(super) fn open_streams(plan: &Plan) -> io::Result<(Ends, Container)> {
+    let mut ends = Ends::default();
+    let (mut out, mut err, mut stdin) = (None, None, None);
+    if plan.terminal.is_none() {
+        let (out_read, out_write) = output_pipe()?;
+        let (err_read, err_write) = output_pipe()?;
+        (out, err) = (Some(out_read), Some(err_read));
+        (ends.out, ends.err) = (Some(out_write), Some(err_write));
+        if plan.stdin {
+            let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+            nix::fcntl::fcntl(
+                &write,
+                nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+            )?;
+            (ends.stdin, stdin) = (Some(read), Some(write));
+        }
+    }
+    let container = Container {
+        pid: Pid::from_raw(0),
+        launched: false,
+        started: jiff::Timestamp::now(),
+        ended: None,
+        out,
+        err,
+        terminal: None,
+        stdin,
+        stdin_once: plan.stdin_once,
+        log: plan.log.as_ref().map(Log::open).transpose()?,
+        attached: std::collections::BTreeMap::new(),
+        pending: std::collections::VecDeque::new(),
+    };
+    Ok((ends, container))
+}
+
+/// The streams that a client gave for its command.
+pub(super) fn given_ends(streams: Vec<OwnedFd>, given: Given) -> Ends {
+    let mut streams = streams.into_iter();
+    let mut next = |wanted: bool| if wanted { streams.next() } else { None };
+    Ends {
+        stdin: next(given.stdin),
+        out: next(given.stdout),
+        err: next(given.stderr),
+    }
+}
+
 /// Forks into the process namespace that another process is in.
 ///
 /// A helper enters the namespace and makes the child there, as a child of ours: without
 /// root nobody may come back from such a namespace, so the keeper itself must not enter.
 fn fork_beside(other: Pid) -> io::Result<libc::pid_t> {
     let target = pidfd(other.as_raw())?;
+    fork_through(|| setns(target, CloneFlags::CLONE_NEWPID), 0)
+}
+
+/// Forks a child of ours by way of a helper, which first enters somewhere that we stay out of.
+pub(super) fn fork_through(
+    enter: impl FnOnce() -> nix::Result<()>,
+    namespaces: libc::c_int,
+) -> io::Result<libc::pid_t> {
     let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let helper = fork_into(0)?;
     if helper == 0 {
-        if setns(target, CloneFlags::CLONE_NEWPID).is_err() {
+        if enter().is_err() {
             leave(1);
         }
-        match fork_into(libc::CLONE_PARENT) {
+        match fork_into(libc::CLONE_PARENT | namespaces) {
             Ok(0) => return Ok(0),
             Ok(pid) => leave(i32::from(
                 nix::unistd::write(&write, &pid.to_ne_bytes()).is_err(),
@@ -172,12 +194,12 @@ fn fork_beside(other: Pid) -> io::Result<libc::pid_t> {
     let mut pid = [0u8; 4];
     let told = std::fs::File::from(read).read_exact(&mut pid);
     let _ = nix::sys::wait::waitpid(Pid::from_raw(helper), None);
-    told.map_err(|_| io::Error::other("its process namespace cannot be entered"))?;
+    told.map_err(|_| io::Error::other("its namespace cannot be entered"))?;
     Ok(libc::pid_t::from_ne_bytes(pid))
 }
 
 /// In the child: makes the given ends its standard streams; `/dev/null` stays for the others.
-fn take_streams(ends: Ends, terminal: bool) {
+pub(super) fn take_streams(ends: Ends, terminal: bool) {
     if terminal {
         return;
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,6 +18,7 @@ use nix::unistd::Pid;
 use super::container::{Container, Source};
 use super::message::{Ask, Birth, Tell};
 use super::namespaces::Namespaces;
+use super::oci::Runtimes;
 use super::packet;
 use super::process::Process;
 use super::socket::listen_in;
@@ -42,6 +44,7 @@ pub(super) struct Keeper {
     next_connection: u64,
     pub(super) containers: BTreeMap<String, Container>,
     pub(super) processes: BTreeMap<i32, Process>,
+    pub(super) runtimes: Runtimes,
     pub(super) leaving: bool,
 }
 
@@ -63,6 +66,8 @@ enum Wake {
     Orphaned,
     Connection(u64),
     Launch(i32),
+    /// A runtime has a terminal for us.
+    Console(i32),
     Stream(String, Source),
 }
 
@@ -112,6 +117,7 @@ impl Keeper {
             next_connection: 0,
             containers: BTreeMap::new(),
             processes: BTreeMap::new(),
+            runtimes: Runtimes::default(),
             leaving: false,
         })
     }
@@ -152,13 +158,19 @@ impl Keeper {
                     polled.push(PollFd::new(status.as_fd(), PollFlags::POLLIN));
                 }
             }
+            for (pid, call) in self.calls() {
+                if let Some(socket) = call.console() {
+                    wakes.push(Wake::Console(pid));
+                    polled.push(PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+                }
+            }
             for (name, container) in &self.containers {
                 for (source, fd, events) in container.sources() {
                     wakes.push(Wake::Stream(name.clone(), source));
                     polled.push(PollFd::new(fd, events));
                 }
             }
-            poll(&mut polled, PollTimeout::NONE)?;
+            poll(&mut polled, self.patience())?;
             let quiet = PollFlags::empty();
             let woken: Vec<Wake> = wakes
                 .into_iter()
@@ -176,6 +188,7 @@ impl Keeper {
                 Wake::Signals => self.on_signals(buffer),
                 Wake::Connection(number) => self.on_connection(number),
                 Wake::Launch(pid) => self.on_launch(pid),
+                Wake::Console(pid) => self.on_console(pid),
                 Wake::Stream(name, source) => {
                     if let Some(container) = self.containers.get_mut(&name) {
                         container.read(source, buffer);
@@ -183,7 +196,18 @@ impl Keeper {
                 }
             }
         }
+        self.end_late_calls(Instant::now());
         Ok(())
+    }
+
+    /// Until the first runtime that was called has taken too long.
+    fn patience(&self) -> PollTimeout {
+        let Some(deadline) = self.calls().map(|(_, call)| call.deadline()).min() else {
+            return PollTimeout::NONE;
+        };
+        let left = deadline.saturating_duration_since(Instant::now());
+        // A little later rather than a moment too early.
+        PollTimeout::try_from(left + Duration::from_millis(10)).unwrap_or(PollTimeout::MAX)
     }
 
     fn accept(&mut self) {

@@ -1,5 +1,6 @@
 //! The sockets and pipes around a keeper.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
@@ -27,6 +28,21 @@ pub(super) fn listen_in(dir: &Path) -> io::Result<OwnedFd> {
     let (_folder, address) = socket_in(dir)?;
     bind(listener.as_raw_fd(), &address)?;
     listen(&listener, Backlog::new(128)?)?;
+    Ok(listener)
+}
+
+/// Listens in a folder for a runtime that hands over a terminal.
+pub(super) fn console_socket(dir: &Path, name: &OsStr) -> io::Result<OwnedFd> {
+    let listener = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        None,
+    )?;
+    let folder = std::fs::File::open(dir)?;
+    let path = format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), name.display());
+    bind(listener.as_raw_fd(), &UnixAddr::new(path.as_str())?)?;
+    listen(&listener, Backlog::new(1)?)?;
     Ok(listener)
 }
 

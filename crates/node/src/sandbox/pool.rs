@@ -196,6 +196,7 @@ impl Pool {
                 .ok_or_else(|| io::Error::other("the keeper ended at once"))?,
             host_network: kind.host_network,
             own_users: kind.own_users,
+            runtime: None,
             owner: None,
         };
         let sandbox = Sandbox {

@@ -1,7 +1,7 @@
 //! What is written down about a sandbox, so that a node that starts again finds it.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,9 @@ pub(crate) struct Record {
     pub keeper_born: u64,
     pub host_network: bool,
     pub own_users: bool,
+    /// The OCI runtime that starts its containers; none when the keeper does.
+    #[serde(default)]
+    pub runtime: Option<PathBuf>,
     /// The pod it belongs to; none while it waits in the pool.
     pub owner: Option<Owner>,
 }

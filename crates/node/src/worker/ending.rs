@@ -110,14 +110,7 @@ impl Tending {
         if run.attempt != attempt + 1 || !run.is_running() {
             return;
         }
-        if let Some(sandbox) = self.sandbox.clone() {
-            let id = id.to_owned();
-            self.tasks.spawn(async move {
-                // A keeper that cannot be asked any more has forgotten everything.
-                let _ = sandbox.forget(&id).await;
-                Event::Done
-            });
-        }
+        // Before it is forgotten: its control group may go then, and what it counted.
         let end = explain(
             &self.facts.pod,
             self.sandbox.as_deref(),
@@ -126,6 +119,14 @@ impl Tending {
             id,
             ended,
         );
+        if let Some(sandbox) = self.sandbox.clone() {
+            let id = id.to_owned();
+            self.tasks.spawn(async move {
+                // A keeper that cannot be asked any more has forgotten everything.
+                let _ = sandbox.forget(&id).await;
+                Event::Done
+            });
+        }
         self.end_of(&name, end);
     }
 

@@ -225,7 +225,8 @@ impl Launching {
             sandbox: &self.sandbox,
             id: &id,
             log: shared.logs.path(pod, &id),
-            cgroups: group.doors(),
+            group: &group,
+            limits,
             allow_privileged: shared.allow_privileged,
             may_forge: !shared.network.checks_senders(),
         })

@@ -357,7 +357,11 @@ impl Tending {
                 self.facts.over = Some((reason, message));
             }
             Event::SentAway(deleted) => self.eviction.answered(deleted, Timestamp::now()),
-            Event::Leave(deadline) => self.facts.leaving = Some(deadline),
+            Event::Leave(deadline) => {
+                // Whoever was told to hurry is not given more time again.
+                let before = self.facts.leaving.unwrap_or(deadline);
+                self.facts.leaving = Some(deadline.min(before));
+            }
             Event::Rested => self.making = Making::Rested,
             Event::Removed => self.making = Making::Removed,
             Event::Done => {}

@@ -7,9 +7,10 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::volumes::Volumes;
+use crate::cgroup::{Group, Limits};
 use crate::images::Image;
 use crate::isolation;
-use crate::keeper::message::{Identity, LogPlan, Mount, Overlay, Plan, View};
+use crate::keeper::message::{Identity, LogPlan, Mount, OciRuntime, Overlay, Plan, View};
 use crate::pod::expand;
 use crate::sandbox::Sandbox;
 
@@ -28,7 +29,8 @@ pub(super) struct Ingredients<'a> {
     pub(super) id: &'a str,
     /// Where its output is kept.
     pub(super) log: std::path::PathBuf,
-    pub(super) cgroups: Vec<std::path::PathBuf>,
+    pub(super) group: &'a Group,
+    pub(super) limits: Limits,
     pub(super) allow_privileged: bool,
     /// Nothing stands between the pod and a sender on its packets that is not its own.
     pub(super) may_forge: bool,
@@ -75,13 +77,14 @@ pub(super) fn plan(of: Ingredients<'_>) -> Result<Plan, String> {
         .clone()
         .filter(|cwd| !cwd.is_empty())
         .unwrap_or_else(|| config.working_dir.clone());
+    let runtime = runtime(&of);
     Ok(Plan {
         argv: argv(of.container, of.image, |word| expand(word, known))?,
         cwd: if cwd.is_empty() { "/".to_owned() } else { cwd },
         folders: config.volumes.clone(),
         view: Some(view),
         identity,
-        cgroups: of.cgroups,
+        cgroups: of.group.doors(),
         rlimits: Vec::new(),
         oom_score_adj: 0,
         terminal: (of.container.tty == Some(true)).then_some((80, 24)),
@@ -91,7 +94,21 @@ pub(super) fn plan(of: Ingredients<'_>) -> Result<Plan, String> {
             path: of.log,
             turn_at: LOG_TURNS_AT,
         }),
+        runtime,
         env: of.env,
+    })
+}
+
+/// The OCI runtime that starts the pod's containers, if one does.
+fn runtime(of: &Ingredients<'_>) -> Option<OciRuntime> {
+    let program = of.sandbox.record.runtime.clone()?;
+    Some(OciRuntime {
+        program,
+        state: of.sandbox.dir.join("runtime"),
+        bundle: of.sandbox.container_dir(of.id).join("bundle"),
+        id: format!("{}.{}", of.sandbox.id(), of.id),
+        group: of.group.name(),
+        limits: of.limits,
     })
 }
 

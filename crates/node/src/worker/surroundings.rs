@@ -202,7 +202,7 @@ async fn take_sandbox(shared: &Shared, pod: &Pod) -> Result<Sandbox, String> {
                    network lies apart from the machine's";
         return Err(why.to_owned());
     }
-    crate::runtime::find(&shared.client, pod).await?;
+    let runtime = crate::runtime::find(&shared.client, pod, &shared.runtime).await?;
     let privileged = containers(&spec).any(|(_, container)| {
         container
             .security_context
@@ -218,6 +218,7 @@ async fn take_sandbox(shared: &Shared, pod: &Pod) -> Result<Sandbox, String> {
         .take(kind)
         .await
         .map_err(|error| error.to_string())?;
+    sandbox.record.runtime = runtime.program();
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     sandbox.record.owner = Some(Owner {
         namespace: text(&pod.metadata.namespace),

@@ -5,11 +5,16 @@
 #[allow(dead_code, reason = "the other tests need more of it")]
 mod harness;
 
+#[path = "../pods/ordinary.rs"]
+#[allow(dead_code, reason = "the other tests need more of it")]
+mod ordinary;
+
 mod archives;
 mod hostile;
 mod logins;
 mod making;
 mod pulls;
 mod registry;
+mod rootless;
 
 use harness::Cluster;

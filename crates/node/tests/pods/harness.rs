@@ -125,6 +125,15 @@ impl Cluster {
             .clone()
     }
 
+    /// Whether the node says of itself that it has not what a condition is named after.
+    pub(crate) async fn lacks(&self, condition: &str) -> bool {
+        let node = self.find("nodes/node").await;
+        let conditions = node["status"]["conditions"].as_array().unwrap();
+        conditions
+            .iter()
+            .any(|one| one["type"] == condition && one["status"] == "False")
+    }
+
     /// Waits for an event of a pod, and returns what it says.
     pub(crate) async fn event(&self, pod: &str, reason: &str) -> String {
         self.until_event(pod, reason, "").await;

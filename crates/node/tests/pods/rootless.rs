@@ -1,60 +1,9 @@
 //! The same without root: these tests are run again by an ordinary user, when this one may
 //! become one.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
-
 use crate::Cluster;
 use crate::network::{Outside, becomes, call, says};
-
-/// Names the server that [`the_node_carries_connections`] should reach.
-const OUTSIDE: &str = "SANDLOT_TEST_OUTSIDE";
-const ORDINARY: &str = "1000";
-
-/// Runs tests of this program as an ordinary user; the reason when that cannot be.
-fn as_ordinary_user(tests: &[&str], outside: &str) -> Result<(), String> {
-    if !nix::unistd::geteuid().is_root() {
-        return Err("this user is an ordinary one already".to_owned());
-    }
-    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let open = std::fs::Permissions::from_mode(0o777);
-    std::fs::set_permissions(folder.path(), open).map_err(|error| error.to_string())?;
-    let program = std::env::current_exe().map_err(|error| error.to_string())?;
-    let user = |program: &std::path::Path| {
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--reuid", ORDINARY, "--regid", ORDINARY, "--clear-groups"])
-            .arg(program)
-            .env("HOME", folder.path())
-            .env("TMPDIR", folder.path())
-            .env(OUTSIDE, outside);
-        command
-    };
-    // A program in somebody's home folder, or a kernel that is closed to ordinary users.
-    let able = user(std::path::Path::new("unshare"))
-        .args(["-Urn", "test", "-x"])
-        .arg(&program)
-        .output();
-    match able {
-        Ok(able) if able.status.success() => {}
-        Ok(able) => return Err(String::from_utf8_lossy(&able.stderr).into_owned()),
-        Err(error) => return Err(error.to_string()),
-    }
-    let ran = user(&program)
-        .args(["--include-ignored", "--exact"])
-        .args(tests)
-        .output()
-        .map_err(|error| error.to_string())?;
-    let said = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success(), "as an ordinary user: {said}");
-    Ok(())
-}
-
-fn or_say_why_not(result: Result<(), String>) {
-    if let Err(reason) = result {
-        println!("skipped: {reason}");
-    }
-}
+use crate::ordinary::{OUTSIDE, as_ordinary_user, or_say_why_not};
 
 #[test]
 fn an_ordinary_user_s_pods_live_and_speak_as_root_s_do() {
@@ -77,6 +26,49 @@ fn an_ordinary_user_s_walls_stand_too() {
         "escapes::no_attempt_to_reach_the_machine_works",
     ];
     or_say_why_not(as_ordinary_user(&tests, ""));
+}
+
+#[test]
+fn an_ordinary_user_is_told_which_limits_do_not_hold() {
+    let tests = ["rootless::a_limit_that_does_not_hold_is_an_event_of_its_pod"];
+    or_say_why_not(as_ordinary_user(&tests, ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_does_not_hold_is_an_event_of_its_pod() {
+    let cluster = Cluster::start().await;
+    let limits = serde_json::json!({"memory": "64Mi", "cpu": "500m"});
+    cluster
+        .create(
+            serde_json::json!({"metadata": {"name": "limited"}, "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "c", "image": "host", "command": ["sleep", "1000"],
+                "resources": {"limits": limits}}]}}),
+        )
+        .await;
+    cluster.run("free", "exec sleep 1000").await;
+    // It runs all the same, as it would on a node that says nothing.
+    cluster.ready("limited").await;
+    cluster.ready("free").await;
+    for (condition, what) in [
+        ("SandlotMemoryLimits", "memory"),
+        ("SandlotCpuLimits", "cpu"),
+    ] {
+        let words = format!("the {what} limit of container c is not enforced");
+        if cluster.lacks(condition).await {
+            cluster
+                .until_event("limited", "LimitNotEnforced", &words)
+                .await;
+        } else {
+            // Events come in the order of what they tell.
+            cluster.until_event("limited", "Started", "").await;
+            let told = cluster.events("limited", "LimitNotEnforced").await;
+            assert!(!told.iter().any(|told| told.contains(&words)), "{told:?}");
+        }
+    }
+    let told = cluster.events("free", "LimitNotEnforced").await;
+    assert!(told.is_empty(), "{told:?}, though it asked for no limit");
+    cluster.stop().await;
 }
 
 #[test]

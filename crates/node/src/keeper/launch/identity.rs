@@ -2,13 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 use super::super::message::{Failure, Identity, Stage};
 use super::super::namespaces::Namespaces;
+use super::super::syscalls::{Within, open_within};
 use super::create;
 
 /// No `/etc/passwd` or `/etc/group` is read further than this.
@@ -24,9 +26,13 @@ pub(super) struct User {
     pub home: String,
 }
 
-/// Looks the user up in the container's own `/etc/passwd` and `/etc/group`.
-pub(super) fn find(identity: &Identity) -> Result<User, Failure> {
-    let user = choose(identity, &read("/etc/passwd"), &read("/etc/group"))?;
+/// Looks the user up in the `/etc/passwd` and `/etc/group` of this root.
+pub(super) fn find(identity: &Identity, root: BorrowedFd<'_>) -> Result<User, Failure> {
+    let user = choose(
+        identity,
+        &read(root, "etc/passwd"),
+        &read(root, "etc/group"),
+    )?;
     if identity.must_not_be_root && user.uid == 0 {
         let message = "container has runAsNonRoot and image will run as root".to_owned();
         return Err(Failure {
@@ -40,14 +46,11 @@ pub(super) fn find(identity: &Identity) -> Result<User, Failure> {
 
 /// Only a plain file is read: an image may have anything under this name, and a pipe would
 /// keep us waiting for ever.
-fn read(path: &str) -> String {
-    use std::os::unix::fs::OpenOptionsExt as _;
+fn read(root: BorrowedFd<'_>, path: &str) -> String {
     let mut bytes = Vec::new();
-    let opened = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(path);
-    if let Ok(file) = opened
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK;
+    let opened = open_within(root, Path::new(path), flags, Within::Root);
+    if let Ok(file) = opened.map(File::from)
         && file.metadata().is_ok_and(|found| found.is_file())
     {
         let _ = file.take(LONGEST_LIST).read_to_end(&mut bytes);
@@ -253,7 +256,7 @@ const THIS_PROCESS: CapHeader = CapHeader {
 };
 
 /// What this process is permitted.
-fn capabilities() -> io::Result<u64> {
+pub(super) fn capabilities() -> io::Result<u64> {
     let mut held = [CapData {
         effective: 0,
         permitted: 0,

@@ -5,6 +5,8 @@
 //! Everything here runs in a forked child. Whatever goes wrong is sent to the keeper as a
 //! [`Failure`] and the child ends; nothing returns to the keeper's own code.
 
+pub(super) mod bundle;
+mod configuration;
 mod identity;
 mod program;
 mod view;
@@ -12,6 +14,7 @@ mod view;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigHandler, SigSet, Signal};
@@ -75,7 +78,9 @@ fn launch(plan: &Plan, place: Place<'_>, report: BorrowedFd<'_>) -> Result<Never
         }
         None => None,
     };
-    let user = identity::find(&plan.identity)?;
+    let top = view::open_folder(Path::new("/")).map_err(|error| create("the root", error))?;
+    let user = identity::find(&plan.identity, top.as_fd())?;
+    drop(top);
     program::make_folder(&plan.cwd, namespaces.root_id).map_err(|error| {
         create(
             &format!("cannot make the working directory {:?}", plan.cwd),

@@ -9,7 +9,8 @@ use nix::errno::Errno;
 use super::super::message::{Failure, Plan, Stage};
 use super::identity::{AsPodRoot, User};
 
-const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(in super::super) const USUAL_PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A working directory that is missing is made, as other runtimes do.
 pub(super) fn make_folder(path: &str, root_id: u32) -> std::io::Result<()> {
@@ -18,6 +19,22 @@ pub(super) fn make_folder(path: &str, root_id: u32) -> std::io::Result<()> {
     }
     let _root = AsPodRoot::become_it(root_id)?;
     std::fs::create_dir_all(path)
+}
+
+/// What the program finds in its environment: the plan's variables, and those that every
+/// program expects.
+pub(super) fn environment(plan: &Plan, user: &User) -> Vec<(String, String)> {
+    let mut env = plan.env.clone();
+    if !env.iter().any(|(key, _)| key == "HOME") {
+        env.push(("HOME".to_owned(), user.home.clone()));
+    }
+    if !env.iter().any(|(key, _)| key == "PATH") {
+        env.push(("PATH".to_owned(), USUAL_PATH.to_owned()));
+    }
+    if plan.terminal.is_some() && !env.iter().any(|(key, _)| key == "TERM") {
+        env.push(("TERM".to_owned(), "xterm".to_owned()));
+    }
+    env
 }
 
 /// Executes the plan's program; only returns why it could not.
@@ -32,16 +49,7 @@ pub(super) fn execute(plan: &Plan, user: &User) -> Failure {
         Ok(argv) => argv,
         Err(failure) => return failure,
     };
-    let mut env = plan.env.clone();
-    if !env.iter().any(|(key, _)| key == "HOME") {
-        env.push(("HOME".to_owned(), user.home.clone()));
-    }
-    if !env.iter().any(|(key, _)| key == "PATH") {
-        env.push(("PATH".to_owned(), USUAL_PATH.to_owned()));
-    }
-    if plan.terminal.is_some() && !env.iter().any(|(key, _)| key == "TERM") {
-        env.push(("TERM".to_owned(), "xterm".to_owned()));
-    }
+    let env = environment(plan, user);
     let path = env
         .iter()
         .find(|(key, _)| key == "PATH")

@@ -24,7 +24,7 @@ const NODEV: u64 = 0x4;
 const NOEXEC: u64 = 0x8;
 
 /// Files of `/proc` that tell about the machine, shown empty.
-const HIDDEN: &[&str] = &[
+pub(super) const HIDDEN: &[&str] = &[
     "proc/kcore",
     "proc/keys",
     "proc/latency_stats",
@@ -46,7 +46,7 @@ const HIDDEN: &[&str] = &[
 ];
 
 /// Parts of `/proc` that change the machine, shown read-only.
-const FROZEN: &[&str] = &[
+pub(super) const FROZEN: &[&str] = &[
     "proc/bus",
     "proc/fs",
     "proc/irq",
@@ -56,6 +56,27 @@ const FROZEN: &[&str] = &[
 
 /// Builds the view and makes it the root of this process.
 pub(super) fn build(view: &View, namespaces: &Namespaces) -> Result<(), Failure> {
+    let top = lay_root(view, namespaces)?;
+    let root = Path::new(ROOT);
+    devices(view, root, namespaces).map_err(|error| create("/dev", error))?;
+    kernel(view, root).map_err(|error| create("/proc and /sys", error))?;
+    for wanted in &view.mounts {
+        show(wanted, top.as_fd(), namespaces).map_err(|error| unshown(wanted, &error))?;
+    }
+    if !view.privileged {
+        hide(root).map_err(|error| create("hidden paths", error))?;
+    }
+    freeze(view, top.as_fd())?;
+    drop(top);
+    enter(root).map_err(|error| create("the new root", error))
+}
+
+/// The name of the root in the folder that it is built in.
+pub(super) const ROOT: &str = "root";
+
+/// Lays the image's layers in a folder of nobody else's, which becomes the working directory;
+/// the result is their top.
+pub(super) fn lay_root(view: &View, namespaces: &Namespaces) -> Result<OwnedFd, Failure> {
     mount(
         None::<&str>,
         "/",
@@ -75,7 +96,7 @@ pub(super) fn build(view: &View, namespaces: &Namespaces) -> Result<(), Failure>
     .map_err(|error| create("a place to build in", error))?;
     std::env::set_current_dir(&view.scratch)
         .map_err(|error| create("the place to build in", error))?;
-    let root = Path::new("root");
+    let root = Path::new(ROOT);
     fs::create_dir(root).map_err(|error| create("the root", error))?;
     for (number, overlay) in view.overlays.iter().enumerate() {
         lay(number, overlay, root, namespaces).map_err(|error| {
@@ -89,33 +110,34 @@ pub(super) fn build(view: &View, namespaces: &Namespaces) -> Result<(), Failure>
         own_folder(root, name, namespaces)
             .map_err(|error| create(&format!("the image's /{name}"), error))?;
     }
-    devices(view, root, namespaces).map_err(|error| create("/dev", error))?;
-    kernel(view, root).map_err(|error| create("/proc and /sys", error))?;
-    let top = open_folder(root).map_err(|error| create("the root", error))?;
-    for wanted in &view.mounts {
-        show(wanted, top.as_fd(), namespaces).map_err(|error| Failure {
-            stage: Stage::Create,
-            message: format!(
-                "cannot mount {} at {}: {error}",
-                wanted.source.display(),
-                wanted.target
-            ),
-            code: 128,
-        })?;
+    open_folder(root).map_err(|error| create("the root", error))
+}
+
+/// Why a volume is not where it should be.
+pub(super) fn unshown(wanted: &Mount, error: &io::Error) -> Failure {
+    Failure {
+        stage: Stage::Create,
+        message: format!(
+            "cannot mount {} at {}: {error}",
+            wanted.source.display(),
+            wanted.target
+        ),
+        code: 128,
     }
-    if !view.privileged {
-        hide(root).map_err(|error| create("hidden paths", error))?;
+}
+
+/// Closes the image's own files to writing, if that is wanted.
+pub(super) fn freeze(view: &View, top: BorrowedFd<'_>) -> Result<(), Failure> {
+    if !view.read_only {
+        return Ok(());
     }
-    if view.read_only {
-        for overlay in &view.overlays {
-            let path = Path::new(overlay.at.trim_start_matches('/'));
-            let fd = open_within(top.as_fd(), in_root(path), libc::O_PATH, Within::Root);
-            fd.and_then(|fd| set_mount(fd.as_fd(), RDONLY, None, false))
-                .map_err(|error| create("a read-only root", error))?;
-        }
+    for overlay in &view.overlays {
+        let path = Path::new(overlay.at.trim_start_matches('/'));
+        let fd = open_within(top, in_root(path), libc::O_PATH, Within::Root);
+        fd.and_then(|fd| set_mount(fd.as_fd(), RDONLY, None, false))
+            .map_err(|error| create("a read-only root", error))?;
     }
-    drop(top);
-    enter(root).map_err(|error| create("the new root", error))
+    Ok(())
 }
 
 /// A folder at the top of the image to mount something on, made if it is missing. An image may
@@ -143,7 +165,7 @@ fn in_root(path: &Path) -> &Path {
     }
 }
 
-fn open_folder(path: &Path) -> io::Result<OwnedFd> {
+pub(super) fn open_folder(path: &Path) -> io::Result<OwnedFd> {
     Ok(nix::fcntl::open(
         path,
         OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
@@ -346,6 +368,13 @@ fn hide(root: &Path) -> io::Result<()> {
 
 /// Mounts a volume; neither its sub-path nor its target can lead out of where they belong.
 fn show(wanted: &Mount, root: BorrowedFd<'_>, namespaces: &Namespaces) -> io::Result<()> {
+    let (tree, is_folder) = source(wanted, namespaces)?;
+    let onto = target(&wanted.target, is_folder, root, namespaces)?;
+    move_mount(tree.as_fd(), onto.as_fd())
+}
+
+/// What a volume shows, ready to be mounted, and whether it is a folder.
+pub(super) fn source(wanted: &Mount, namespaces: &Namespaces) -> io::Result<(OwnedFd, bool)> {
     let source = match &wanted.sub_path {
         None => nix::fcntl::open(
             &wanted.source,
@@ -369,13 +398,20 @@ fn show(wanted: &Mount, root: BorrowedFd<'_>, namespaces: &Namespaces) -> io::Re
     }
     let attributes = NOSUID | NODEV | if wanted.read_only { RDONLY } else { 0 };
     set_mount(tree.as_fd(), attributes, None, true)?;
-    let target = Path::new(wanted.target.trim_start_matches('/'));
-    let onto = {
-        // Where the root's layers map users, only the pod's root may make files in them.
-        let _root = identity::AsPodRoot::become_it(namespaces.root_id)?;
-        make_below(root, target, is_folder, Within::Root)?
-    };
-    move_mount(tree.as_fd(), onto.as_fd())
+    Ok((tree, is_folder))
+}
+
+/// Where in the root something is mounted, made if it is missing.
+pub(super) fn target(
+    path: &str,
+    is_folder: bool,
+    root: BorrowedFd<'_>,
+    namespaces: &Namespaces,
+) -> io::Result<OwnedFd> {
+    // Where the root's layers map users, only the pod's root may make files in them.
+    let _root = identity::AsPodRoot::become_it(namespaces.root_id)?;
+    let path = Path::new(path.trim_start_matches('/'));
+    make_below(root, path, is_folder, Within::Root)
 }
 
 /// Opens a path below a folder, making what is missing on the way.

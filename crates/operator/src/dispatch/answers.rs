@@ -21,26 +21,31 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
         Written::PodDeleted { pod, result } => {
             // The watch takes the pod away; a pod that could not be deleted is looked at again.
             if let Err(error) = result {
-                let Some(entry) = world.index.pods.get_mut(&pod) else {
+                let Some(entry) = world.index.pods.get(&pod) else {
                     return;
                 };
-                tracing::warn!(%pod, %error, "a pod could not be deleted");
-                entry.busy = false;
                 let pool = entry.pool.clone();
-                world.failed(Wake::Orphan(pod), now);
+                say(&pod, &error, "the deletion of a pod");
+                world.index.settle_pod(&pod);
+                world.failed(Wake::Pod(pod), now);
                 world.failed(Wake::Pool(pool), now);
             }
         }
         Written::PodReturned { pod, result } => {
-            let Some(entry) = world.index.pods.get_mut(&pod) else {
-                return;
-            };
-            entry.busy = false;
+            world.index.settle_pod(&pod);
             match result {
-                Ok(returned) => world.index.see_pod(&returned, now),
+                Ok(returned) => {
+                    world.succeeded(&Wake::Pod(pod.clone()));
+                    if world
+                        .index
+                        .knows_pod(&pod, returned.metadata.uid.as_deref())
+                    {
+                        world.index.see_pod(&returned, now);
+                    }
+                }
                 Err(error) => {
-                    tracing::warn!(%pod, %error, "a wiped pod could not be returned");
-                    world.failed(Wake::Orphan(pod), now);
+                    say(&pod, &error, "the return of a wiped pod");
+                    world.failed(Wake::Pod(pod), now);
                 }
             }
         }
@@ -124,27 +129,39 @@ fn claim(world: &mut World, claimed: Claimed, now: Timestamp) {
     if let Some(entry) = world.index.sandboxes.get_mut(&sandbox) {
         entry.writing = false;
     }
-    match given {
-        Ok(given) => world.index.see_pod(&given, now),
-        Err(error) => {
-            say(&pod, &error, "a claim");
-            world.index.unclaim(&pod, pod_revision);
-            world.failed(Wake::Sandbox(sandbox.clone()), now);
-        }
-    }
+    // The sandbox first: of two pods that name it, it keeps the one that its status names.
     match told {
         Some(Ok(told)) => {
             if let Some(entry) = world.index.sandboxes.get(&sandbox) {
                 world.metrics.claimed(entry.seen, now);
             }
-            world.succeeded(&Wake::Sandbox(sandbox));
-            world.index.see_sandbox(&told, now);
+            world.succeeded(&Wake::Sandbox(sandbox.clone()));
+            if world
+                .index
+                .knows_sandbox(&sandbox, told.metadata.uid.as_deref())
+            {
+                world.index.see_sandbox(&told, now);
+            }
         }
         Some(Err(error)) => {
             say(&sandbox, &error, "a sandbox's status");
-            world.failed(Wake::Sandbox(sandbox), now);
+            world.failed(Wake::Sandbox(sandbox.clone()), now);
         }
         None => {}
+    }
+    match given {
+        Ok(given) => {
+            world.succeeded(&Wake::Pod(pod.clone()));
+            if world.index.knows_pod(&pod, given.metadata.uid.as_deref()) {
+                world.index.see_pod(&given, now);
+            }
+        }
+        Err(error) => {
+            say(&pod, &error, "a claim");
+            world.index.unclaim(&pod, pod_revision);
+            world.failed(Wake::Pod(pod), now);
+            world.failed(Wake::Sandbox(sandbox), now);
+        }
     }
 }
 

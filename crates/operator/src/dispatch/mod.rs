@@ -220,6 +220,9 @@ impl Dispatcher {
         for key in &marks.gone_tasks {
             task::stop(world, key);
         }
+        for key in &marks.pods {
+            world.index.reshelve(key);
+        }
         for key in &marks.sandboxes {
             sandbox::line_up(world, key);
         }
@@ -238,7 +241,7 @@ impl Dispatcher {
         for key in &marks.sandboxes {
             sandbox::look(world, key, now);
         }
-        for key in &marks.orphans {
+        for key in &marks.pods {
             sandbox::give_back(world, key);
         }
         let looks = [

@@ -15,7 +15,7 @@ pub(crate) enum Wake {
     Pool(Key),
     Sandbox(Key),
     Task(Key),
-    Orphan(Key),
+    Pod(Key),
 }
 
 /// Times to look again: one for each thing, the earliest asked for.
@@ -69,7 +69,7 @@ impl Wakes {
                 Wake::Pool(key) => marks.pool(&key),
                 Wake::Sandbox(key) => marks.sandbox(&key),
                 Wake::Task(key) => marks.task(&key),
-                Wake::Orphan(key) => marks.orphan(&key),
+                Wake::Pod(key) => marks.pod(&key),
             }
         }
     }

@@ -36,7 +36,7 @@ impl Kind {
         let key = key.clone();
         match self {
             Self::Pool => Wake::Pool(key),
-            Self::Pod => Wake::Orphan(key),
+            Self::Pod => Wake::Pod(key),
             Self::Sandbox => Wake::Sandbox(key),
             Self::Task => Wake::Task(key),
         }

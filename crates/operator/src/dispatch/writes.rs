@@ -269,8 +269,19 @@ where
     };
     match api.delete(&key.name, &params).await {
         Ok(_) => Ok(()),
-        // Gone already, or another object has taken the name.
-        Err(Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Err(Error::Api(status)) if status.code == 404 => Ok(()),
+        // Another object has taken the name, or others kept changing this one.
+        Err(Error::Api(status)) if status.code == 409 => {
+            let there = api.get_metadata_opt(&key.name).await?;
+            let is_left = there.is_some_and(|there| {
+                let meta = &there.metadata;
+                meta.uid.as_deref() == Some(&**uid) && meta.deletion_timestamp.is_none()
+            });
+            match is_left {
+                true => Err(Error::Api(status)),
+                false => Ok(()),
+            }
+        }
         Err(error) => Err(error),
     }
 }

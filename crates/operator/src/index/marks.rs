@@ -12,8 +12,8 @@ pub(crate) struct Marks {
     pub(crate) tasks: BTreeSet<Key>,
     /// Tasks that are gone; what runs for them must end.
     pub(crate) gone_tasks: BTreeSet<Key>,
-    /// Taken pods whose sandbox is gone.
-    pub(crate) orphans: BTreeSet<Key>,
+    /// Pods that may be free again, or that may have to be given back.
+    pub(crate) pods: BTreeSet<Key>,
 }
 
 impl Marks {
@@ -33,7 +33,7 @@ impl Marks {
         self.gone_tasks.insert(key.clone());
     }
 
-    pub(crate) fn orphan(&mut self, pod: &Key) {
-        self.orphans.insert(pod.clone());
+    pub(crate) fn pod(&mut self, pod: &Key) {
+        self.pods.insert(pod.clone());
     }
 }

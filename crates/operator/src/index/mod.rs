@@ -5,6 +5,7 @@
 //! owns the index and everything here is plain memory, so no lock and no lookup over the network
 //! stands between a claim and its pod.
 
+mod claims;
 pub(crate) mod key;
 mod marks;
 mod pod;
@@ -24,6 +25,8 @@ use sandlot_decide::{
     Seniority,
     shelf::{Shelf, trusted_from},
 };
+
+use claims::Claims;
 
 pub(crate) use key::Key;
 pub(crate) use marks::Marks;
@@ -49,7 +52,7 @@ pub(crate) struct Index {
     pub(crate) shelves: HashMap<Key, PoolShelf>,
     pub(crate) marks: Marks,
     pods_of_pool: HashMap<Key, HashSet<Key>>,
-    pod_of_sandbox: HashMap<Uid, Key>,
+    claims: Claims,
     sandbox_by_uid: HashMap<Uid, Key>,
     unfinished: HashMap<Key, BTreeSet<(Seniority, Key)>>,
 }
@@ -98,8 +101,13 @@ impl Index {
             .entry(entry.pool.clone())
             .or_default()
             .insert(key.clone());
+        let before = self.pods.get(&key).and_then(|old| old.claim.clone());
+        if let Some(before) = before.filter(|before| entry.claim.as_ref() != Some(before)) {
+            self.free(&before, &key);
+        }
         if let Some(claim) = &entry.claim {
-            self.see_claim(claim.clone(), &key);
+            let named = self.told_of(claim).map(str::to_owned);
+            self.claims.claimed(claim, &key, named.as_deref());
         }
         self.shelve(&entry);
         self.marks.pool(&entry.pool);
@@ -131,36 +139,54 @@ impl Index {
         trusted_from(began, restarts, others_crash)
     }
 
-    /// A pod says that a sandbox has it. If two say so, which only a crash in the middle of a claim
-    /// can bring about, the sandbox keeps the one that its status names and the other is given back.
-    fn see_claim(&mut self, claim: Uid, pod: &Key) {
-        let rival = self
-            .pod_of_sandbox
-            .get(&claim)
-            .filter(|rival| *rival != pod);
-        let rival = rival
-            .filter(|rival| self.pods.contains_key(*rival))
-            .cloned();
-        let named = self
-            .sandbox_of(&claim)
-            .and_then(|sandbox| sandbox.status.pod_name.as_deref());
-        match rival {
-            Some(rival) if named != Some(&*pod.name) => {
-                tracing::warn!(%pod, %rival, "two pods for one sandbox: one is given back");
-                self.marks.orphan(pod);
-            }
-            rival => {
-                if let Some(rival) = rival {
-                    self.marks.orphan(&rival);
-                }
-                self.pod_of_sandbox.insert(claim, pod.clone());
-            }
-        }
+    /// The pod that a sandbox's status names.
+    fn told_of(&self, sandbox: &Uid) -> Option<&str> {
+        self.sandbox_of(sandbox)?.status.pod_name.as_deref()
     }
 
-    /// Whether a pod is the one that a living sandbox has.
+    /// A pod is no longer a sandbox's.
+    fn free(&mut self, sandbox: &Uid, pod: &Key) {
+        let is_named = self.told_of(sandbox).is_some();
+        self.claims.freed(sandbox, pod, is_named);
+    }
+
+    /// Whether a pod stays with the living sandbox that it names: the sandbox has it, or has not
+    /// been told yet which of several it has.
     pub(crate) fn keeps(&self, sandbox: &Uid, pod: &Key) -> bool {
-        self.sandbox_by_uid.contains_key(sandbox) && self.pod_of_sandbox.get(sandbox) == Some(pod)
+        self.sandbox_by_uid.contains_key(sandbox)
+            && (self.claims.pod_of(sandbox) == Some(pod) || self.told_of(sandbox).is_none())
+    }
+
+    /// Whether a pod of this name is known to be this very one. The answer to a write may come
+    /// after the watch has told that its object is gone.
+    pub(crate) fn knows_pod(&self, key: &Key, uid: Option<&str>) -> bool {
+        self.pods
+            .get(key)
+            .is_some_and(|known| Some(&*known.uid) == uid)
+    }
+
+    /// The same of a sandbox.
+    pub(crate) fn knows_sandbox(&self, key: &Key, uid: Option<&str>) -> bool {
+        self.sandboxes
+            .get(key)
+            .is_some_and(|known| Some(&*known.uid) == uid)
+    }
+
+    /// What was under way about a pod has ended, well or not: it is as free as it was last seen.
+    pub(crate) fn settle_pod(&mut self, key: &Key) {
+        if let Some(entry) = self.pods.get_mut(key) {
+            entry.busy = false;
+        }
+        self.reshelve(key);
+    }
+
+    /// Puts a pod on its pool's shelf, or takes it off, as it was last seen.
+    pub(crate) fn reshelve(&mut self, key: &Key) {
+        if let Some(entry) = self.pods.remove(key) {
+            self.shelve(&entry);
+            self.marks.pool(&entry.pool);
+            self.pods.insert(key.clone(), entry);
+        }
     }
 
     /// A claim was refused. The pod goes back on the shelf if it has been seen anew since.
@@ -168,22 +194,13 @@ impl Index {
         let Some(entry) = self.pods.get(pod) else {
             return;
         };
-        let Some(shelf) = self.shelves.get_mut(&entry.pool) else {
-            return;
-        };
-        shelf.take(pod);
-        let trusted = self.trusted_from(entry);
-        if entry.revision > revision
-            && let Some(since) = entry.ready_to_give()
-            && let Some(shelf) = self.shelves.get_mut(&entry.pool)
-        {
-            match trusted {
-                None => shelf.put(pod.clone(), since),
-                Some(until) => shelf.prove(pod.clone(), since, until),
-            }
+        let is_news = entry.revision > revision;
+        if let Some(shelf) = self.shelves.get_mut(&entry.pool) {
+            shelf.take(pod);
         }
-        let pool = entry.pool.clone();
-        self.marks.pool(&pool);
+        if is_news {
+            self.reshelve(pod);
+        }
     }
 
     /// A pod is gone.
@@ -205,10 +222,8 @@ impl Index {
                 self.pods_of_pool.remove(&entry.pool);
             }
         }
-        if let Some(claim) = &entry.claim
-            && self.pod_of_sandbox.get(claim) == Some(key)
-        {
-            self.pod_of_sandbox.remove(claim);
+        if let Some(claim) = &entry.claim {
+            self.free(claim, key);
         }
         if let Some(shelf) = self.shelves.get_mut(&entry.pool) {
             shelf.take(key);
@@ -232,6 +247,12 @@ impl Index {
         {
             self.lose_sandbox(&key);
         }
+        if let Some(pod) = &entry.status.pod_name {
+            self.claims.named(&entry.uid, &key.beside(pod));
+            for rival in self.claims.rivals_of(&entry.uid) {
+                self.marks.pod(rival);
+            }
+        }
         self.sandbox_by_uid.insert(entry.uid.clone(), key.clone());
         self.sandboxes.insert(key.clone(), entry);
         self.marks.sandbox(&key);
@@ -245,8 +266,8 @@ impl Index {
         };
         self.sandbox_by_uid.remove(&entry.uid);
         self.leave_line(&entry.pool, key);
-        if let Some(pod) = self.pod_of_sandbox.get(&entry.uid) {
-            self.marks.orphan(pod);
+        for pod in self.claims.all_of(&entry.uid) {
+            self.marks.pod(pod);
         }
         self.marks.pool(&entry.pool);
         self.mark_tasks(key);
@@ -324,7 +345,7 @@ impl Index {
 
     /// The pod that was given to a sandbox.
     pub(crate) fn pod_of(&self, sandbox: &Uid) -> Option<&PodEntry> {
-        self.pods.get(self.pod_of_sandbox.get(sandbox)?)
+        self.pods.get(self.claims.pod_of(sandbox)?)
     }
 
     /// What the sandbox with this uid is called.
@@ -353,7 +374,7 @@ impl Index {
             if let Some(claim) = &pod.claim
                 && !self.sandbox_by_uid.contains_key(claim)
             {
-                self.marks.orphan(key);
+                self.marks.pod(key);
             }
         }
     }
@@ -362,10 +383,12 @@ impl Index {
         let Some(claim) = &pod.claim else { return };
         match self.sandbox_by_uid.get(claim) {
             Some(sandbox) => {
-                let sandbox = sandbox.clone();
-                self.marks.sandbox(&sandbox);
+                self.marks.sandbox(sandbox);
+                if self.claims.pod_of(claim) != Some(&pod.key) {
+                    self.marks.pod(&pod.key);
+                }
             }
-            None => self.marks.orphan(&pod.key),
+            None => self.marks.pod(&pod.key),
         }
     }
 
@@ -386,3 +409,6 @@ impl Index {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

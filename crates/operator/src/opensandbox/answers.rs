@@ -74,9 +74,9 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
         Written::Snapshot { key, seen, failed } => {
             if let Some(entry) = world.index.snapshots.get_mut(&key) {
                 entry.writing = false;
-            }
-            if let Some(snapshot) = seen {
-                world.index.see_snapshot(&snapshot);
+                if let Some(snapshot) = seen {
+                    world.index.see_snapshot(&snapshot);
+                }
             }
             match failed {
                 None => world.succeeded(&Wake::Snapshot(key.clone())),
@@ -112,7 +112,9 @@ fn batch_written(
     if let Some(entry) = world.index.batches.get_mut(key) {
         entry.writing = false;
     }
-    if let Some(batch) = seen {
+    // The watch may have told meanwhile that it is gone.
+    let is_there = world.index.batches.contains_key(key);
+    if let Some(batch) = seen.filter(|_| is_there) {
         world.index.see_batch(&batch);
     }
     match failed {

@@ -61,6 +61,7 @@ pub(crate) fn give_out(world: &mut World, pool: &Key, now: Timestamp) {
         } else if let Some(shelf) = world.index.shelves.get_mut(pool) {
             // The one or the other has gone in this very round.
             shelf.take(&pod);
+            world.index.marks.pod(&pod);
             world.index.marks.sandbox(&sandbox);
         }
     }

@@ -34,6 +34,8 @@ pub(crate) struct Agent {
     pub(crate) main: Option<Arc<MainCommand>>,
     /// What the container was like when it began.
     pub(crate) birth: Arc<Birth>,
+    /// Held by the reset that is going on.
+    pub(crate) resetting: Arc<tokio::sync::Mutex<()>>,
     unnamed: AtomicU64,
 }
 
@@ -65,6 +67,7 @@ impl Agent {
             log: ContainerLog::new(tokio::io::stdout()),
             main,
             birth: Arc::new(birth),
+            resetting: Arc::default(),
             unnamed: AtomicU64::new(0),
         })
     }

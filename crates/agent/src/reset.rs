@@ -34,6 +34,9 @@ fn is_containers_first() -> bool {
 }
 
 pub(crate) async fn reset(agent: &Agent, preserve_files: bool) -> Result<String, String> {
+    // One at a time. Whoever asked for one and went away leaves it emptying folders; the next must
+    // not say that all is clean, and let somebody in, while that goes on.
+    let turn = agent.resetting.clone().lock_owned().await;
     let held = agent.main.as_ref().map(|main| main.hold_back());
     kill_everybody(agent).await?;
     let mut done = "no process is left".to_owned();
@@ -42,7 +45,10 @@ pub(crate) async fn reset(agent: &Agent, preserve_files: bool) -> Result<String,
         let workspace = agent.grounds.workspace.clone();
         let spared = agent.grounds.reserved.clone();
         let birth = agent.birth.clone();
-        let emptying = tokio::task::spawn_blocking(move || clean(&workspace, &birth, spared));
+        let emptying = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            clean(&workspace, &birth, spared)
+        });
         let removed = emptying.await.map_err(|error| error.to_string())??;
         done = format!("{done}, {removed} entries were removed from the workspace");
     }

@@ -217,8 +217,9 @@ impl Stage {
             + Debug,
     {
         let started = tokio::time::Instant::now();
-        while self.api::<K>().get_opt(name).await.unwrap().is_some() {
-            assert!(started.elapsed() < PATIENCE, "{name} does not go");
+        while let Some(found) = self.api::<K>().get_opt(name).await.unwrap() {
+            let patient = started.elapsed() < PATIENCE;
+            assert!(patient, "{name} does not go: {found:#?}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -15,13 +15,13 @@ pub(crate) fn take(world: &mut World, written: Written, now: Timestamp) {
             if written.created && written.kind == Kind::Task {
                 world.index.unexpect(&written.key);
             }
-            world.answered(&wake, true, now);
+            world.answered(wake, written.owner, true, now);
         }
         Ok(object) => {
             if let Some(object) = object {
                 world.index.see(object, now);
             }
-            world.answered(&wake, true, now);
+            world.answered(wake, written.owner, true, now);
         }
         Err(error) => {
             let conflict = matches!(&error, Error::Api(status) if status.code == 409);
@@ -34,7 +34,7 @@ pub(crate) fn take(world: &mut World, written: Written, now: Timestamp) {
             if let Some(uid) = &written.deleted {
                 world.index.leaving.remove(uid);
             }
-            world.answered(&wake, false, now);
+            world.answered(wake, written.owner, false, now);
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn look(world: &mut World, key: &Key, fleet: &mut Fleet, now: Timesta
     let Some(deployment) = world.index.deployments.get(key).cloned() else {
         return;
     };
-    if deployment.metadata.deletion_timestamp.is_some() || world.is_busy(Kind::Deployment, key) {
+    if deployment.metadata.deletion_timestamp.is_some() || world.must_wait(Kind::Deployment, key) {
         return;
     }
     let before = deployment.status.clone().unwrap_or_default();

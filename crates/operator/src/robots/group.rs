@@ -104,7 +104,7 @@ fn delete(world: &mut World, key: &Key, task: &Task) {
     let Some(uid) = task.uid().filter(|_| !world.index.is_leaving(task)) else {
         return;
     };
-    if !world.is_busy(Kind::Task, key) {
+    if !world.must_wait(Kind::Task, key) {
         world.index.leaving.insert(uid.clone());
         world.write(Kind::Task, key, What::Delete { uid });
     }
@@ -204,7 +204,7 @@ fn carry_out(
             _ => latest,
         };
         for (key, task) in build::tasks(key, group, template, start) {
-            if world.index.tasks.contains_key(&key) || world.is_busy(Kind::Task, &key) {
+            if world.index.tasks.contains_key(&key) || world.must_wait(Kind::Task, &key) {
                 continue;
             }
             world.index.expect(task.clone());
@@ -271,7 +271,7 @@ fn tell(
     facts: &[TaskFact],
     now: Timestamp,
 ) {
-    if world.is_busy(Kind::Group, key) {
+    if world.must_wait(Kind::Group, key) {
         return;
     }
     let before = group.status.clone().unwrap_or_default();

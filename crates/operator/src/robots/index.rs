@@ -231,6 +231,21 @@ impl Index {
         }
     }
 
+    /// What an object is part of.
+    pub(crate) fn owner(&self, kind: Kind, key: &Key) -> Option<(Kind, Key)> {
+        match kind {
+            Kind::Group => {
+                let group = self.groups.get(key)?;
+                Some((Kind::Job, key.beside(&group.spec.job_name)))
+            }
+            Kind::Task => {
+                let group = self.tasks.get(key)?.spec.task_group_name.as_ref()?;
+                Some((Kind::Group, key.beside(group)))
+            }
+            Kind::Robot | Kind::Job | Kind::Deployment => None,
+        }
+    }
+
     /// The tasks of a group, by name.
     pub(crate) fn tasks_of(&self, group: &Key) -> impl Iterator<Item = (&Key, &Task)> {
         let keys = self.tasks_of_group.get(group).into_iter().flatten();

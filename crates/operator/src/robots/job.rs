@@ -58,7 +58,7 @@ fn groups(world: &World, key: &Key) -> Vec<(Key, TaskGroup)> {
 
 fn delete(world: &mut World, key: &Key, group: &TaskGroup) {
     if let Some(uid) = group.uid().filter(|_| !world.index.is_leaving(group))
-        && !world.is_busy(Kind::Group, key)
+        && !world.must_wait(Kind::Group, key)
     {
         world.index.leaving.insert(uid.clone());
         world.write(Kind::Group, key, What::Delete { uid });
@@ -71,7 +71,7 @@ fn shape(world: &mut World, key: &Key, job: &Job) {
     for template in &job.spec.task_groups {
         let group = key.beside(&build::group_name(&key.name, &template.name));
         match world.index.groups.get(&group).cloned() {
-            None if !world.is_busy(Kind::Group, &group) => {
+            None if !world.must_wait(Kind::Group, &group) => {
                 let made = Object::Group(Box::new(build::group(&group, job, template)));
                 world.write(Kind::Group, &group, What::Create(Box::new(made)));
             }
@@ -128,7 +128,7 @@ fn is_of(group: &TaskGroup, job: &Job) -> bool {
 
 /// Writes down where the job stands, if that is news.
 fn tell(world: &mut World, key: &Key, job: &Job, now: Timestamp) {
-    if world.is_busy(Kind::Job, key) {
+    if world.must_wait(Kind::Job, key) {
         return;
     }
     let before = job.status.clone().unwrap_or_default();

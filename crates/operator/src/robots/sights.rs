@@ -49,6 +49,32 @@ pub(crate) enum Object {
     Deployment(Box<RobotDeployment>),
 }
 
+impl Object {
+    /// Of which kind it is, and its name.
+    pub(crate) fn place(&self) -> Option<(Kind, Key)> {
+        let (kind, meta) = match self {
+            Self::Robot(robot) => (Kind::Robot, &robot.metadata),
+            Self::Job(job) => (Kind::Job, &job.metadata),
+            Self::Group(group) => (Kind::Group, &group.metadata),
+            Self::Task(task) => (Kind::Task, &task.metadata),
+            Self::Deployment(deployment) => (Kind::Deployment, &deployment.metadata),
+        };
+        Some((kind, Key::of(meta)?))
+    }
+
+    /// What an object of this name is part of.
+    pub(crate) fn owner(&self, key: &Key) -> Option<(Kind, Key)> {
+        match self {
+            Self::Group(group) => Some((Kind::Job, key.beside(&group.spec.job_name))),
+            Self::Task(task) => {
+                let group = task.spec.task_group_name.as_ref()?;
+                Some((Kind::Group, key.beside(group)))
+            }
+            Self::Robot(_) | Self::Job(_) | Self::Deployment(_) => None,
+        }
+    }
+}
+
 /// Something seen through a watch.
 pub(crate) enum Sight {
     There(Object),

@@ -118,7 +118,7 @@ fn place(world: &mut World, key: &Key, task: &Task, fleet: &mut Fleet) {
         }
         return;
     };
-    if world.is_busy(Kind::Task, key) {
+    if world.must_wait(Kind::Task, key) {
         return;
     }
     robots[found].take(need);

@@ -120,14 +120,12 @@ impl Loop {
             };
             self.take(written);
         }
-        while let Some(wake) = self.world.wakes.take_due(now) {
-            self.world.index.marks.insert(wake);
-        }
+        self.world.wake_up(now);
     }
 
     fn see(&mut self, sight: Sight, now: Timestamp) {
         match sight {
-            Sight::There(object) => self.world.index.see(object, now),
+            Sight::There(object) => self.world.see(object, now),
             Sight::Gone(kind, key) => self.world.lose(kind, &key, now),
             Sight::Complete(kind, listed) => {
                 self.world.complete(kind, &listed, now);

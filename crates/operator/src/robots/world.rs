@@ -11,7 +11,7 @@ use sandlot_decide::{backoff::Backoff, expiry::later};
 
 use super::{
     index::Index,
-    sights::Kind,
+    sights::{Kind, Object},
     writes::{What, Write},
 };
 use crate::{dispatch::Wakes, events::Events, index::Key, metrics::Metrics, settings::Settings};
@@ -39,6 +39,9 @@ pub(crate) struct World {
     /// may come after the word that they are gone, and must not bring them back.
     overtaken: HashSet<Wake>,
     failures: HashMap<Wake, u32>,
+    /// Objects about which the last write failed a moment ago: they have their rest until they
+    /// change, or are due again.
+    resting: HashSet<Wake>,
 }
 
 impl World {
@@ -53,29 +56,57 @@ impl World {
             busy: HashSet::new(),
             overtaken: HashSet::new(),
             failures: HashMap::new(),
+            resting: HashSet::new(),
         }
     }
 
-    /// Writes something about an object, unless something is being written about it already: then
-    /// it is looked at again after that.
+    /// Writes something about an object, unless nothing may be written about it now: then it, and
+    /// what it is part of, are looked at again when that is over.
     pub(crate) fn write(&mut self, kind: Kind, key: &Key, what: What) {
-        if self.busy.insert((kind, key.clone())) {
-            self.tray.push(Write {
-                kind,
-                key: key.clone(),
-                what,
-            });
+        if self.must_wait(kind, key) {
+            return;
         }
+        let owner = match &what {
+            What::Create(object) => object.owner(key),
+            _ => self.index.owner(kind, key),
+        };
+        self.busy.insert((kind, key.clone()));
+        self.tray.push(Write {
+            kind,
+            key: key.clone(),
+            owner,
+            what,
+        });
     }
 
-    /// Whether something is being written about an object.
-    pub(crate) fn is_busy(&self, kind: Kind, key: &Key) -> bool {
-        self.busy.contains(&(kind, key.clone()))
+    /// Whether nothing may be written about an object now: something is being written, or was
+    /// refused a moment ago.
+    pub(crate) fn must_wait(&self, kind: Kind, key: &Key) -> bool {
+        let wake = (kind, key.clone());
+        self.busy.contains(&wake) || self.resting.contains(&wake)
+    }
+
+    /// An object is seen through its watch.
+    pub(crate) fn see(&mut self, object: Object, now: Timestamp) {
+        if let Some(wake) = object.place() {
+            self.resting.remove(&wake);
+        }
+        self.index.see(object, now);
+    }
+
+    /// Marks everything that is due.
+    pub(crate) fn wake_up(&mut self, now: Timestamp) {
+        while let Some(wake) = self.wakes.take_due(now) {
+            self.resting.remove(&wake);
+            self.index.marks.insert(wake);
+        }
     }
 
     /// An object is gone.
     pub(crate) fn lose(&mut self, kind: Kind, key: &Key, now: Timestamp) {
         let wake = (kind, key.clone());
+        self.failures.remove(&wake);
+        self.resting.remove(&wake);
         if self.busy.contains(&wake) {
             self.overtaken.insert(wake);
         }
@@ -99,19 +130,30 @@ impl World {
         self.overtaken.remove(wake)
     }
 
-    /// The write about an object has been answered.
-    pub(crate) fn answered(&mut self, wake: &Wake, succeeded: bool, now: Timestamp) {
-        self.busy.remove(wake);
+    /// The write about an object has been answered. What it is part of is looked at again too:
+    /// it may have found the object busy, and left something undone.
+    pub(crate) fn answered(
+        &mut self,
+        wake: Wake,
+        owner: Option<Wake>,
+        succeeded: bool,
+        now: Timestamp,
+    ) {
+        self.busy.remove(&wake);
         if succeeded {
-            self.failures.remove(wake);
-            self.index.marks.insert(wake.clone());
+            self.failures.remove(&wake);
+            self.index.marks.extend(owner);
+            self.index.marks.insert(wake);
             return;
         }
         self.metrics.failed("robot");
         let failures = self.failures.entry(wake.clone()).or_default();
         *failures = failures.saturating_add(1);
         let when = later(now, RETRY.after(*failures));
-        self.wakes.at(when, wake.clone());
+        self.resting.insert(wake.clone());
+        for one in owner.into_iter().chain([wake]) {
+            self.wakes.at(when, one);
+        }
     }
 
     /// Looks at something again, no later than then.

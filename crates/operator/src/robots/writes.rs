@@ -20,6 +20,8 @@ use crate::index::Key;
 pub(crate) struct Write {
     pub(crate) kind: Kind,
     pub(crate) key: Key,
+    /// What the object is part of.
+    pub(crate) owner: Option<(Kind, Key)>,
     pub(crate) what: What,
 }
 
@@ -40,6 +42,7 @@ pub(crate) enum What {
 pub(crate) struct Written {
     pub(crate) kind: Kind,
     pub(crate) key: Key,
+    pub(crate) owner: Option<(Kind, Key)>,
     pub(crate) created: bool,
     /// The object that was told to go.
     pub(crate) deleted: Option<String>,
@@ -48,7 +51,12 @@ pub(crate) struct Written {
 
 /// Carries out a write.
 pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
-    let Write { kind, key, what } = write;
+    let Write {
+        kind,
+        key,
+        owner,
+        what,
+    } = write;
     let created = matches!(what, What::Create(_));
     let deleted = match &what {
         What::Delete { uid } => Some(uid.clone()),
@@ -73,6 +81,7 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
     Written {
         kind,
         key,
+        owner,
         created,
         deleted,
         result,

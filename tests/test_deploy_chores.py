@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import KUBECTL, ROOT
 
 XTASK = Path(os.environ.get("XTASK", ROOT / "target/debug/xtask"))
@@ -30,25 +31,53 @@ def chore(own_machine, tmp_path):
     return run, cluster
 
 
-@pytest.mark.xfail(reason="the embedded API serves no Deployments, which the operator is deployed as")
-def test_a_cluster_gets_the_definitions_and_the_operator_and_is_rid_of_them_again(chore):
+GROUP = "sandbox.opensandbox.io"
+
+
+def test_the_definitions_are_installed_and_removed_and_nothing_is_deployed_where_the_controllers_run(chore):
     run, cluster = chore
     run("install")
-    kinds = cluster.kubectl("api-resources", "--api-group=sandbox.opensandbox.io", "-o", "name").stdout.split()
+    kinds = cluster.kubectl("api-resources", f"--api-group={GROUP}", "-o", "name").stdout.split()
     assert sorted(kind.split(".")[0] for kind in kinds) == ["batchsandboxes", "pools", "sandboxsnapshots"]
+    run("install")  # As often as one likes.
+    for chore_name in ["deploy", "undeploy"]:
+        assert "`sandlot up`, which runs the controllers itself" in run(chore_name)
+    assert "arl-system" not in cluster.kubectl("get", "namespaces", "-o", "name").stdout
+    run("uninstall")
+    assert GROUP not in cluster.kubectl("get", "crds", "-o", "name").stdout
+
+
+def test_the_operator_is_deployed_with_the_images_that_are_named(chore):
+    run, _ = chore
     images = {"IMG": "registry.example/opensandbox-controller:7",
               "TASK_EXECUTOR_IMG": "registry.example/opensandbox-task-executor:7"}
-    run("deploy", **images)
-    deployment = cluster.get("-n", "arl-system", "deployment", "arl-operator")
+    manifests = list(yaml.safe_load_all(run("deploy", "--dry-run", **images)))
+    deployment = next(one for one in manifests if one["kind"] == "Deployment")
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     assert container["image"] == images["IMG"]
     written = {variable["name"]: variable.get("value") for variable in container["env"]}
     assert written["SIDECAR_IMAGE"] == images["TASK_EXECUTOR_IMG"]
-    run("undeploy")
-    gone = cluster.kubectl("-n", "arl-system", "get", "deployment", "arl-operator", check=False)
-    assert "NotFound" in gone.stderr
-    run("uninstall")
-    assert cluster.kubectl("get", "crds", "-o", "name").stdout == ""
+
+
+def test_a_cluster_gets_the_operator_and_is_rid_of_it_again(chore, tmp_path):
+    """What kubectl is asked on a cluster that is not `sandlot up`."""
+    run, _ = chore
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(f"""#!/bin/sh
+echo "$@" >> {tmp_path}/asked
+case "$1" in
+get) echo '{{"gitVersion": "v1.33.0"}}' ;;
+apply) cat > {tmp_path}/applied ;;
+esac
+""")
+    kubectl.chmod(0o755)
+    run("deploy", KUBECTL=str(kubectl), IMG="r/controller:1")
+    applied = list(yaml.safe_load_all((tmp_path / "applied").read_text()))
+    assert {"Namespace", "ServiceAccount", "ClusterRole", "Deployment"} <= {one["kind"] for one in applied}
+    run("undeploy", KUBECTL=str(kubectl))
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert asked == ["get --raw /version", "apply -f -",
+                     "get --raw /version", "delete --ignore-not-found -f deploy/operator.yaml"]
 
 
 def test_both_images_are_built_and_pushed_with_the_tool_that_is_named(chore, tmp_path):

@@ -62,15 +62,49 @@ pub(crate) fn deploy(options: &Deploy) -> Result<bool> {
         print!("{manifests}");
         return Ok(true);
     }
+    if has_controllers_of_its_own()? {
+        return Ok(true);
+    }
     kubectl(&["apply", "-f", "-"], Some(&manifests))
 }
 
 /// Removes the operator. Pods in use stay until their owners go.
 pub(crate) fn undeploy() -> Result<bool> {
+    if has_controllers_of_its_own()? {
+        return Ok(true);
+    }
     kubectl(
         &["delete", "--ignore-not-found", "-f", "deploy/operator.yaml"],
         None,
     )
+}
+
+/// Whether kubectl talks to a `sandlot up`, which serves no Deployments to deploy an operator as;
+/// says so, if it does.
+fn has_controllers_of_its_own() -> Result<bool> {
+    let output = Command::new(kubectl_program())
+        .args(["get", "--raw", "/version"])
+        .output()
+        .context("cannot run kubectl: is it installed?")?;
+    if !output.status.success() {
+        bail!(
+            "the cluster does not say what it is: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    let ours = is_sandlot(&String::from_utf8_lossy(&output.stdout));
+    if ours {
+        println!(
+            "this is `sandlot up`, which runs the controllers itself: there is nothing to deploy \
+             or undeploy; `cargo xtask deploy` is for clusters"
+        );
+    }
+    Ok(ours)
+}
+
+/// Whether the version that an API tells is that of Sandlot's own.
+fn is_sandlot(version: &str) -> bool {
+    version.contains("+sandlot-")
 }
 
 /// Builds both images, and pushes them if asked to.
@@ -115,8 +149,11 @@ fn with_images(text: &str, operator: &str, agent: &str) -> Result<String> {
 }
 
 fn kubectl(words: &[&str], input: Option<&str>) -> Result<bool> {
-    let program = std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".to_owned());
-    run(&program, words, input)
+    run(&kubectl_program(), words, input)
+}
+
+fn kubectl_program() -> String {
+    std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".to_owned())
 }
 
 fn run(program: &str, words: &[&str], input: Option<&str>) -> Result<bool> {
@@ -147,5 +184,11 @@ mod tests {
         let changed = with_images(text, "r/o:1", "r/a:2").unwrap();
         assert_eq!(changed, "image: \"r/o:1\"\nvalue: \"r/a:2\"\n");
         assert!(with_images("image: other", "a", "b").is_err());
+    }
+
+    #[test]
+    fn an_api_of_our_own_is_told_by_its_version() {
+        assert!(is_sandlot(r#"{"gitVersion": "v1.33.0+sandlot-0.1.0"}"#));
+        assert!(!is_sandlot(r#"{"gitVersion": "v1.33.0+k3s1"}"#));
     }
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use futures::{AsyncBufReadExt, StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{
     Api, Client,
@@ -19,6 +19,7 @@ use kube::{
 use tokio::{sync::Barrier, task::JoinSet};
 
 use super::{
+    onlooker::Onlooker,
     report::{Bar, Report, Samples},
     subject::Machine,
 };
@@ -173,22 +174,19 @@ async fn deliveries(machine: &Machine) -> Result<Samples> {
     namespaces
         .create(&PostParams::default(), &namespace)
         .await?;
+    let config = machine.config().await?;
     let origin = Instant::now();
     let ready = Arc::new(Barrier::new(WATCHERS + 1));
     let mut watchers = JoinSet::new();
     for _ in 0..WATCHERS {
-        let watcher = machine.client().await?;
-        let ready = Arc::clone(&ready);
+        let (config, ready) = (config.clone(), Arc::clone(&ready));
         watchers.spawn(async move {
-            // The lines are taken off the wire and not read further: the watchers share the
-            // processors with the machine that is measured.
-            let request = http::Request::get("/api/v1/namespaces/watched/configmaps?watch=1")
-                .body(Vec::new())?;
-            let mut lines = watcher.request_stream(request).await?.lines();
+            let path = "/api/v1/namespaces/watched/configmaps?watch=1";
+            let mut watcher = Onlooker::open(&config, path).await?;
             ready.wait().await;
             let mut samples = Samples::default();
-            while let Some(line) = lines.try_next().await? {
-                let Some(sent) = sent_at(&line) else {
+            loop {
+                let Some(sent) = sent_at(watcher.line().await?) else {
                     continue;
                 };
                 samples.add(origin.elapsed().saturating_sub(sent));

@@ -5,6 +5,7 @@ mod batch;
 mod claim;
 mod exec;
 mod node;
+mod onlooker;
 mod operator_alone;
 mod report;
 mod robots;

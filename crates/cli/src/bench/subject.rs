@@ -79,11 +79,16 @@ impl Machine {
 
     /// A client of its own connections, over HTTPS.
     pub(super) async fn client(&self) -> Result<Client> {
+        Ok(Client::try_from(self.config().await?)?)
+    }
+
+    /// Where it listens, and who we are there.
+    pub(super) async fn config(&self) -> Result<Config> {
         let kubeconfig = Kubeconfig::read_from(self.folder.join("kubeconfig"))?;
         let mut config =
             Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         config.read_timeout = None;
-        Ok(Client::try_from(config)?)
+        Ok(config)
     }
 
     /// Memory resident in the process now, in MiB.

@@ -62,6 +62,8 @@ impl<S: Answers> Connection<S> {
             give_up,
             ..
         } = self;
+        // Looked at whenever the connection wakes: one lock for all would be waited for.
+        let stop = stop.child_token();
         let asked = Asked {
             service,
             gate,

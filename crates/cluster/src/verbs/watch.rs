@@ -5,6 +5,7 @@
 //! start over; nobody else waits for him.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,8 @@ use http::{HeaderValue, StatusCode, header};
 use rand::RngExt;
 use sandlot_store::{Event, RevisionError, Watch};
 use serde_json::{Value, json};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::list::{Selected, reached};
 use crate::answer::{Answer, metadata_only};
@@ -131,8 +132,10 @@ struct Watcher {
     watch: Option<Watch<Facts>>,
     waiting: VecDeque<Bytes>,
     bookmarks: Option<Interval>,
-    deadline: Instant,
-    stop: CancellationToken,
+    // These two wait for as long as the watch lasts, and on a token of its own: a hundred
+    // watchers that wake at once do not meet at one lock.
+    deadline: Pin<Box<Sleep>>,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Watcher {
@@ -156,8 +159,8 @@ impl Watcher {
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 ticks
             }),
-            deadline: Instant::now() + lasting,
-            stop: call.api.stop.clone(),
+            deadline: Box::pin(sleep(lasting)),
+            stop: Box::pin(call.api.stop.child_token().cancelled_owned()),
         }
     }
 
@@ -193,9 +196,9 @@ impl Watcher {
             let watch = self.watch.as_mut()?;
             let happened = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return None,
+                () = &mut self.stop => return None,
                 event = watch.next() => Happened::Change(event?),
-                () = sleep_until(self.deadline) => return None,
+                () = &mut self.deadline => return None,
                 () = tick(&mut self.bookmarks) => Happened::Quiet(watch.progress()),
             };
             match happened {

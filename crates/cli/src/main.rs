@@ -14,6 +14,7 @@ mod interrupts;
 mod local;
 mod logging;
 mod manifest;
+mod memory;
 mod operator;
 mod pool;
 mod process;

@@ -12,6 +12,7 @@ use crate::{
     folders::{self, Temporary},
     interrupts::Interrupts,
     local::{Gateway, Local, Options},
+    memory,
 };
 
 /// Starts, says what runs where, waits, and stops in order.
@@ -54,6 +55,7 @@ pub(crate) async fn run(up: &Up) -> Result<()> {
     };
     let mut interrupts = Interrupts::listen()?;
     let local = Local::start(&options).await?;
+    memory::give_back();
     introduce(&local, &options, started);
     interrupts.first().await;
     println!("stopping, pods have their grace; Ctrl-C again to stop at once");

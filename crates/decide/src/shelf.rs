@@ -145,6 +145,11 @@ impl<P: Clone + Ord + Hash, C: Clone + Ord + Hash> Shelf<P, C> {
         self.assumed.contains_key(pod)
     }
 
+    /// Whether any pod is.
+    pub fn is_giving(&self) -> bool {
+        !self.assumed.is_empty()
+    }
+
     /// How many pods are ready to be given out.
     pub fn ready(&self) -> usize {
         self.ready.len()

@@ -33,7 +33,11 @@ pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
     if entry.leaving {
         return;
     }
-    if let Err(next) = entry.stock.breathe(now) {
+    let shelf = world.index.shelves.get(key);
+    let giving = shelf.is_some_and(|shelf| shelf.is_giving());
+    let wanted = shelf.map_or(0, |shelf| shelf.wanted());
+    let replaces = entry.stock.replaces(giving, wanted, now);
+    if let Err(next) = replaces.and_then(|()| entry.stock.breathe(now)) {
         world.wakes.at(next, Wake::Pool(key.clone()));
         return;
     }

@@ -103,8 +103,7 @@ impl Dispatcher {
                     strays::ask(&mut self.world);
                     ready();
                 }
-                self.decide(Timestamp::now());
-                self.send_off();
+                self.decide(Timestamp::now()).await;
             }
         }
         drop(sights);
@@ -212,9 +211,9 @@ impl Dispatcher {
         }
     }
 
-    /// Lets the controllers look at what is marked. Claims come first: pods are given out before
-    /// anybody writes down that a sandbox waits.
-    fn decide(&mut self, now: Timestamp) {
+    /// Lets the controllers look at what is marked. Claims and tasks come first and are on their
+    /// way before anybody counts pods or writes down that a sandbox waits.
+    async fn decide(&mut self, now: Timestamp) {
         let world = &mut self.world;
         let marks = std::mem::take(&mut world.index.marks);
         for key in &marks.gone_tasks {
@@ -234,6 +233,11 @@ impl Dispatcher {
         for key in &marks.tasks {
             task::look(world, key, now);
         }
+        if self.send_off() {
+            // What was sent off begins here; it would have to wait for the end of this round.
+            tokio::task::yield_now().await;
+        }
+        let world = &mut self.world;
         // Pools before those who wait for them, who say how far theirs is.
         for key in &pools {
             warm_pool::look(world, key, now);
@@ -252,9 +256,12 @@ impl Dispatcher {
         for (controller, times) in looks {
             world.metrics.looked(controller, times);
         }
+        self.send_off();
     }
 
-    fn send_off(&mut self) {
+    /// Sends off what is on the tray; says whether there was anything.
+    fn send_off(&mut self) -> bool {
+        let before = self.answers.len();
         let tray = std::mem::take(&mut self.world.tray);
         for write in tray.writes {
             let gate = match write {
@@ -298,6 +305,7 @@ impl Dispatcher {
                 Answer::Killed
             });
         }
+        self.answers.len() > before
     }
 
     /// Lets writes finish and leaves runs alone.

@@ -28,6 +28,8 @@ pub(crate) struct Stock {
     /// Failures count for one template only.
     failures_of: Arc<str>,
     looked: Option<Timestamp>,
+    /// Its pods are being given away; they are replaced then.
+    put_off: Option<Timestamp>,
 }
 
 /// How a pool wants to be stocked.
@@ -69,6 +71,31 @@ impl Stock {
             _ => {
                 self.looked = Some(now);
                 self.making.retain(|_, since| later(*since, UNSEEN) > now);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether pods that are just being given away may be replaced now; otherwise, when. To start a
+    /// pod takes all the processor there is, and who claims one is waiting for a few writes: they
+    /// go first. Pods that somebody waits for are not put off.
+    pub(crate) fn replaces(
+        &mut self,
+        giving: bool,
+        wanted: u32,
+        now: Timestamp,
+    ) -> Result<(), Timestamp> {
+        if wanted > 0 {
+            self.put_off = None;
+            return Ok(());
+        }
+        if giving && self.put_off.is_none() {
+            self.put_off = Some(later(now, BREATH));
+        }
+        match self.put_off {
+            Some(then) if then > now => Err(then),
+            _ => {
+                self.put_off = None;
                 Ok(())
             }
         }
@@ -129,5 +156,25 @@ impl Stock {
     /// What was wrong at the last failure.
     pub(crate) fn trouble(&self) -> Option<&pool::Trouble> {
         self.failures.trouble.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_claims_goes_before_the_replacement_and_who_waits_before_both() {
+        let start = Timestamp::UNIX_EPOCH;
+        let then = later(start, BREATH);
+        let mut stock = Stock::default();
+        assert_eq!(stock.replaces(false, 0, start), Ok(()));
+        assert_eq!(stock.replaces(true, 0, start), Err(then));
+        // The claim is done, the one who made it hears of it in this moment.
+        assert_eq!(stock.replaces(false, 0, start), Err(then));
+        assert_eq!(stock.replaces(true, 3, start), Ok(()));
+        assert_eq!(stock.replaces(true, 0, start), Err(then));
+        // However many claims there are, pods are replaced a breath later.
+        assert_eq!(stock.replaces(true, 0, then), Ok(()));
     }
 }

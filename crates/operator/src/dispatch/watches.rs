@@ -18,8 +18,12 @@ use tokio::{sync::mpsc, task::JoinSet};
 use super::{Wake, legible::Told};
 use crate::{index::Key, settings::Settings};
 
-/// How many sights may wait for the dispatcher before the watches are held back.
-const BACKLOG: usize = 1024;
+/// How many sights may wait for the dispatcher before the watches are held back: each is a whole
+/// object, with who wrote which of its fields.
+const BACKLOG: usize = 256;
+/// How many objects are listed at once. Whole they weigh ten times what is kept of them, and the
+/// most there ever were at once is what the operator holds of memory for good.
+const PAGE: u32 = 100;
 
 /// A kind the operator watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -148,7 +152,7 @@ pub(crate) async fn follow<K, S>(
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let mut events = kube::runtime::watcher(api, config)
+    let mut events = kube::runtime::watcher(api, config.page_size(PAGE))
         .default_backoff()
         .boxed();
     let mut listed = HashSet::new();

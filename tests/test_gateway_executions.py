@@ -1,9 +1,13 @@
 """Executions that do not just end well: stopped, lost, run again, reported by others."""
 
 import json
+import os
+import signal
 import threading
+from pathlib import Path
 
 import pytest
+import websocket
 from conftest import eventually
 from rest import Gateway, Rest
 
@@ -68,15 +72,113 @@ def test_a_lost_pod_is_tried_again_where_asked_for(machine, rest, session):
     assert (ended["status"], ended["stdout"], ended["retry_count"]) == ("completed", "again\n", 1), ended
 
 
+def agent_of(machine, pod: str) -> int:
+    """The agent of a pod, as this machine numbers its processes."""
+    uid = machine.get("-n", "sandbox-runtime", "pod", pod)["metadata"]["uid"]
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            is_its = uid in (process / "cgroup").read_text() or pod == hostname(process)
+            if is_its and "sandlot-agent" in (process / "cmdline").read_text():
+                return int(process.name)
+        except OSError:
+            continue  # it has just ended
+    raise AssertionError(f"pod {pod} has no agent")
+
+
+def hostname(process: Path) -> str:
+    return (process / "root/etc/hostname").read_text().strip()
+
+
 def test_an_agent_that_is_killed_ends_the_execution_as_crashed(machine, rest, session):
+    execution = submitted(rest, session, code="echo begun; sleep 300")
+    until_it_runs(rest, execution)
+    os.kill(agent_of(machine, rest.get(f"/sessions/{session}").json["pod_name"]), signal.SIGKILL)
+    ended = until_over(rest, execution, timeout=20)
+    assert ended["status"] == "crashed" and session in ended["error_message"], ended
+    eventually(lambda: rest.post(f"/executions/sessions/{session}/execute-sync", {"code": "echo up", "language": "shell"}).json.get("stdout") == "up\n", timeout=90, every=0.5)
+
+
+def test_code_that_kills_everything_it_can_ends_itself_and_not_its_agent(rest, session):
     execution = submitted(rest, session, code="sleep 300")
     until_it_runs(rest, execution)
-    # Everything in the pod is the session's own user's, the agent too.
-    rest.post(f"/executions/sessions/{session}/execute", {"code": "kill -9 1; kill -9 -1", "language": "shell"})
+    rest.run(session, "kill -9 1; kill -9 -1; echo alone")
+    ended = until_over(rest, execution, timeout=20)
+    assert ended["status"] in ("failed", "crashed") and ended["error_message"], ended
+    assert rest.run(session, "echo up")["stdout"] == "up\n"
+
+
+# One that starts one after the other, and one that doubles.
+STEADY = """
+import os, time
+while True:
+    try:
+        if os.fork() == 0:
+            time.sleep(300)
+            os._exit(0)
+    except OSError:
+        pass
+"""
+DOUBLING = "bomb() { bomb | bomb & }; bomb; sleep 300"
+
+
+@pytest.mark.parametrize("language, bomb", [("python", STEADY), ("shell", DOUBLING)], ids=["steady", "doubling"])
+def test_code_that_starts_too_many_processes_is_ended_and_says_so(rest, session, language, bomb):
+    most = rest.get(f"/sessions/{session}").json["resource_limit"]["max_processes"]
+    beside = submitted(rest, session, code="sleep 3; echo fine")
+    until_it_runs(rest, beside)
+    done = rest.run(session, bomb, language, timeout=120)
+    assert done["status"] == "failed", done
+    assert f"more than {most} processes" in done["error_message"] and done["metrics"]["duration_ms"] < 60_000, done
+    assert until_over(rest, beside)["stdout"] == "fine\n", "what did nothing of the kind goes on"
+    assert int(rest.run(session, "ls -d /proc/[0-9]* | wc -l")["stdout"]) < most
+
+
+def test_as_many_processes_as_there_may_be_are_fine(rest, session):
+    code = "for n in $(seq 100); do sleep 1 & done; wait; echo all"
+    assert rest.run(session, code, timeout=120)["stdout"] == "all\n"
+
+
+def test_output_is_told_over_a_websocket_as_it_is_made(rest, session):
+    gate = "until [ -e go ]; do sleep 0.05; done"
+    execution = submitted(rest, session, code=f"echo one; {gate}; echo two >&2; echo three")
+    address = f"ws://{rest.address}/api/v1/executions/{execution}/ws"
+    socket = websocket.create_connection(address, timeout=60)
+    first = json.loads(socket.recv())
+    assert first == {"type": "stdout", "data": {"text": "one\n"}}, "told while it goes on"
+    assert result(rest, execution)["status"] in ("pending", "running")
+    assert rest.run(session, "touch go")["status"] == "completed"
+    told = [first, *messages(socket)]
+    assert told[-1]["type"] == "end" and told[-1]["data"]["status"] == "completed"
+    said = {kind: "".join(m["data"]["text"] for m in told[:-1] if m["type"] == kind) for kind in ("stdout", "stderr")}
+    assert said == {"stdout": "one\nthree\n", "stderr": "two\n"}
+    # Who comes later is told everything, and others' pages nothing.
+    later = messages(websocket.create_connection(address, timeout=60))
+    assert [m["type"] for m in later] == ["stdout", "stderr", "end"] and later[-1] == told[-1]
+    with pytest.raises(websocket.WebSocketBadStatusException, match="403"):
+        websocket.create_connection(address, origin="https://elsewhere.example", timeout=60)
+    with pytest.raises(websocket.WebSocketBadStatusException, match="404"):
+        websocket.create_connection(address.replace(execution, "exec_none"), timeout=60)
+
+
+def messages(socket) -> list[dict]:
+    """What a socket still tells until it is closed."""
+    told = []
+    try:
+        while message := socket.recv():
+            told.append(json.loads(message))
+    except websocket.WebSocketConnectionClosedException:
+        pass
+    return told
+
+
+def test_a_websocket_whose_client_goes_leaves_the_code_alone(rest, session):
+    execution = submitted(rest, session, code="until [ -e go ]; do echo on; sleep 0.05; done; echo end")
+    socket = websocket.create_connection(f"ws://{rest.address}/api/v1/executions/{execution}/ws", timeout=60)
+    assert json.loads(socket.recv())["type"] == "stdout"
+    socket.close()
+    rest.run(session, "touch go")
     ended = until_over(rest, execution)
-    assert ended["status"] in ("crashed", "failed"), ended
-    assert ended["error_message"]
-    eventually(lambda: rest.post(f"/executions/sessions/{session}/execute-sync", {"code": "echo up", "language": "shell"}).json.get("stdout") == "up\n", timeout=90, every=0.5)
+    assert ended["status"] == "completed" and ended["stdout"].endswith("end\n"), ended
 
 
 def test_stopping_code_that_has_just_begun_stops_it(rest, session):

@@ -16,7 +16,7 @@ use crate::{
     ledger::{Execution, Metrics, Session},
     moment::now,
     output::Output,
-    wire::PACKAGES,
+    wire::{MAX_PROCESSES, PACKAGES},
 };
 
 /// An execution that takes longer than this is noted as running.
@@ -194,6 +194,7 @@ impl Gateway {
             working_directory: asked.working_directory.clone(),
             attach_only,
             prestarted: session.facts.prestarted,
+            max_processes: MAX_PROCESSES,
         }
     }
 
@@ -245,7 +246,11 @@ impl Gateway {
         });
         execution.status = status(&ended);
         if execution.status != ExecutionStatus::Completed {
-            execution.outcome.error = Some(why(&ended, &execution.outcome.stderr));
+            let why = why(&ended, &execution.outcome.stderr);
+            execution.outcome.error = Some(match ended.lost {
+                true => format!("session {}: the execution {why}", execution.session),
+                false => why,
+            });
         }
         let kept = self.keep_files(&execution.session, executor, &ended).await;
         execution.outcome.files_left_out = ended.files_left_out || kept.len() < ended.changed.len();

@@ -13,6 +13,9 @@ use crate::{
 /// Where packages are installed in a session's pod.
 pub(crate) const PACKAGES: &str = "/opt/sandbox-venv";
 
+/// How many processes a session's code may have at the same time.
+pub(crate) const MAX_PROCESSES: u32 = 128;
+
 /// A session.
 pub(crate) fn session(session: &Session) -> Value {
     let facts = &session.facts;
@@ -40,7 +43,7 @@ pub(crate) fn session(session: &Session) -> Value {
         "template_id": session.template,
         "status": session.status,
         "resource_limit": {
-            "cpu": facts.cpu, "memory": facts.memory, "disk": facts.disk, "max_processes": 128,
+            "cpu": facts.cpu, "memory": facts.memory, "disk": facts.disk, "max_processes": MAX_PROCESSES,
         },
         "workspace_path": facts.workspace,
         "language_runtime": facts.runtime,

@@ -164,6 +164,19 @@ impl Run {
         self.ask(Asked::Kill);
     }
 
+    /// What its tree hangs on, while anything of it may be left.
+    pub fn root(&self) -> Option<Root> {
+        let view = self.0.view.borrow();
+        view.process
+            .filter(|_| !view.swept)
+            .map(|process| process.root)
+    }
+
+    /// Whether no process of its tree is left.
+    pub fn is_swept(&self) -> bool {
+        self.0.view.borrow().swept
+    }
+
     /// Waits until no process of its tree is left.
     pub async fn swept(&self) {
         let mut view = self.0.view.subscribe();

@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    ffi::OsStr,
     fs,
+    os::unix::ffi::OsStrExt,
 };
 
 use nix::{
@@ -39,6 +41,26 @@ pub fn members(root: Root) -> Vec<i32> {
         .into_iter()
         .map(|process| process.pid)
         .collect()
+}
+
+/// How many living processes each of several trees has, by one look at all of them. A tree
+/// without a root has none.
+pub fn sizes(roots: &[Option<Root>]) -> Vec<usize> {
+    let all = processes();
+    let size = |root: &Option<Root>| root.map_or(0, |root| below(root, &all).len());
+    roots.iter().map(size).collect()
+}
+
+/// How many processes can be seen, without a look at any of them.
+pub fn visible() -> usize {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return 0;
+    };
+    let is_number = |name: &OsStr| name.as_bytes().iter().all(u8::is_ascii_digit);
+    entries
+        .flatten()
+        .filter(|entry| is_number(&entry.file_name()))
+        .count()
 }
 
 /// Sends a signal once to every process of a tree.

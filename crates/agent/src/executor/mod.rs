@@ -3,6 +3,7 @@
 
 mod changes;
 mod files;
+mod headcount;
 mod program;
 mod results;
 mod run;
@@ -22,6 +23,7 @@ use crate::agent::Agent;
 
 pub(crate) use results::Results;
 
+use headcount::Headcount;
 use spare::Spares;
 
 /// Serves the executor's gRPC calls.
@@ -30,6 +32,7 @@ pub(crate) struct ExecutorDoor {
     agent: Arc<Agent>,
     results: Arc<Results>,
     spares: Arc<Spares>,
+    headcount: Arc<Headcount>,
 }
 
 impl ExecutorDoor {
@@ -41,6 +44,7 @@ impl ExecutorDoor {
             agent,
             results,
             spares,
+            headcount: Arc::default(),
         }
     }
 }
@@ -51,8 +55,7 @@ impl Executor for ExecutorDoor {
     type ReadStream = BoxStream<'static, Result<FileChunk, Status>>;
 
     async fn run(&self, request: Request<RunRequest>) -> Result<Response<Self::RunStream>, Status> {
-        let door = (&self.agent, &self.results, &self.spares);
-        run::run(door, request.into_inner())
+        run::run(self, request.into_inner())
             .await
             .map(Response::new)
     }
@@ -68,7 +71,7 @@ impl Executor for ExecutorDoor {
         request: Request<PrepareRequest>,
     ) -> Result<Response<Prepared>, Status> {
         let env = self.agent.environment.with(request.into_inner().env);
-        self.spares.prepare(env).await;
+        self.spares.prepare(env, true).await;
         Ok(Response::new(Prepared {}))
     }
 

@@ -10,7 +10,8 @@ use sandlot_supervisor::{
 use tonic::Status;
 
 use super::{
-    Results,
+    ExecutorDoor, Results,
+    headcount::Headcount,
     program::{self, Language},
     shell,
     spare::{Given, Spares},
@@ -22,28 +23,28 @@ pub(super) const GRACE: Duration = Duration::from_millis(500);
 /// The exit code of what ran into its time limit, as the supervisor has it.
 const LATE: i32 = 124;
 
-/// What runs need: the agent, what they return, and interpreters that wait for them.
-type Door<'a> = (&'a Arc<Agent>, &'a Arc<Results>, &'a Arc<Spares>);
-
 /// A run, and what is known of an interpreter that was given its code.
 type Found = (Run, Option<Given>);
 
 /// Runs the code, or follows the run that has its key.
 pub(super) async fn run(
-    (agent, results, spares): Door<'_>,
+    door: &ExecutorDoor,
     request: RunRequest,
 ) -> Result<BoxStream<'static, Result<RunEvent, Status>>, Status> {
     let key = key(&request.key)?;
-    let (run, given) = match find(agent, spares, &key).await? {
+    let most_processes = request.max_processes;
+    let (run, given) = match find(&door.agent, &door.spares, &key).await? {
         Some(found) => found,
         None if request.attach_only => {
             return Err(Status::not_found(format!("no run has the key {key}")));
         }
-        None => start((agent, results, spares), key.clone(), request).await?,
+        None => start(door, key.clone(), request).await?,
     };
+    door.headcount.watch(run.clone(), most_processes);
     let following = Following {
-        agent: agent.clone(),
-        results: results.clone(),
+        agent: door.agent.clone(),
+        results: door.results.clone(),
+        headcount: door.headcount.clone(),
         readers: [Stream::Stdout, Stream::Stderr].map(|stream| Some(run.output(stream, 0))),
         key,
         run,
@@ -96,11 +97,13 @@ fn key(text: &str) -> Result<Key, Status> {
     Key::new(text).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
-async fn start(
-    (agent, results, spares): Door<'_>,
-    key: Key,
-    request: RunRequest,
-) -> Result<Found, Status> {
+async fn start(door: &ExecutorDoor, key: Key, request: RunRequest) -> Result<Found, Status> {
+    let ExecutorDoor {
+        agent,
+        results,
+        spares,
+        ..
+    } = door;
     let language = Language::parse(&request.language).ok_or_else(|| {
         Status::invalid_argument(format!(
             "{:?} is no language: use python, javascript or shell",
@@ -125,16 +128,17 @@ async fn start(
     };
     let begun = tokio::task::spawn_blocking(begin).await.map_err(broken)?;
     begun.map_err(broken)?;
-    if request.prestarted && language == Language::Python {
+    let stays = request.prestarted;
+    if language == Language::Python {
         let sent = program::sent(&code, &request.event, &result, &directory);
-        let given = spares.give(&key, env.clone(), sent, timeout).await;
+        let given = spares.give(&key, env.clone(), sent, timeout, stays).await;
         if let Some((run, given)) = given.map_err(broken)? {
             return Ok((run, Some(given)));
         }
     }
     let program = language.program(&code, &request.event, &result);
     let mut launch = Launch::new(program.argv);
-    launch.env = env;
+    launch.env.clone_from(&env);
     launch.cwd = Some(directory);
     launch.grace = GRACE;
     launch.timeout = timeout;
@@ -143,6 +147,9 @@ async fn start(
     }
     let started = agent.supervisor.start(key, launch).await;
     let run = started.map_err(|error| refused(&error))?;
+    if language == Language::Python {
+        spares.prepare_behind(run.clone(), env, stays);
+    }
     Ok((run, None))
 }
 
@@ -166,6 +173,7 @@ fn directory(agent: &Agent, wanted: &str) -> Result<std::path::PathBuf, Status> 
 struct Following {
     agent: Arc<Agent>,
     results: Arc<Results>,
+    headcount: Arc<Headcount>,
     key: Key,
     run: Run,
     given: Option<Given>,
@@ -194,7 +202,18 @@ impl Following {
         };
         let (results, key, given) = (self.results.clone(), self.key.clone(), self.given.clone());
         let workspace = self.agent.grounds.workspace.clone();
-        let ending = move || ended(&results, &key, &workspace, &outcome, given.as_ref());
+        let crowd = self.headcount.ended(self.run.key());
+        let ending = move || {
+            let mut ended = ended(&results, &key, &workspace, &outcome, given.as_ref());
+            if let Some(most) = crowd {
+                ended.stopped = true;
+                ended.reason = format!(
+                    "was killed: its session's code had more than {most} processes at once, and this \
+                     had the most of them"
+                );
+            }
+            ended
+        };
         let ended = tokio::task::spawn_blocking(ending).await.map_err(broken);
         Some(ended.map(|ended| RunEvent {
             ended: Some(ended),

@@ -1,5 +1,6 @@
 //! An interpreter that was started before there was code for it, so that the code need not wait
-//! until it is up. One waits at a time; it runs one piece of code and no other.
+//! until it is up. One waits at a time; it runs one piece of code and no other. Where nobody
+//! asked for one, one waits for a moment behind Python code: often more of it follows.
 //!
 //! To the supervisor it is a run like any other, under a key of its own. Which code it was given
 //! is written down before it is given any: asking for that code again finds this run.
@@ -22,6 +23,10 @@ use tokio::sync::Mutex;
 use super::{program, run::GRACE};
 use crate::agent::Agent;
 
+/// How long an interpreter waits that nobody asked for.
+const LINGER: Duration = Duration::from_secs(10);
+/// Behind code that takes longer than this, the next one need not wait for its end.
+const BEHIND: Duration = Duration::from_secs(1);
 /// So many notes of who was given what are kept, as many as results.
 const KEPT: usize = 256;
 
@@ -76,7 +81,7 @@ impl Spares {
 
     /// Sees to it that an interpreter waits for code with this environment. Where none can be
     /// started, code starts its own and says why that fails.
-    pub(super) async fn prepare(&self, env: Environment) {
+    pub(super) async fn prepare(self: &Arc<Self>, env: Environment, stays: bool) {
         let mut waiting = self.waiting.lock().await;
         if waiting.as_ref().is_some_and(|spare| spare.fits(&env)) {
             return;
@@ -85,6 +90,29 @@ impl Spares {
             other.run.kill();
         }
         *waiting = self.start(env).await.ok();
+        if let Some(spare) = waiting.as_ref().filter(|_| !stays) {
+            let (spares, key) = (self.clone(), spare.run.key().clone());
+            tokio::spawn(async move { spares.let_go_later(&key).await });
+        }
+    }
+
+    /// Ends an interpreter that was not needed for a while.
+    async fn let_go_later(&self, key: &Key) {
+        tokio::time::sleep(LINGER).await;
+        let mut waiting = self.waiting.lock().await;
+        if let Some(spare) = waiting.take_if(|spare| spare.run.key() == key) {
+            spare.run.kill();
+        }
+    }
+
+    /// Has the next interpreter wait, once the code before it does not need the processor.
+    pub(super) fn prepare_behind(self: &Arc<Self>, run: Run, env: Environment, stays: bool) {
+        let spares = self.clone();
+        tokio::spawn(async move {
+            // Whether it is over by then does not matter.
+            let _ = tokio::time::timeout(BEHIND, run.ended()).await;
+            spares.prepare(env, stays).await;
+        });
     }
 
     async fn start(&self, env: Environment) -> io::Result<Spare> {
@@ -102,19 +130,18 @@ impl Spares {
         })
     }
 
-    /// Gives code to the interpreter that waits, if there is one for this environment.
+    /// Gives code to the interpreter that waits, if there is one for this environment, and has
+    /// the next one started.
     pub(super) async fn give(
         self: &Arc<Self>,
         key: &Key,
         env: Environment,
         sent: Vec<u8>,
         timeout: Option<Duration>,
+        stays: bool,
     ) -> io::Result<Option<(Run, Given)>> {
-        let taken = self.waiting.lock().await.take();
-        let next = self.clone();
-        let Some(spare) = taken.filter(|spare| spare.fits(&env)) else {
-            // The next code finds one.
-            tokio::spawn(async move { next.prepare(env).await });
+        let fitting = self.waiting.lock().await.take_if(|spare| spare.fits(&env));
+        let Some(spare) = fitting else {
             return Ok(None);
         };
         let at = Timestamp::now();
@@ -131,7 +158,7 @@ impl Spares {
         });
         giving.await.map_err(io::Error::other)??;
         watch_clock(run.clone(), &given);
-        tokio::spawn(async move { next.prepare(env).await });
+        self.prepare_behind(run.clone(), env, stays);
         Ok(Some((run, given)))
     }
 
@@ -183,15 +210,15 @@ fn write_down(folder: &std::path::Path, name: &str, given: &Given) -> io::Result
     let unfinished = folder.join(format!(".{name}"));
     fs::write(&unfinished, serde_json::to_vec(given)?)?;
     fs::rename(&unfinished, folder.join(name))?;
-    let mut notes: Vec<_> = fs::read_dir(folder)?
-        .flatten()
-        .filter_map(|note| Some((note.metadata().ok()?.modified().ok()?, note.path())))
-        .collect();
-    if notes.len() > KEPT + KEPT / 8 {
-        notes.sort();
-        for (_, note) in notes.iter().take(notes.len() - KEPT) {
-            fs::remove_file(note)?;
-        }
+    let notes: Vec<_> = fs::read_dir(folder)?.flatten().collect();
+    if notes.len() <= KEPT + KEPT / 8 {
+        return Ok(());
+    }
+    let dated = |note: &fs::DirEntry| Some((note.metadata().ok()?.modified().ok()?, note.path()));
+    let mut notes: Vec<_> = notes.iter().filter_map(dated).collect();
+    notes.sort();
+    for (_, note) in notes.iter().take(notes.len().saturating_sub(KEPT)) {
+        fs::remove_file(note)?;
     }
     Ok(())
 }

@@ -25,6 +25,8 @@ use crate::sandbox::Sandbox;
 
 /// No container has more processes, so that none takes the machine's.
 const MOST_PROCESSES: u64 = 4096;
+/// With this annotation a pod asks for fewer processes and threads than that in each container.
+const FEWER_PROCESSES: &str = "sandlot.dev/max-processes";
 /// A hook that takes longer has failed.
 const LONGEST_GREETING: Duration = Duration::from_secs(10 * 60);
 
@@ -200,7 +202,7 @@ impl Launching {
         let id = id_of(&container.name, self.attempt);
         let group = shared.cgroups.sandbox(self.sandbox.id()).container(&id);
         let limits = Limits {
-            processes: Some(MOST_PROCESSES),
+            processes: Some(most_processes(pod)),
             ..limits(container)
         };
         group
@@ -360,4 +362,11 @@ fn last_words(dir: &Path, container: &Container, plan: &mut Plan) -> std::io::Re
         });
     }
     Ok(())
+}
+
+/// How many processes and threads a container of this pod may have.
+fn most_processes(pod: &Pod) -> u64 {
+    let annotations = pod.metadata.annotations.as_ref();
+    let asked = annotations.and_then(|all| all.get(FEWER_PROCESSES)?.parse().ok());
+    asked.map_or(MOST_PROCESSES, |asked: u64| asked.clamp(1, MOST_PROCESSES))
 }

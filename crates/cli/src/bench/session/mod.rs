@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use kube::Api;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::ListParams};
 use sandlot_api::arl::WarmPool;
 
 use super::{
@@ -76,12 +77,15 @@ pub(super) async fn measure() -> Result<Report> {
     Ok(report)
 }
 
-/// How long it takes until a new session runs, its pool being full each time.
+/// How long it takes until a new session runs, its pool being full each time and the session
+/// before it gone.
 async fn sessions(rest: &Rest, machine: &Machine) -> Result<Samples> {
-    let pools: Api<WarmPool> = Api::namespaced(machine.client().await?, gateway::NAMESPACE);
+    let client = machine.client().await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), gateway::NAMESPACE);
+    let pools: Api<WarmPool> = Api::namespaced(client, gateway::NAMESPACE);
     let mut made = Samples::default();
     for _ in 0..SESSIONS {
-        until_warm(&pools).await?;
+        until_warm(&pools, &pods).await?;
         let started = Instant::now();
         let session = rest.session(PATIENCE).await?;
         made.add(started.elapsed());
@@ -90,11 +94,14 @@ async fn sessions(rest: &Rest, machine: &Machine) -> Result<Samples> {
     Ok(made)
 }
 
-async fn until_warm(pools: &Api<WarmPool>) -> Result<()> {
+async fn until_warm(pools: &Api<WarmPool>, pods: &Api<Pod>) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let pool = pools.get(gateway::TEMPLATE).await?;
-        if pool.status.is_some_and(|status| status.ready >= WARM) {
+        let is_full = pool.status.is_some_and(|status| status.ready >= WARM);
+        let all = pods.list(&ListParams::default()).await?;
+        let goes = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
+        if is_full && !all.items.iter().any(goes) {
             return Ok(());
         }
         ensure!(Instant::now() < deadline, "the pool does not get warm");
@@ -117,13 +124,17 @@ async fn trivial(rest: &Rest, session: &str, language: &str, code: &str) -> Resu
 /// Python in a session and the bare interpreter, in turn, so that both have the same weather.
 async fn interpreters(rest: &Rest, session: &str, report: &mut Report) -> Result<()> {
     let code = "def handler(event):\n    pass";
+    // The very program that the session runs; what PATH has here may be a script before it.
+    let which = "import sys\ndef handler(event):\n    return sys.executable";
+    let interpreter = rest.run(session, "python", which).await?["return_value"].clone();
+    let interpreter = interpreter.as_str().context("no interpreter")?.to_owned();
     let (mut inside, mut bare) = (Samples::default(), Samples::default());
     for number in 0..INTERPRETERS + INTERPRETERS / 10 {
         let started = Instant::now();
         rest.run(session, "python", code).await?;
         let took = started.elapsed();
         let started = Instant::now();
-        let mut python = tokio::process::Command::new("python3");
+        let mut python = tokio::process::Command::new(&interpreter);
         let ended = python.args(["-c", "pass"]).status().await?;
         ensure!(ended.success(), "python3 ended with {ended}");
         if number >= INTERPRETERS / 10 {

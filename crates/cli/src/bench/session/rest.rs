@@ -85,13 +85,13 @@ impl Rest {
         self.call(Method::DELETE, &path, None).await.map(drop)
     }
 
-    /// Runs code to its end, which must be a good one.
-    pub(super) async fn run(&self, session: &str, language: &str, code: &str) -> Result<()> {
+    /// Runs code to its end, which must be a good one; the execution as it is then.
+    pub(super) async fn run(&self, session: &str, language: &str, code: &str) -> Result<Value> {
         let path = format!("/executions/sessions/{session}/execute-sync");
         let body = json!({ "language": language, "code": code });
         let done = self.call(Method::POST, &path, Some(body)).await?;
         ensure!(done["status"] == "completed", "{done}");
-        Ok(())
+        Ok(done)
     }
 
     /// Sends a file of zeros, a piece at a time.

@@ -62,6 +62,18 @@ def test_probes_need_no_token_and_tell_no_secrets(gateway):
         "status": "ready", "dependencies": {"database": "healthy", "storage": "healthy", "runtime_nodes": "healthy"}})
 
 
+def test_numbers_for_prometheus_are_for_administrators(gateway, anns):
+    assert caller(gateway, "ann").run(anns, "true")["status"] == "completed"
+    numbers = caller(gateway, "root").call("GET", "/metrics")
+    assert numbers.status == 200 and numbers.headers["Content-Type"].startswith("application/openmetrics-text")
+    told = dict(line.rsplit(" ", 1) for line in numbers.content.decode().splitlines() if not line.startswith("#"))
+    assert int(told['sandbox_executions_total{status="completed"}']) >= 1
+    assert int(told['sandbox_sessions_active{status="running"}']) >= 1
+    assert float(told["sandbox_session_start_duration_seconds_sum"]) > 0
+    assert caller(gateway, "ann").call("GET", "/metrics").status == 403
+    assert caller(gateway, None).call("GET", "/metrics").status == 401
+
+
 def test_a_session_is_its_owners_and_the_administrators(gateway, anns):
     ann, ben, root = (caller(gateway, name) for name in TOKENS)
     done = ann.run(anns, "echo mine > f; echo hi")

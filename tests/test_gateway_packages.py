@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 from conftest import eventually
-from rest import Rest
+from rest import Gateway, Rest
 
 
 def wheel(name: str, version: str, source: str) -> bytes:
@@ -32,6 +32,20 @@ def wheel(name: str, version: str, source: str) -> bytes:
     return packed.getvalue()
 
 
+# Like Python's own server, but what is called slow takes a while after it has begun.
+SERVER = """
+import http.server, sys, time
+class Slow(http.server.SimpleHTTPRequestHandler):
+    def copyfile(self, source, out):
+        if "slowdemo" in self.path:
+            out.flush()
+            time.sleep(2)
+        super().copyfile(source, out)
+serve = lambda *given: Slow(*given, directory="/index")
+http.server.ThreadingHTTPServer(("", 8080), serve).serve_forever()
+"""
+
+
 class Index:
     """A package index in a pod of its own, and what was asked of it."""
 
@@ -49,7 +63,7 @@ class Index:
             "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "index"},
             "spec": {
                 "containers": [{
-                    "name": "index", "image": "host", "command": ["python3", "-u", "-m", "http.server", "--directory", "/index", "8080"],
+                    "name": "index", "image": "host", "command": ["python3", "-u", "-c", SERVER],
                     "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1}, "volumeMounts": [{"name": "index", "mountPath": "/index"}],
                 }],
                 "volumes": [{"name": "index", "configMap": {"name": "index", "items": places}}],
@@ -72,7 +86,8 @@ class Index:
 
 @pytest.fixture(scope="module")
 def index(machine):
-    index = Index(machine, ("firstdemo", "1.0", "value = 'one'\n"), ("firstdemo", "2.0", "value = 'two'\n"), ("shareddemo", "1.0", "value = 'shared'\n"))
+    index = Index(machine, ("firstdemo", "1.0", "value = 'one'\n"), ("firstdemo", "2.0", "value = 'two'\n"), ("shareddemo", "1.0", "value = 'shared'\n"),
+                  ("slowdemo", "1.0", "value = 'slow'\n"))
     yield index
     index.stop()
 
@@ -137,3 +152,41 @@ def test_a_package_that_is_not_there_is_named(rest, index):
     assert found["dependency_install_status"] == "failed" and "nosuchdemo" in found["dependency_install_error"]
     assert rest.run(session, "echo still here")["stdout"] == "still here\n"
     rest.delete(f"/sessions/{session}")
+
+
+def until_it_tells(rest, session: str) -> str:
+    def told():
+        found = rest.get(f"/sessions/{session}").json
+        assert found["dependency_install_status"] == "installing", found
+        return found["dependency_install_progress"]
+    return eventually(told, timeout=60, every=0.05)
+
+
+def test_how_far_it_is_is_told_and_it_goes_on_when_its_client_goes(rest, index):
+    session = rest.session(python_package_index_url=index.url)
+    body = {"dependencies": [{"name": "slowdemo"}]}
+    with pytest.raises(TimeoutError):
+        rest.post(f"/sessions/{session}/dependencies/install", body, timeout=1)
+    assert until_it_tells(rest, session)
+    again = rest.post(f"/sessions/{session}/dependencies/install", body)
+    assert again.status == 409 and session in again.json["message"], again
+    found = installed(rest, session)
+    assert found["dependency_install_status"] == "completed" and found["dependency_install_progress"] is None, found
+    code = "import slowdemo\ndef handler(event):\n    return slowdemo.value"
+    assert rest.run(session, code, "python")["return_value"] == "slow"
+    rest.delete(f"/sessions/{session}")
+
+
+def test_what_a_killed_gateway_was_installing_the_next_one_installs(machine, index, tmp_path):
+    start = lambda: Gateway(machine, tmp_path / "gateway", KUBERNETES_NAMESPACE="killed-installer")  # noqa: E731
+    first = start()
+    body = {"dependencies": [{"name": "slowdemo"}], "python_package_index_url": index.url}
+    session = first.rest.post("/sessions", body).json["id"]
+    until_it_tells(first.rest, session)
+    first.kill()
+    second = start()
+    try:
+        assert installed(second.rest, session)["dependency_install_status"] == "completed"
+        second.rest.delete(f"/sessions/{session}")
+    finally:
+        second.stop()

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import databases
 import pytest
@@ -20,15 +21,13 @@ def server(request, tmp_path_factory):
 def pair(machine, server, tmp_path):
     """Two gateways with the same database and the same store of files."""
     namespace = "pair-" + server.url.split(":")[0]
-    started = []
-    try:
-        for _ in range(2):
-            started.append(Gateway(machine, tmp_path / "both", DATABASE_URL=server.url, KUBERNETES_NAMESPACE=namespace))
-        yield tuple(started)
-    finally:
-        for gateway in started:
-            if gateway.process.poll() is None:
-                gateway.stop()
+    start = lambda _: Gateway(machine, tmp_path / "both", DATABASE_URL=server.url, KUBERNETES_NAMESPACE=namespace)  # noqa: E731
+    with ThreadPoolExecutor() as both:
+        started = list(both.map(start, range(2)))
+    yield tuple(started)
+    for gateway in started:
+        if gateway.process.poll() is None:
+            gateway.stop()
 
 
 def test_what_one_makes_the_other_serves(pair):

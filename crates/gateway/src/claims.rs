@@ -7,16 +7,16 @@ use std::{
 };
 
 use futures::TryStreamExt;
-use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
     api::{DeleteParams, LogParams, ObjectMeta, PostParams},
     runtime::{WatchStreamExt, watcher, watcher::Event},
 };
-use sandlot_access::AGENT_KEY_ANNOTATION;
 use sandlot_api::arl::{Sandbox, SandboxPhase, SandboxSpec};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::pods::Pods;
 
 /// The label by which our claims are known from others'.
 const LABEL: (&str, &str) = ("sandlot.dev/claimed-by", "gateway");
@@ -59,6 +59,7 @@ pub(crate) enum ClaimError {
 pub(crate) struct Claims {
     client: Client,
     namespace: String,
+    pub(crate) pods: Pods,
     standings: Mutex<HashMap<String, watch::Sender<Option<Standing>>>>,
     /// Wakes who looks for lost pods.
     lost: tokio::sync::Notify,
@@ -67,6 +68,7 @@ pub(crate) struct Claims {
 impl Claims {
     pub(crate) fn new(client: Client, namespace: String) -> Self {
         Self {
+            pods: Pods::new(client.clone(), namespace.clone()),
             client,
             namespace,
             standings: Mutex::default(),
@@ -259,18 +261,6 @@ impl Claims {
         }
     }
 
-    /// A pod's node, and the key that its agent proves itself with.
-    pub(crate) async fn pod(&self, name: &str) -> Result<(String, Option<String>), ClaimError> {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
-        let pod = pods.get(name).await?;
-        let key = pod
-            .metadata
-            .annotations
-            .and_then(|mut annotations| annotations.remove(AGENT_KEY_ANNOTATION));
-        let node = pod.spec.and_then(|spec| spec.node_name);
-        Ok((node.unwrap_or_default(), key))
-    }
-
     /// What a pod's agent said, its last lines, since so many seconds ago.
     pub(crate) async fn log(
         &self,
@@ -278,14 +268,13 @@ impl Claims {
         tail: i64,
         since: Option<i64>,
     ) -> Result<String, ClaimError> {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         let wanted = LogParams {
             tail_lines: Some(tail),
             since_seconds: since,
             limit_bytes: Some(LARGEST_LOG),
             ..LogParams::default()
         };
-        Ok(pods.logs(pod, &wanted).await?)
+        Ok(self.pods.api().logs(pod, &wanted).await?)
     }
 
     /// Gives a claim's pod back.

@@ -79,11 +79,15 @@ impl Executors {
         if let Some(known) = known.filter(|known| known.pod == pod) {
             return Ok(known);
         }
-        let (node, agent) = claims.pod(&pod).await?;
+        let found = claims.pods.find(&pod).await.map_err(ClaimError::from)?;
         let channel = self
-            .dial(&ip, agent.as_deref())
+            .dial(&ip, found.key.as_deref())
             .map_err(|why| ReachError::Pod(pod.clone(), why))?;
-        let executor = Executor { pod, node, channel };
+        let executor = Executor {
+            pod,
+            node: found.node,
+            channel,
+        };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // Sessions that another gateway ended leave theirs behind.
         known.retain(|claim, _| claims.is_ready(claim));

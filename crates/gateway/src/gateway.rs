@@ -15,6 +15,7 @@ use crate::{
     error::GatewayError,
     executors::Executors,
     ledger::{Ledger, LedgerError, Template, TemplateFacts, hidden},
+    metrics::Metrics,
     pace::{Calls, Pace},
     pools::Pools,
     pulse::Pulse,
@@ -43,6 +44,7 @@ pub(crate) struct Gateway {
     /// How the parts it works with were when they were asked last.
     pub(crate) pulse: Pulse,
     pub(crate) callbacks: Callbacks,
+    pub(crate) metrics: Metrics,
     /// What goes on beside requests; waited for at the end.
     pub(crate) tasks: TaskTracker,
     pub(crate) cancel: CancellationToken,
@@ -77,6 +79,7 @@ impl Gateway {
                 .map(|calls| Calls::new(Pace::per_minute(calls))),
             pulse: Pulse::default(),
             callbacks: callbacks(&settings),
+            metrics: Metrics::default(),
             tasks: TaskTracker::new(),
             me: format!("gateway-{}", uuid::Uuid::new_v4().simple()),
             started: Instant::now(),

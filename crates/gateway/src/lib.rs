@@ -28,9 +28,11 @@ mod gateway;
 mod install;
 mod ledger;
 mod life;
+mod metrics;
 mod moment;
 mod output;
 mod pace;
+mod pods;
 mod pools;
 mod prepare;
 mod pulse;
@@ -86,6 +88,10 @@ impl Serving {
         gateway.tasks.spawn({
             let gateway = gateway.clone();
             async move { gateway.claims.follow(&gateway.cancel).await }
+        });
+        gateway.tasks.spawn({
+            let gateway = gateway.clone();
+            async move { gateway.claims.pods.follow(&gateway.cancel).await }
         });
         gateway.tasks.spawn({
             let gateway = gateway.clone();

@@ -10,7 +10,7 @@ use crate::{
     gateway::Gateway,
     ledger::{Execution, InstallStatus, LedgerError, Session},
     moment::now,
-    pools::{Shape, object_name},
+    pools::{Shape, object_name, pool_name},
     workspaces::{Content, Entry, FileError},
 };
 
@@ -63,7 +63,7 @@ impl Gateway {
             (Ok(false), _) | (Ok(true), Err(_)) => self.give_back(&session).await,
             (Ok(true), Ok((executor, brought))) => {
                 // What was uploaded since the files were listed saw no running session yet.
-                if let Err(error) = self.restore(&id, &executor, &brought).await {
+                if let Err(error) = self.bring_rest(&id, &executor, &brought).await {
                     tracing::warn!(%error, session = id, "a file that was just uploaded is missing in its pod");
                 }
                 self.furnish(&id).await;
@@ -76,8 +76,19 @@ impl Gateway {
         }
     }
 
+    /// Brings the files that came since a session's files were listed.
+    async fn bring_rest(
+        &self,
+        id: &str,
+        executor: &Executor,
+        brought: &Brought,
+    ) -> Result<(), OpenError> {
+        let files = self.files.list(id, "", MOST_FILES).await?;
+        self.bring(id, executor, &files, brought).await.map(drop)
+    }
+
     /// Installs the packages that a session was asked for with, once it runs.
-    async fn furnish(self: &Arc<Self>, id: &str) {
+    pub(crate) async fn furnish(self: &Arc<Self>, id: &str) {
         let done = match self.ledger.session(id).await {
             Ok(Some(session)) if session.facts.install == InstallStatus::Installing => {
                 self.install(&session).await.map(drop)
@@ -111,33 +122,48 @@ impl Gateway {
         let wanted = Shape::of_session(&session.facts);
         let own = wanted.filter(|wanted| *wanted != Shape::of_template(&template));
         let pool = match own {
-            None => self.pools.keep(&template).await?,
+            None => pool_name(&template),
             Some(shape) => self.pools.make_own(&template, &session.id, shape).await?,
         };
         let claim = &session.facts.claim;
-        self.claims.make(claim, &session.id, &pool).await?;
+        let make = self.claims.make(claim, &session.id, &pool);
+        match own {
+            // Should somebody have removed the pool, the claim waits until it is there again.
+            None if self.pools.has_kept(&template) => {
+                let (kept, made) = tokio::join!(self.pools.keep(&template), make);
+                kept?;
+                made?;
+            }
+            None => {
+                self.pools.keep(&template).await?;
+                make.await?;
+            }
+            Some(_) => make.await?,
+        }
         let patience = self.settings.limits.creating;
-        let executor = self.executors.of(&self.claims, claim, patience).await;
+        let (executor, files) = tokio::join!(
+            self.executors.of(&self.claims, claim, patience),
+            self.files.list(&session.id, "", MOST_FILES),
+        );
         if own.is_some() {
             // The pod is the session's own by now, or never came.
             self.pools.remove(&pool).await?;
         }
         let executor = executor?;
-        let brought = self
-            .restore(&session.id, &executor, &Brought::default())
-            .await?;
+        let none = Brought::default();
+        let brought = self.bring(&session.id, &executor, &files?, &none).await?;
         Ok((executor, brought))
     }
 
-    /// Brings a session's files into its new pod, but those that are there as they are; all
+    /// Brings files of a session into its new pod, but those that are there as they are; all
     /// that are there then.
-    async fn restore(
+    async fn bring(
         &self,
         session: &str,
         executor: &Executor,
+        files: &[Entry],
         there: &Brought,
     ) -> Result<Brought, OpenError> {
-        let files = self.files.list(session, "", MOST_FILES).await?;
         let state = |file: &Entry| (file.path.clone(), file.size, file.modified);
         for file in files.iter().filter(|file| !there.contains(&state(file))) {
             let content: Content = self.files.get(session, &file.path, None).await?;
@@ -163,7 +189,15 @@ impl Gateway {
             session.active = now();
             true
         });
-        Ok(changed.await?.is_some_and(|(_, changed)| changed))
+        let Some((session, true)) = changed.await? else {
+            return Ok(false);
+        };
+        // How long a pod that was lost took to be replaced is another matter.
+        let is_first = session.facts.claim == first_claim(id);
+        let took = session.active.duration_since(session.created);
+        self.metrics
+            .session_runs(is_first.then(|| took.as_secs_f64().max(0.0)));
+        Ok(true)
     }
 
     async fn note_failed(&self, id: &str, why: &str) -> Result<bool, LedgerError> {
@@ -186,7 +220,11 @@ impl Gateway {
             session.facts.reason = why.to_owned();
             true
         });
-        Ok(changed.await?.is_some_and(|(_, changed)| changed))
+        let has_ended = changed.await?.is_some_and(|(_, changed)| changed);
+        if has_ended {
+            self.metrics.session_is(status);
+        }
+        Ok(has_ended)
     }
 
     /// Gives a session's pod back. What fails here the next sweep does again.

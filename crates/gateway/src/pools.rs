@@ -1,6 +1,9 @@
 //! Templates' pods: each template keeps a pool of them warm.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -13,13 +16,17 @@ use serde_json::json;
 use crate::{
     claims::SESSION,
     ledger::{SessionFacts, Template},
-    wire::PACKAGES,
+    wire::{MAX_PROCESSES, PACKAGES},
 };
 
 /// The name under which this gateway writes objects.
 const MANAGER: &str = "sandlot-gateway";
+/// The label of the pods that it has made, warm or in use.
+pub(crate) const MADE_BY: (&str, &str) = ("managed_by", MANAGER);
 /// The label of pools that were made for one session.
 const OWN: (&str, &str) = ("sandlot.dev/pool-of", "session");
+/// How many processes and threads a pod may have: its code's, and some for its agent.
+const MAX_TASKS: u32 = MAX_PROCESSES * 4;
 /// The user that code runs as.
 const USER: i64 = 1000;
 
@@ -97,12 +104,19 @@ pub(crate) fn object_name(id: &str) -> String {
     format!("{first}-{hash:08x}")
 }
 
+/// The name of a template's pool.
+pub(crate) fn pool_name(template: &Template) -> String {
+    object_name(&template.id)
+}
+
 /// The pools in the sessions' namespace.
 #[derive(Clone)]
 pub(crate) struct Pools {
     client: Client,
     namespace: String,
     warm: u32,
+    /// Templates' pools as this gateway has made them.
+    made: Arc<Mutex<BTreeMap<String, PodTemplate>>>,
 }
 
 impl Pools {
@@ -111,6 +125,7 @@ impl Pools {
             client,
             namespace,
             warm,
+            made: Arc::default(),
         }
     }
 
@@ -136,12 +151,24 @@ impl Pools {
         }
     }
 
-    /// Makes or updates a template's pool; its name.
-    pub(crate) async fn keep(&self, template: &Template) -> Result<String, kube::Error> {
-        let name = object_name(&template.id);
+    /// Makes or updates a template's pool.
+    pub(crate) async fn keep(&self, template: &Template) -> Result<(), kube::Error> {
+        let name = pool_name(template);
         let pods = pod_template(template, Shape::of_template(template));
-        self.apply(&name, None, pods, self.warm.max(1)).await?;
-        Ok(name)
+        self.apply(&name, None, pods.clone(), self.warm.max(1))
+            .await?;
+        self.made().insert(name, pods);
+        Ok(())
+    }
+
+    /// Whether this gateway has made a template's pool as it should be now. It may be gone since.
+    pub(crate) fn has_kept(&self, template: &Template) -> bool {
+        let pods = pod_template(template, Shape::of_template(template));
+        self.made().get(&pool_name(template)) == Some(&pods)
+    }
+
+    fn made(&self) -> MutexGuard<'_, BTreeMap<String, PodTemplate>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a pool of one pod for a session that wants other pods than its template has; its
@@ -193,6 +220,7 @@ impl Pools {
 
     /// Removes a pool; the pods that sessions have stay theirs.
     pub(crate) async fn remove(&self, name: &str) -> Result<(), kube::Error> {
+        self.made().remove(name);
         match self.api().delete(name, &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             removed => removed.map(drop),
@@ -217,9 +245,10 @@ fn pod_template(template: &Template, shape: Shape) -> PodTemplate {
         .map(|(name, value)| json!({ "name": name, "value": value }))
         .collect();
     let pod = json!({
-        "metadata": { "labels": {
+        // So many tasks at most, where the node can see to that: several for each process.
+        "metadata": { "annotations": { "sandlot.dev/max-processes": MAX_TASKS.to_string() }, "labels": {
             "app": "sandbox-executor", "component": "sandbox-session", "sandbox-type": "execution",
-            "template_id": object_name(&template.id), "managed_by": MANAGER,
+            "template_id": object_name(&template.id), MADE_BY.0: MADE_BY.1,
         } },
         "spec": {
             "containers": [{

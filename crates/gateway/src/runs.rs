@@ -156,6 +156,10 @@ impl Gateway {
                 }
             }
         };
+        if noted {
+            self.metrics
+                .execution_ended(execution.status, took(&execution));
+        }
         let told = match noted {
             true => execution,
             // It was over before, and what was said then holds.

@@ -199,15 +199,21 @@ impl Gateway {
             self.claims.standing(&session.facts.claim),
             Some(Standing::Lost(_))
         );
+        let is_left = !alive.contains(&session.facts.gateway);
         match session.status {
             SessionStatus::Running if is_lost => {
                 swept.unhealthy += 1;
                 self.recover(session).await?;
                 swept.recovered += 1;
             }
-            // Whoever was to open it is gone.
-            SessionStatus::Creating if !alive.contains(&session.facts.gateway) => {
+            // Whoever was to bring it a pod, its first or another, is gone.
+            _ if is_left && session.facts.pod.is_empty() => {
                 self.recover(session).await?;
+                swept.recovered += 1;
+            }
+            // Whoever was installing its packages is gone.
+            _ if is_left && session.facts.install == InstallStatus::Installing => {
+                self.furnish_instead(session).await?;
                 swept.recovered += 1;
             }
             _ => swept.healthy += 1,
@@ -246,6 +252,25 @@ impl Gateway {
         let gateway = self.clone();
         self.tasks
             .spawn(async move { gateway.open_session(session).await });
+        Ok(())
+    }
+
+    /// Installs a session's packages in the place of a gateway that is gone.
+    async fn furnish_instead(self: &Arc<Self>, session: &Session) -> Result<(), LedgerError> {
+        let gone = &session.facts.gateway;
+        let changed = self.ledger.change_session(&session.id, |session| {
+            let is_left = session.facts.gateway == *gone
+                && session.facts.install == InstallStatus::Installing;
+            if is_left {
+                session.facts.gateway.clone_from(&self.me);
+            }
+            is_left
+        });
+        if let Some((session, true)) = changed.await? {
+            let gateway = self.clone();
+            self.tasks
+                .spawn(async move { gateway.furnish(&session.id).await });
+        }
         Ok(())
     }
 

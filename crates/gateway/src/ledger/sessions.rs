@@ -235,6 +235,16 @@ impl Ledger {
         rows.iter().map(Session::read).collect()
     }
 
+    /// How many sessions have this status.
+    pub(crate) async fn count_sessions(&self, status: SessionStatus) -> Result<i64, LedgerError> {
+        let sql = self.sql("SELECT COUNT(*) AS f_count FROM t_sandbox_session WHERE f_status = ?");
+        let counted = sqlx::query(sql)
+            .bind(status.as_str())
+            .fetch_one(&self.pool)
+            .await?;
+        number(&counted, "f_count")
+    }
+
     /// Changes a session as `change` says; `change` may refuse by saying no, and is asked anew
     /// when somebody else changed the session meanwhile. Nothing comes back for a session that
     /// is not there; otherwise the session as it is now, and whether it was changed.

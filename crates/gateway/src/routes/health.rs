@@ -4,13 +4,18 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Json, Router,
-    http::StatusCode,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
+use sandlot_decide::session::SessionStatus;
 use serde_json::{Value, json};
 
 use super::{Answer, State};
-use crate::{access::Caller, gateway::Gateway};
+use crate::{access::Caller, gateway::Gateway, refusal::Refusal};
+
+/// The format of the numbers.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 pub(super) fn routes() -> Router<Arc<Gateway>> {
     Router::new()
@@ -67,6 +72,22 @@ async fn detailed(gateway: State) -> (StatusCode, Json<Value>) {
     });
     body["executions_running"] = json!(gateway.runs.count());
     (status, Json(body))
+}
+
+/// Numbers for Prometheus. A database that is away takes those with it that it knows.
+pub(super) async fn metrics(
+    gateway: State,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, Refusal> {
+    caller.must_be_admin()?;
+    let mut active = Vec::new();
+    for status in [SessionStatus::Creating, SessionStatus::Running] {
+        if let Ok(count) = gateway.ledger.count_sessions(status).await {
+            active.push((status, count));
+        }
+    }
+    let text = gateway.metrics.text(&active, gateway.runs.count());
+    Ok(([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response())
 }
 
 /// One sweep now.

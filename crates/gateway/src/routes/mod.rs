@@ -17,6 +17,7 @@ use axum::{
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
+    routing::get,
 };
 use serde_json::{Value, json};
 
@@ -54,6 +55,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .merge(files::routes());
     Router::new()
         .nest("/api/v1", api)
+        .route("/metrics", get(health::metrics))
         .merge(docs::routes())
         .fallback(|| async {
             (

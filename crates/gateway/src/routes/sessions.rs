@@ -237,6 +237,7 @@ async fn install(
                 facts.index_url.clone_from(index);
             }
             facts.install = InstallStatus::Installing;
+            facts.gateway.clone_from(&gateway.me);
             facts.install_timeout = timeout;
             facts.install_started = Some(now());
             session.active = now();
@@ -258,7 +259,14 @@ async fn install(
         }
         None => return Err(Refusal::no_session(&id)),
     };
-    let installed = gateway.install(&session).await?;
+    // It goes on when the client goes.
+    let installer = gateway.0.clone();
+    let installing = gateway
+        .tasks
+        .spawn(async move { installer.install(&session).await });
+    let installed = installing
+        .await
+        .map_err(|error| Refusal::Broken(error.to_string()))??;
     match installed.facts.install {
         InstallStatus::Failed => Err(Refusal::bad(installed.facts.install_error)),
         _ => Ok(Json(wire::session(&installed))),

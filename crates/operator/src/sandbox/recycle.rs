@@ -12,7 +12,8 @@ use crate::{
     world::World,
 };
 
-/// Gives back a pod whose sandbox is gone: it is deleted, or wiped and returned.
+/// Gives back a pod that names a sandbox which is gone or has another: it is deleted, or wiped and
+/// returned.
 pub(crate) fn give_back(world: &mut World, pod: &Key) {
     let index = &mut world.index;
     let Some(entry) = index.pods.get(pod) else {

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from sandlot import (ApiError, AsyncSandbox, CommandFailed, Connection, Sandbox, SandboxSession, SandlotError,
-                     TimedOut, WarmPoolManager)
+from sandlot import (AsyncSandbox, CommandFailed, Connection, Sandbox, SandboxFailed, SandboxSession, SandlotError,
+                     WarmPoolManager)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,8 @@ def test_output_comes_as_it_is_written(sandbox):
     assert "".join(chunk.text for chunk in chunks if chunk.stream == "stdout") == "one\ntwo\n"
     with pytest.raises(CommandFailed, match="exited with 5"):
         list(sandbox.stream("sh", "-c", "exit 5"))
+    with pytest.raises(CommandFailed, match="exited with 127.*no-such-program"):
+        list(sandbox.stream("no-such-program"))
 
 
 def test_the_asynchronous_twin_does_the_same(pool, connection):
@@ -82,5 +84,5 @@ def test_the_arl_clients_calls_work(pool, connection):
 def test_mistakes_say_what_to_do(connection):
     with pytest.raises(SandlotError, match="there is no pool 'nowhere'"):
         WarmPoolManager(connection=connection).get_pool_status("nowhere")
-    with pytest.raises((TimedOut, ApiError)):
-        Sandbox.create("nowhere", connection=connection, timeout=2)
+    with pytest.raises(SandboxFailed, match="there is no pool 'nowhere'"):
+        Sandbox.create("nowhere", connection=connection)

@@ -4,7 +4,7 @@ from .arl import AsyncSandboxSession, AsyncWarmPoolManager
 from .arl_blocking import SandboxSession, WarmPoolManager
 from .blocking import Files, Sandbox, Shell
 from .connection import Connection
-from .errors import ApiError, CommandFailed, SandboxFailed, SandlotError, TimedOut
+from .errors import ApiError, CommandFailed, SandboxFailed, SandlotError, TimedOut, Unreachable
 from .files import AsyncFiles
 from .results import Chunk, Result
 from .sandbox import AsyncSandbox
@@ -13,5 +13,5 @@ from .shell import AsyncShell
 __all__ = [
     "ApiError", "AsyncFiles", "AsyncSandbox", "AsyncSandboxSession", "AsyncShell", "AsyncWarmPoolManager", "Chunk",
     "CommandFailed", "Connection", "Files", "Result", "Sandbox", "SandboxFailed", "SandboxSession", "SandlotError",
-    "Shell", "TimedOut", "WarmPoolManager",
+    "Shell", "TimedOut", "Unreachable", "WarmPoolManager",
 ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import ssl
+import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,11 +30,13 @@ class Connection:
 
     @staticmethod
     def find(kubeconfig: Optional[str] = None, context: Optional[str] = None) -> "Connection":
-        """From the file named, else KUBECONFIG, else the pod we run in, else ~/.kube/config."""
+        """From the file named, else KUBECONFIG, else the pod we run in, else `sandlot up`'s, else ~/.kube/config."""
         named = kubeconfig or next((p for p in os.environ.get("KUBECONFIG", "").split(os.pathsep) if p), None)
         if named is None and (_SERVICE_ACCOUNT / "token").exists():
             return Connection._of_pod()
-        file = Path(named).expanduser() if named else Path.home() / ".kube/config"
+        usual = Path.home() / ".kube/config"
+        ours = _data_folder() / "kubeconfig"
+        file = Path(named).expanduser() if named else ours if ours.exists() else usual
         if not file.exists():
             raise SandlotError(f"there is no kubeconfig at {file}; start `sandlot up`, or set KUBECONFIG")
         return Connection._of_file(file, context)
@@ -54,11 +58,13 @@ class Connection:
         config = yaml.safe_load(file.read_text())
         chosen = _named(config, "contexts", context or config.get("current-context"), file)["context"]
         cluster = _named(config, "clusters", chosen["cluster"], file)["cluster"]
-        user = _named(config, "users", chosen["user"], file)["user"]
+        user = _named(config, "users", chosen["user"], file)["user"] or {}
+        if "exec" in user:
+            user = {**user, **_credentials(user["exec"], file)}
         return Connection(
             server=cluster["server"].rstrip("/"),
             tls=_tls(file.parent, cluster, user),
-            headers={"Authorization": f"Bearer {user['token']}"} if "token" in user else {},
+            headers=_authorization(file.parent, user),
             namespace=chosen.get("namespace", "default"),
         )
 
@@ -69,6 +75,46 @@ def _named(config: Dict[str, Any], kind: str, name: Optional[str], file: Path) -
             found: Dict[str, Any] = entry
             return found
     raise SandlotError(f"{file} has no entry {name!r} in {kind}")
+
+
+def _data_folder() -> Path:
+    """Where `sandlot up` keeps everything unless it is told otherwise."""
+    named, share = os.environ.get("SANDLOT_DATA_DIR"), os.environ.get("XDG_DATA_HOME")
+    return Path(named) if named else Path(share or Path.home() / ".local/share") / "sandlot"
+
+
+def _authorization(folder: Path, user: Dict[str, Any]) -> Dict[str, str]:
+    if "auth-provider" in user:
+        raise SandlotError("the kubeconfig's user has an auth-provider, which Kubernetes has given up; use exec instead")
+    if user.get("token"):
+        return {"Authorization": f"Bearer {user['token']}"}
+    if user.get("tokenFile"):
+        return {"Authorization": f"Bearer {(folder / user['tokenFile']).read_text().strip()}"}
+    if user.get("username"):
+        both = f"{user['username']}:{user.get('password', '')}"
+        return {"Authorization": f"Basic {base64.b64encode(both.encode()).decode()}"}
+    return {}
+
+
+def _credentials(plugin: Dict[str, Any], file: Path) -> Dict[str, Any]:
+    """What a cloud's own program says when it is asked who we are."""
+    version = plugin.get("apiVersion", "client.authentication.k8s.io/v1")
+    asked = {"apiVersion": version, "kind": "ExecCredential", "spec": {"interactive": False}}
+    env = {one["name"]: one["value"] for one in plugin.get("env") or []}
+    words = [plugin["command"], *(plugin.get("args") or [])]
+    try:
+        done = subprocess.run(
+            words, stdout=subprocess.PIPE, check=True, timeout=60, stdin=subprocess.DEVNULL,
+            env={**os.environ, **env, "KUBERNETES_EXEC_INFO": json.dumps(asked)},
+        )
+        status: Dict[str, Any] = json.loads(done.stdout)["status"]
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+        raise SandlotError(f"{words[0]}, which {file} names for credentials, gave none: {error}") from error
+    found = {"token": status.get("token")}
+    for ours, theirs in (("certificate", "clientCertificateData"), ("key", "clientKeyData")):
+        if status.get(theirs):
+            found[f"client-{ours}-data"] = base64.b64encode(status[theirs].encode()).decode()
+    return found
 
 
 def _tls(folder: Path, cluster: Dict[str, Any], user: Dict[str, Any]) -> ssl.SSLContext:

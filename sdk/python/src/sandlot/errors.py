@@ -23,6 +23,13 @@ class ApiError(SandlotError):
         return self.code == 404
 
 
+class Unreachable(SandlotError):
+    """The API does not answer at all."""
+
+    def __init__(self, server: str, why: Exception):
+        super().__init__(f"the API at {server} cannot be reached: {str(why) or type(why).__name__}; is it running?")
+
+
 class SandboxFailed(SandlotError):
     """The sandbox will not become ready, or is lost."""
 

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from .connection import Connection
-from .errors import ApiError, TimedOut
+from .errors import ApiError, TimedOut, Unreachable
 
 Object = Dict[str, Any]
 
@@ -41,27 +41,43 @@ class Kube:
 
     async def create(self, plural: str, namespace: str, body: Object) -> Object:
         """Creates an object of our group."""
-        return _answer(await self._http.post(_path(plural, namespace), json=body))
+        return _answer(await self._send("POST", _path(plural, namespace), json=body))
 
     async def get(self, plural: str, namespace: str, name: str) -> Object:
         """Reads one object."""
-        return _answer(await self._http.get(_path(plural, namespace, name)))
+        return _answer(await self._send("GET", _path(plural, namespace, name)))
+
+    async def exists(self, plural: str, namespace: str, name: str) -> bool:
+        """Whether there is such an object."""
+        try:
+            await self.get(plural, namespace, name)
+        except ApiError as error:
+            if error.not_found:
+                return False
+            raise
+        return True
 
     async def pod(self, namespace: str, name: str) -> Object:
         """Reads a pod."""
-        return _answer(await self._http.get(f"/api/v1/namespaces/{namespace}/pods/{name}"))
+        return _answer(await self._send("GET", f"/api/v1/namespaces/{namespace}/pods/{name}"))
 
     async def annotate(self, plural: str, namespace: str, name: str, notes: Dict[str, str]) -> None:
         """Sets annotations of an object."""
         kind = {"Content-Type": "application/merge-patch+json"}
         patch = json.dumps({"metadata": {"annotations": notes}})
-        _answer(await self._http.patch(_path(plural, namespace, name), content=patch, headers=kind))
+        _answer(await self._send("PATCH", _path(plural, namespace, name), content=patch, headers=kind))
 
     async def delete(self, plural: str, namespace: str, name: str) -> None:
         """Deletes one object; that it is gone already is fine."""
-        response = await self._http.delete(_path(plural, namespace, name))
+        response = await self._send("DELETE", _path(plural, namespace, name))
         if response.status_code != 404:
             _answer(response)
+
+    async def _send(self, method: str, path: str, **what: Any) -> httpx.Response:
+        try:
+            return await self._http.request(method, path, **what)
+        except httpx.TransportError as error:
+            raise Unreachable(self._connection.server, error) from error
 
     async def wait(
         self, plural: str, namespace: str, name: str, done: Callable[[Object], bool], timeout: float
@@ -78,7 +94,14 @@ class Kube:
         self, plural: str, namespace: str, name: str, done: Callable[[Object], bool], seen: List[Object]
     ) -> Object:
         while True:
-            now = await self.get(plural, namespace, name)
+            try:
+                now = await self.get(plural, namespace, name)
+            except Unreachable:
+                # One that has answered before is likely to come back; the caller's patience bounds the wait.
+                if not seen:
+                    raise
+                await asyncio.sleep(0.5)
+                continue
             seen.append(now)
             if done(now):
                 return now
@@ -159,7 +182,12 @@ class Exec:
             data = message.encode() if isinstance(message, str) else message
             channel, payload = data[0], data[1:]
             if channel == _ERROR:
-                self.exit_code = _exit_code(json.loads(payload))
+                status = json.loads(payload)
+                self.exit_code = _code_of_failed_start(status)
+                if self.exit_code is None:
+                    self.exit_code = _exit_code(status)
+                else:
+                    yield _STDERR, str(status["message"]).encode()
             elif channel in (_STDOUT, _STDERR) and payload:
                 yield channel, payload
 
@@ -171,6 +199,16 @@ def _exit_code(status: Object) -> int:
         if cause.get("reason") == "ExitCode":
             return int(cause["message"])
     raise ApiError(status.get("code", 500), status.get("reason", ""), status.get("message", "exec failed"))
+
+
+def _code_of_failed_start(status: Object) -> Optional[int]:
+    """What a shell would end with, where the runtime says that the program itself could not be started."""
+    said = str(status.get("message", ""))
+    if status.get("status") == "Success" or "exec: " not in said:
+        return None
+    if "executable file not found" in said or "no such file or directory" in said:
+        return 127
+    return 126 if "permission denied" in said or "exec format error" in said else None
 
 
 def _path(plural: str, namespace: str, name: Optional[str] = None) -> str:

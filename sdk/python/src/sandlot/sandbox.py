@@ -64,7 +64,14 @@ class AsyncSandbox:
         body = {"apiVersion": API_VERSION, "kind": "Sandbox", "metadata": {"name": name}, "spec": spec}
         made = await kube.create("sandboxes", namespace, body)
         try:
-            ready = made if _settled(made) else await kube.wait("sandboxes", namespace, name, _settled, timeout)
+            ready = made
+            if not _settled(made):
+                ready = await kube.wait("sandboxes", namespace, name, _settled_or_without_pool, timeout)
+            if not _settled(ready):
+                # The operator may not have seen a pool yet that was made a moment ago: the API has.
+                if not await kube.exists("warmpools", namespace, pool):
+                    raise SandboxFailed(name, f"there is no pool {pool!r} in namespace {namespace!r}")
+                ready = await kube.wait("sandboxes", namespace, name, _settled, timeout)
             status = ready["status"]
             if status["phase"] != "Ready":
                 raise SandboxFailed(name, _why(ready))
@@ -187,6 +194,11 @@ class AsyncSandbox:
 
 def _settled(sandbox: Dict[str, Any]) -> bool:
     return (sandbox.get("status") or {}).get("phase") in ("Ready", "Failed", "Released")
+
+
+def _settled_or_without_pool(sandbox: Dict[str, Any]) -> bool:
+    conditions = (sandbox.get("status") or {}).get("conditions") or []
+    return _settled(sandbox) or any(c.get("reason") == "PoolNotFound" for c in conditions)
 
 
 def _finished(task: Dict[str, Any]) -> bool:

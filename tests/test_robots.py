@@ -98,23 +98,33 @@ def test_rules_name_what_is_wrong(up):
 class Mosquitto:
     """A real Mosquitto under the configuration that `sandlot bridge` writes."""
 
-    def __init__(self, folder: Path, *options: str):
+    def __init__(self, folder: Path, *options: str, scheme: str = "tcp"):
         self.folder, self.port = folder, free_port()
-        self.url = f"tcp://127.0.0.1:{self.port}"
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
         self.options = ["--broker-url", self.url, "--password", "bridge", "--token", TOKEN,
                         "--mosquitto", str(folder), *options]
         subprocess.run([SANDLOT, "bridge", *self.options, "--configure-only"], check=True, timeout=60)
         for file in folder.iterdir():
             file.chmod(0o755 if file.is_dir() else 0o644)
+        self.start()
+
+    def start(self):
         program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
         if not Path(program).exists():
             pytest.skip("mosquitto is not installed")
-        with open(folder / "mosquitto.log", "wb") as log:
-            # As root it would change to a user that may not write here.
-            with open(folder / "mosquitto.conf", "a") as conf:
-                conf.write("user root\n")
-            self.process = subprocess.Popen([program, "-c", str(folder / "mosquitto.conf")], stdout=log, stderr=log)
+        # As root it would change to a user that may not write here; each bridge writes the file anew.
+        conf = self.folder / "mosquitto.conf"
+        if "user root" not in conf.read_text():
+            conf.write_text(conf.read_text() + "user root\n")
+        with open(self.folder / "mosquitto.log", "ab") as log:
+            self.process = subprocess.Popen([program, "-c", str(conf)], stdout=log, stderr=log)
         eventually(self.listens)
+
+    def restart(self):
+        """As after a crash: nothing is said to anybody."""
+        self.process.kill()
+        self.process.wait(timeout=30)
+        self.start()
 
     def listens(self) -> bool:
         with socket.socket() as one:
@@ -139,10 +149,10 @@ class Mosquitto:
 def mosquitto(tmp_path):
     started = []
 
-    def start(*options: str) -> Mosquitto:
+    def start(*options: str, scheme: str = "tcp") -> Mosquitto:
         folder = tmp_path / f"mosquitto-{len(started)}"
         folder.mkdir()
-        started.append(Mosquitto(folder, *options))
+        started.append(Mosquitto(folder, *options, scheme=scheme))
         return started[-1]
 
     yield start
@@ -166,8 +176,10 @@ def bridge(cluster, broker, namespace):
              "--listen", f"127.0.0.1:{free_port()}", *broker.options],
             stdout=log, stderr=log,
         )
-    yield cluster, broker
-    process.terminate()
+    try:
+        yield cluster, broker
+    finally:
+        process.terminate()
     assert process.wait(timeout=30) == 0, (cluster.folder / "bridge.log").read_text()
 
 

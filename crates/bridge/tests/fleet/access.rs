@@ -1,13 +1,11 @@
 //! Who may come in, and what a robot may say and hear.
 
-use std::time::Duration;
-
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS, SubscribeReasonCode};
 use sandlot_api::robot::{Robot, RobotPhase};
 use sandlot_bridge::Approval;
 use serde_json::json;
 
-use crate::stage::Stage;
+use crate::stage::{PATIENCE, Stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_robot_waits_for_approval_where_that_is_asked_for() {
@@ -74,9 +72,7 @@ async fn a_stranger_hears_nothing_that_is_not_for_everybody() {
                 }
             }
         };
-        let answer = tokio::time::timeout(Duration::from_secs(60), answer)
-            .await
-            .unwrap();
+        let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap();
         assert_eq!(
             answer.return_codes,
             [SubscribeReasonCode::Failure],

@@ -1,12 +1,10 @@
 //! Robots of the published protocol: what their agents send and hear.
 
-use std::time::Duration;
-
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use sandlot_api::robot::{Job, RobotPhase, Task};
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, TOKEN, job, state, task_state};
+use crate::stage::{PATIENCE, Stage, TOKEN, job, state, task_state};
 
 /// A client without a login, as `mosquitto_pub` is.
 struct Agent {
@@ -17,7 +15,9 @@ struct Agent {
 impl Agent {
     fn new(stage: &Stage, name: &str) -> Self {
         let port = stage.broker.address.port();
-        let options = MqttOptions::new(name, "127.0.0.1", port);
+        let mut options = MqttOptions::new(name, "127.0.0.1", port);
+        // It says nothing while a test looks elsewhere, however long that takes.
+        options.set_keep_alive(10 * PATIENCE);
         let (client, wire) = AsyncClient::new(options, 64);
         Self { client, wire }
     }
@@ -53,7 +53,7 @@ impl Agent {
             }
         };
         {
-            let heard = tokio::time::timeout(Duration::from_secs(120), hearing).await;
+            let heard = tokio::time::timeout(PATIENCE, hearing).await;
             heard.unwrap_or_else(|_| panic!("nothing is said on {topic}"))
         }
     }

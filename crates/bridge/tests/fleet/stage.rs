@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 /// The token that robots register with.
 pub(crate) const TOKEN: &str = "fixed-token-123";
 /// How long anything may take on a machine that is busy.
-const PATIENCE: Duration = Duration::from_secs(240);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
 /// All that runs for a test.
 pub(crate) struct Stage {

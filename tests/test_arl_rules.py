@@ -37,6 +37,8 @@ WRONG = [
     ("no content", task("t", "s", {"name": "a", "type": "FilePatch", "path": "x"}), "spec.steps[0].content"),
     ("content and patch", task("t", "s", file("x", "y", patch="z")), "spec.steps[0].patch"),
     ("a field of the other type", task("t", "s", command("true", content="x")), "spec.steps[0].content"),
+    ("no variable's name", task("t", "s", command("true", env={"A=B": "c"})), "spec.steps[0].env"),
+    ("a zero byte", task("t", "s", command("echo", "a\0b")), "spec.steps[0].command"),
     ("a time without unit", task("t", "s", command("true"), timeout="30"), "spec.timeout"),
     ("no time at all", task("t", "s", command("true", timeout="0s")), "spec.steps[0].timeout"),
     ("too many retries", task("t", "s", command("true"), retries=11), "spec.retries"),

@@ -77,6 +77,7 @@ def test_a_step_out_of_time_ends_with_its_whole_tree_and_124(place, box):
 def test_the_whole_tasks_time_bounds_its_steps(place, box):
     status = place.run("total", box, shell("sleep 0.3"), shell("sleep 600", name="long"), timeout="1s")
     assert step_states(status) == ["Succeeded", "Failed"] and status["exitCode"] == 124
+    assert "the task timed out after 1s" in status["message"], "the limit is said as it was written"
 
 
 def test_files_land_where_they_are_meant_to(place, box):
@@ -107,6 +108,23 @@ def test_a_unified_diff_is_applied_and_a_wrong_one_says_where(place, box):
     assert status["stdout"] == "one\nTWO\nthree\n"
     again = place.run("diff-again", box, file("a.txt", patch=diff))
     assert again["state"] == "Failed" and "a.txt" in again["message"]
+
+
+def test_a_diff_changes_the_file_at_the_path_whatever_its_header_calls_it(place, box):
+    hunk = "@@ -1 +1 @@\n-one\n+two\n"
+    for name, header in [("bare", ""), ("plain", "--- x.orig\n+++ y\n"), ("git", "--- a/src/x\n+++ b/src/x\n")]:
+        status = place.run(f"diff-at-{name}", box, file("deep/d.txt", "one\n"),
+                           file("deep/d.txt", patch=header + hunk), shell("cat deep/d.txt"))
+        assert status["stdout"] == "two\n", status
+    status = place.run("no-diff", box, file("deep/d.txt", patch="nothing of the kind\n"))
+    assert status["state"] == "Failed" and "not a unified diff" in status["message"]
+
+
+def test_no_reason_steers_the_terminal_that_it_is_read_on(place, box):
+    for name, step in [("program", command("\x1b[31mred")), ("file", file("\x1b]0;title\x07/\x1b[2J/../..", "x"))]:
+        status = place.run(f"escape-{name}", box, step)
+        assert status["state"] == "Failed"
+        assert "\x1b" not in status["message"] + status["stderr"] + status["steps"][0]["error"], status
 
 
 def test_output_that_is_no_text_is_kept_byte_for_byte(place, box):

@@ -84,7 +84,8 @@ def test_what_is_piped_in_reaches_the_command(cli):
 
 def test_a_program_that_is_not_there_is_127(cli):
     done = cli("run", "--pool", "tools", "--", "no-such-program")
-    assert done.returncode == 127 and "no-such-program" in done.stderr
+    assert done.returncode == 127
+    assert done.stderr.startswith('sandlot: exec: "no-such-program"'), "the program is named, not who passed it on"
 
 
 def test_a_pool_is_made_for_an_image_the_first_time(cli):
@@ -99,6 +100,35 @@ def test_ctrl_c_ends_the_command_and_gives_the_sandbox_back(cli):
     running.send_signal(signal.SIGINT)
     assert running.wait(timeout=30) == 130
     eventually(lambda: cli.sandboxes() == [])
+
+
+@pytest.mark.parametrize("sent, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_claim_that_is_given_up_leaves_no_sandbox(cli, sent, code):
+    cli.ok("pool", "create", f"never-{code}", "--image", "host", "--replicas", "0")
+    line = cli.line("run", "--pool", f"never-{code}", "--", "true")
+    waiting = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=cli.env)
+    pools = lambda: [one["spec"]["poolRef"] for one in cli.json("ps")]
+    eventually(lambda: f"never-{code}" in pools())
+    waiting.send_signal(sent)
+    assert waiting.wait(timeout=30) == code
+    eventually(lambda: f"never-{code}" not in pools())
+
+
+def test_a_reader_that_has_read_enough_is_no_failure_worth_words(cli, sandbox):
+    for words in (["ps", "-o", "json"], ["exec", sandbox, "--", "yes"]):
+        writer = subprocess.Popen(
+            cli.line(*words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=cli.env)
+        if words[0] == "ps":
+            writer.stdout.close()
+        else:
+            assert writer.stdout.readline() == b"y\n"
+            writer.stdout.close()
+        assert (writer.wait(timeout=60), writer.stderr.read()) == (141, b"")
+
+
+def test_commands_beside_the_agent_do_not_get_its_key(cli, sandbox):
+    found = cli.ok("exec", sandbox, "--", "sh", "-c", "env; cat /proc/1/environ 2>&1 | tr '\\0' '\\n'")
+    assert "PATH=" in found and "SANDLOT_" not in found and "denied" in found
 
 
 def test_a_kept_sandbox_takes_more_commands(cli, sandbox):
@@ -161,6 +191,10 @@ def test_doctor_says_what_the_machine_offers(cli):
     (["run", "--pool", "tools"], "required"),
     (["run", "--", "true"], "--pool"),
     (["cp", "here", "there"], "SANDBOX:PATH"),
+    (["run", "--pool", "nowhere", "--", "true"], "there is no pool nowhere"),
+    (["cp", "here", "nobody:"], "nobody:PATH"),
+    (["cp", "/no/such/file", "nobody:/tmp/x"], "cannot read /no/such/file"),
+    (["pool", "create", "less", "--image", "host", "--replicas", "-1"], "-1"),
     (["pool", "scale", "nowhere", "3"], "nowhere"),
     (["pool", "delete", "nowhere"], "nowhere"),
 ])

@@ -13,10 +13,11 @@
 //!   in the pod has it.
 //! - User code in the pod reading the agent's seed: the agent makes itself undumpable, which
 //!   closes `/proc/PID/environ`, `/proc/PID/mem` and ptrace to others with the same uid, and it
-//!   hands no variable of its own on to commands. A process that the container runtime starts
-//!   beside it (an exec probe, `kubectl exec`) does get the pod's variables. Who has the seed
-//!   can pass for this one pod's agent, whose answers user code could falsify anyway; it
-//!   cannot call any agent.
+//!   hands no variable of its own on to commands. Sandlot's node keeps the variable from what
+//!   it starts beside the agent, too; on another node a process that the container runtime
+//!   starts there (an exec probe, `kubectl exec`) does get it. Who has the seed can pass for
+//!   this one pod's agent, whose answers user code could falsify anyway; it cannot call any
+//!   agent.
 //! - Another pod that was given the address of one that is gone: it has another key, so the
 //!   operator's call fails instead of reaching a stranger.
 //! - Somebody on the network between them: sees nothing, changes nothing.

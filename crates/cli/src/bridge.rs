@@ -30,12 +30,12 @@ pub(crate) async fn run(options: &Bridge) -> Result<()> {
     let mut working = std::pin::pin!(sandlot_bridge::run(client, settings, cancel.clone()));
     tokio::select! {
         ended = &mut working => return ended.context("the bridge ended"),
-        () = interrupts.first() => tracing::info!("stopping; robots go on without us"),
+        _ = interrupts.first() => tracing::info!("stopping; robots go on without us"),
     }
     cancel.cancel();
     tokio::select! {
         ended = &mut working => ended.context("the bridge ended"),
-        () = interrupts.first() => Ok(()),
+        _ = interrupts.first() => Ok(()),
     }
 }
 

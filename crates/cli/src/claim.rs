@@ -9,12 +9,15 @@ use kube::{
     api::{DeleteParams, ObjectMeta, PostParams},
     runtime::{WatchStreamExt, watcher},
 };
-use sandlot_api::arl::{Sandbox, SandboxPhase, SandboxSpec};
+use sandlot_api::arl::{Sandbox, SandboxPhase, SandboxSpec, WarmPool};
 
-use crate::progress::Progress;
+use crate::{interrupts::Interrupts, progress::Progress};
 
 /// How long a claim may wait for a warm pod before it is given up.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long giving a pod back may take: whoever typed Ctrl-C waits for it.
+const FAREWELL: Duration = Duration::from_secs(15);
 
 /// A sandbox that is ours.
 pub(crate) struct Claim {
@@ -26,8 +29,19 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Takes a pod from a pool; returns when it is ready for commands.
-    pub(crate) async fn make(client: &Client, namespace: &str, pool: &str) -> Result<Claim> {
+    /// Takes a pod from a pool; returns when it is ready for commands, or leaves nothing behind.
+    pub(crate) async fn make(
+        client: &Client,
+        namespace: &str,
+        pool: &str,
+        interrupts: &mut Interrupts,
+    ) -> Result<Claim> {
+        let pools: Api<WarmPool> = Api::namespaced(client.clone(), namespace);
+        if pools.get_opt(pool).await?.is_none() {
+            bail!(
+                "there is no pool {pool} in namespace {namespace}; `sandlot pool list` lists them"
+            );
+        }
         let api: Api<Sandbox> = Api::namespaced(client.clone(), namespace);
         let sandbox = Sandbox {
             metadata: ObjectMeta {
@@ -49,7 +63,11 @@ impl Claim {
             .metadata
             .name
             .context("the API gave the sandbox no name")?;
-        match tokio::time::timeout(PATIENCE, ready(&api, &name)).await {
+        let waited = tokio::select! {
+            waited = tokio::time::timeout(PATIENCE, ready(&api, &name)) => waited,
+            stopped = interrupts.first() => Ok(Err(stopped.into())),
+        };
+        match waited {
             Ok(Ok(pod)) => Ok(Claim { api, name, pod }),
             Ok(Err(error)) => {
                 give_back(&api, &name).await;
@@ -114,9 +132,20 @@ async fn ready(api: &Api<Sandbox>, name: &str) -> Result<String> {
 }
 
 async fn give_back(api: &Api<Sandbox>, name: &str) {
-    if let Err(error) = api.delete(name, &DeleteParams::default()).await {
-        tracing::warn!(%error, sandbox = name, "could not give the sandbox back; delete it by hand");
-    }
+    let parameters = DeleteParams::default();
+    let deleted = tokio::time::timeout(FAREWELL, api.delete(name, &parameters)).await;
+    let why = match deleted {
+        // Whoever took it away first saved us the trouble.
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => return,
+        Ok(Ok(_)) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("the API has not answered within {} s", FAREWELL.as_secs()),
+    };
+    tracing::warn!(
+        why,
+        sandbox = name,
+        "could not give the sandbox back; delete it by hand"
+    );
 }
 
 /// What the conditions say, newest word last.

@@ -45,7 +45,15 @@ impl Place {
 /// Copies in the direction that the two places say.
 pub(crate) async fn run(options: &Copy) -> Result<()> {
     match (Place::parse(&options.from), Place::parse(&options.to)) {
+        (Place::There { sandbox, path }, _) | (_, Place::There { sandbox, path })
+            if path.is_empty() =>
+        {
+            bail!("say where in the sandbox: {sandbox}:PATH")
+        }
         (Place::Here(from), Place::There { sandbox, path }) => {
+            if let Err(error) = tokio::fs::symlink_metadata(&from).await {
+                bail!("cannot read {}: {error}", from.display());
+            }
             let (pods, pod) = pod(options, &sandbox).await?;
             send(&pods, &pod, &from, &path).await
         }
@@ -123,16 +131,13 @@ async fn fetch(pods: &Api<Pod>, pod: &str, from: &str, to: &Path) -> Result<()> 
     let into_folder = to.is_dir();
     let target = if into_folder { to } else { split(to)?.0 };
     let mut unpacking = Command::new("tar");
+    // Two copies into one folder do not meet.
+    let unpacked_to = format!(".sandlot-copy-{}", std::process::id());
     // What a sandbox sends is not trusted: no links out of the folder, no owners, no devices.
-    unpacking.args([
-        "-xf",
-        "-",
-        "--no-same-owner",
-        "--no-same-permissions",
-        "--one-top-level=.sandlot-copy",
-        "-C",
-    ]);
+    unpacking.args(["-xf", "-", "--no-same-owner", "--no-same-permissions"]);
     let mut unpacking = unpacking
+        .arg(format!("--one-top-level={unpacked_to}"))
+        .arg("-C")
         .arg(target)
         .stdin(Stdio::piped())
         .kill_on_drop(true)
@@ -145,7 +150,7 @@ async fn fetch(pods: &Api<Pod>, pod: &str, from: &str, to: &Path) -> Result<()> 
         input.shutdown().await?;
     }
     let unpacked = unpacking.wait().await?.success();
-    let landed = target.join(".sandlot-copy");
+    let landed = target.join(unpacked_to);
     let done = finish(status, complaint, from).await;
     if done.is_ok() && unpacked {
         let place = if into_folder {

@@ -2,14 +2,16 @@
 
 use anyhow::Result;
 
-use crate::args::{Doctor, Output};
+use crate::{
+    args::{Doctor, Output},
+    show,
+};
 
 /// Looks, and says what was found.
 pub(crate) fn run(options: &Doctor) -> Result<()> {
     let machine = sandlot_node::doctor::probe();
     match options.output {
-        Output::Text => print!("{machine}"),
-        Output::Json => println!("{}", serde_json::to_string_pretty(&machine)?),
+        Output::Text => show::text(&machine.to_string()),
+        Output::Json => show::json(&machine),
     }
-    Ok(())
 }

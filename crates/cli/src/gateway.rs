@@ -36,14 +36,14 @@ pub(crate) async fn run(options: &args::Gateway) -> Result<()> {
     let mut interrupts = Interrupts::listen()?;
     let serving = tokio::select! {
         serving = Serving::start(client, settings) => serving?,
-        () = interrupts.first() => return Ok(()),
+        _ = interrupts.first() => return Ok(()),
     };
     println!("Sessions are served on http://{}", serving.address());
     interrupts.first().await;
     println!("stopping; Ctrl-C again to stop at once");
     tokio::select! {
         () = serving.stop() => println!("stopped"),
-        () = interrupts.first() => println!("stopped at once"),
+        _ = interrupts.first() => println!("stopped at once"),
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ mod quickstart;
 mod robot;
 mod rules;
 mod run;
+mod show;
 mod snapshots;
 mod table;
 mod target;
@@ -36,6 +37,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use args::{Cli, Command};
 use clap::Parser;
+use interrupts::Stopped;
+use show::Unread;
 
 fn main() -> ExitCode {
     // The node starts this very program again as the parent of its containers.
@@ -46,11 +49,19 @@ fn main() -> ExitCode {
     match ended {
         // What a command in a sandbox ended with is what we end with.
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
-        Err(error) => {
-            eprintln!("sandlot: {}", words(&error));
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
+}
+
+/// Says what went wrong; who stopped us or reads no further knows it already.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    let stopped = error.downcast_ref().map(|Stopped { code }| *code);
+    let silent = stopped.or_else(|| error.downcast_ref().map(|Unread| Unread::CODE));
+    if let Some(code) = silent {
+        return ExitCode::from(u8::try_from(code).unwrap_or(1));
+    }
+    eprintln!("sandlot: {}", words(error));
+    ExitCode::FAILURE
 }
 
 /// The command, on a runtime of its own.

@@ -24,18 +24,18 @@ pub(crate) async fn run(options: &Operator) -> Result<()> {
     }
     tokio::select! {
         known = definitions(&client) => known?,
-        () = interrupts.first() => return Ok(()),
+        _ = interrupts.first() => return Ok(()),
     }
     let cancel = CancellationToken::new();
     let mut working = std::pin::pin!(sandlot_operator::run(client, settings, cancel.clone()));
     tokio::select! {
         ended = &mut working => return ended.context("the operator ended"),
-        () = interrupts.first() => tracing::info!("stopping; running steps go on without us"),
+        _ = interrupts.first() => tracing::info!("stopping; running steps go on without us"),
     }
     cancel.cancel();
     tokio::select! {
         ended = &mut working => ended.context("the operator ended"),
-        () = interrupts.first() => Ok(()),
+        _ = interrupts.first() => Ok(()),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     args::{self, List, Output},
     process::EXECUTOR,
     progress::Progress,
-    table, target,
+    show, table, target,
 };
 
 /// How long a new pool may take to be warm.
@@ -63,7 +63,7 @@ pub(crate) async fn run(command: &args::Pool) -> Result<()> {
             let (client, namespace) = target::connect(target).await?;
             let pools: Api<WarmPool> = Api::namespaced(client, &namespace);
             pools.delete(name, &DeleteParams::default()).await?;
-            println!("pool {name} is being deleted");
+            show::line(&format!("pool {name} is being deleted"))?;
         }
     }
     Ok(())
@@ -72,10 +72,9 @@ pub(crate) async fn run(command: &args::Pool) -> Result<()> {
 /// Words for people, the object for scripts.
 fn say(output: Output, pool: &WarmPool, words: &str) -> Result<()> {
     match output {
-        Output::Text => println!("{words}"),
-        Output::Json => println!("{}", serde_json::to_string_pretty(pool)?),
+        Output::Text => show::line(words),
+        Output::Json => show::json(pool),
     }
-    Ok(())
 }
 
 async fn list(options: &List) -> Result<()> {

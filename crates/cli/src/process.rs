@@ -146,8 +146,13 @@ pub(crate) fn exit_code(ended: Option<Status>) -> Result<i32> {
     let Some(code) = code_of_failed_start(&why) else {
         bail!("{why}")
     };
-    eprintln!("sandlot: {why}");
+    eprintln!("sandlot: {}", plain(&why));
     Ok(code)
+}
+
+/// A container runtime's words without those of everybody who passed them on.
+fn plain(why: &str) -> &str {
+    why.find("exec: ").map_or(why, |at| &why[at..])
 }
 
 /// What a shell would end with, where a container runtime's words say that the program is at
@@ -176,6 +181,10 @@ mod tests {
         };
         let missing = "OCI runtime exec failed: exec: \"x\": executable file not found in $PATH";
         assert_eq!(exit_code(Some(said(missing))).unwrap(), 127);
+        assert_eq!(
+            plain(missing),
+            "exec: \"x\": executable file not found in $PATH"
+        );
         let denied = "exec: \"/etc/passwd\": permission denied";
         assert_eq!(exit_code(Some(said(denied))).unwrap(), 126);
         assert!(exit_code(Some(said("the kubelet is gone"))).is_err());

@@ -17,12 +17,12 @@ pub(crate) async fn run(options: &Robot) -> Result<()> {
     let mut working = std::pin::pin!(sandlot_robot::run(settings, stop.clone()));
     tokio::select! {
         ended = &mut working => return Ok(ended?),
-        () = interrupts.first() => tracing::info!("stopping; what runs goes on without the agent"),
+        _ = interrupts.first() => tracing::info!("stopping; what runs goes on without the agent"),
     }
     stop.cancel();
     tokio::select! {
         ended = &mut working => Ok(ended?),
-        () = interrupts.first() => Ok(()),
+        _ = interrupts.first() => Ok(()),
     }
 }
 

@@ -1,11 +1,11 @@
 //! `sandlot run`, `exec` and `shell`: commands in sandboxes, with the command's own exit code.
 
 use anyhow::Result;
-use kube::Client;
 
 use crate::{
     args::{Exec, Output, Run, Shell},
     claim::{self, Claim},
+    interrupts::Interrupts,
     pool, process, target, transcript,
 };
 
@@ -17,12 +17,17 @@ pub(crate) async fn run(options: &Run) -> Result<i32> {
         (None, Some(image)) => pool::for_image(&client, &namespace, image).await?,
         (None, None) => anyhow::bail!("name a pool with --pool, or an image with --image"),
     };
-    let claim = Claim::make(&client, &namespace, &pool).await?;
-    let ended = run_or_interrupt(
-        &client,
-        &namespace,
-        &claim.pod,
-        &options.command,
+    let mut interrupts = Interrupts::listen()?;
+    let claim = Claim::make(&client, &namespace, &pool, &mut interrupts).await?;
+    let ended = run_or_stop(
+        process::run(
+            &client,
+            &namespace,
+            &claim.pod,
+            &options.command,
+            options.output,
+        ),
+        &mut interrupts,
         options.output,
     )
     .await;
@@ -37,17 +42,15 @@ pub(crate) async fn run(options: &Run) -> Result<i32> {
     ended
 }
 
-/// The command's code, or that of a shell whose Ctrl-C was typed.
-async fn run_or_interrupt(
-    client: &Client,
-    namespace: &str,
-    pod: &str,
-    command: &[String],
+/// The command's code, or that of one that was stopped as we were.
+async fn run_or_stop(
+    running: impl Future<Output = Result<i32>>,
+    interrupts: &mut Interrupts,
     output: Output,
 ) -> Result<i32> {
     let code = tokio::select! {
-        ended = process::run(client, namespace, pod, command, output) => ended?,
-        _ = tokio::signal::ctrl_c() => 130,
+        ended = running => ended?,
+        stopped = interrupts.first() => stopped.code,
     };
     transcript::end(code, output).await?;
     Ok(code)
@@ -57,12 +60,18 @@ async fn run_or_interrupt(
 pub(crate) async fn exec(options: &Exec) -> Result<i32> {
     let (client, namespace) = target::connect(&options.target).await?;
     let pod = claim::pod_of(&client, &namespace, &options.sandbox).await?;
-    run_or_interrupt(&client, &namespace, &pod, &options.command, options.output).await
+    let running = process::run(&client, &namespace, &pod, &options.command, options.output);
+    run_or_stop(running, &mut Interrupts::listen()?, options.output).await
 }
 
 /// Opens a terminal in a sandbox.
 pub(crate) async fn shell(options: &Shell) -> Result<i32> {
     let (client, namespace) = target::connect(&options.target).await?;
     let pod = claim::pod_of(&client, &namespace, &options.sandbox).await?;
-    process::shell(&client, &namespace, &pod).await
+    let mut interrupts = Interrupts::listen()?;
+    // Dropped, it gives our terminal back as it was.
+    tokio::select! {
+        ended = process::shell(&client, &namespace, &pod) => ended,
+        stopped = interrupts.first() => Ok(stopped.code),
+    }
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::args::Output;
+use crate::{args::Output, show};
 
 /// Prints the items as aligned columns, or whole as JSON.
 pub(crate) fn print<T: Serialize>(
@@ -13,16 +13,15 @@ pub(crate) fn print<T: Serialize>(
     row: impl Fn(&T) -> Vec<String>,
 ) -> Result<()> {
     match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(items)?),
+        Output::Json => show::json(items),
         Output::Text => {
             let headings = headings.iter().map(|h| (*h).to_owned()).collect();
             let rows: Vec<Vec<String>> = std::iter::once(headings)
                 .chain(items.iter().map(row))
                 .collect();
-            print!("{}", aligned(&rows));
+            show::text(&aligned(&rows))
         }
     }
-    Ok(())
 }
 
 fn aligned(rows: &[Vec<String>]) -> String {

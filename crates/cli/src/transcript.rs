@@ -1,6 +1,6 @@
 //! What a command prints, passed on as it comes: as it is for people, in lines of JSON for scripts.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Serialize;
 use tokio::{
@@ -8,7 +8,7 @@ use tokio::{
     sync::Mutex,
 };
 
-use crate::args::Output;
+use crate::{args::Output, show::Unread};
 
 /// The most that one line of JSON carries.
 const PIECE: usize = 32 * 1024;
@@ -54,8 +54,11 @@ pub(crate) async fn pass_on(
         Output::Text => {
             let (mut to, mut to_err) = (stdout(), stderr());
             let passed = tokio::try_join!(copy(&mut out, &mut to), copy(&mut err, &mut to_err));
-            to.flush().await?;
-            passed.map(|_| ()).map_err(Into::into)
+            let passed = match passed {
+                Ok(_) => to.flush().await,
+                Err(error) => Err(error),
+            };
+            passed.map_err(Unread::or)
         }
         Output::Json => {
             // A line is written whole, whichever stream it tells of.
@@ -63,7 +66,10 @@ pub(crate) async fn pass_on(
             tokio::try_join!(lines("stdout", out, &to), lines("stderr", err, &to)).map(|_| ())
         }
     };
-    passed.context("the output could not be passed on")
+    passed.map_err(|error| match error.is::<Unread>() {
+        true => error,
+        false => error.context("the output could not be passed on"),
+    })
 }
 
 async fn lines(
@@ -79,8 +85,8 @@ async fn lines(
         }
         let line = Line::of(stream, &piece[..length]).bytes()?;
         let mut to = to.lock().await;
-        to.write_all(&line).await?;
-        to.flush().await?;
+        to.write_all(&line).await.map_err(Unread::or)?;
+        to.flush().await.map_err(Unread::or)?;
     }
 }
 
@@ -88,8 +94,9 @@ async fn lines(
 pub(crate) async fn end(exit_code: i32, output: Output) -> Result<()> {
     if output == Output::Json {
         let mut to = stdout();
-        to.write_all(&Line::End { exit_code }.bytes()?).await?;
-        to.flush().await?;
+        let line = Line::End { exit_code }.bytes()?;
+        to.write_all(&line).await.map_err(Unread::or)?;
+        to.flush().await.map_err(Unread::or)?;
     }
     Ok(())
 }

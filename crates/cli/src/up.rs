@@ -66,13 +66,13 @@ pub(crate) async fn run(up: &Up) -> Result<()> {
             println!("stopped");
             return Ok(());
         }
-        () = interrupts.first() => {}
+        _ = interrupts.first() => {}
     }
     // A node that is in the middle of something may take a moment to listen, too.
     let mut hurried = std::pin::pin!(async { tokio::join!(node.hurry(), &mut stopping) });
     tokio::select! {
         _ = &mut hurried => println!("stopped at once"),
-        () = interrupts.first() => println!("left as it is; the next start cleans up"),
+        _ = interrupts.first() => println!("left as it is; the next start cleans up"),
     }
     Ok(())
 }

@@ -203,10 +203,11 @@ impl std::fmt::Display for Machine {
             self.kernel, self.cgroups
         )?;
         for offer in &self.offers {
+            let name = in_words(offer.name);
             if offer.there {
-                writeln!(f, "  yes  {}", offer.name)?;
+                writeln!(f, "  yes  {name}")?;
             } else {
-                writeln!(f, "  no   {:<18} {}", offer.name, offer.without)?;
+                writeln!(f, "  no   {name:<19} {}", offer.without)?;
             }
         }
         writeln!(f, "Runtimes besides Sandlot's own:")?;
@@ -220,5 +221,41 @@ impl std::fmt::Display for Machine {
             }
         }
         Ok(())
+    }
+}
+
+/// `UserNamespaces`, as conditions and scripts have it, for people.
+fn in_words(name: &str) -> String {
+    let mut words = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.extend(c.to_lowercase());
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_said_in_words_with_what_it_costs() {
+        let machine = Machine {
+            root: false,
+            kernel: "6.1".to_owned(),
+            cgroups: "none".to_owned(),
+            offers: vec![Offer {
+                name: "MemoryLimits",
+                there: false,
+                without: "memory limits are not enforced",
+            }],
+        };
+        let said = machine.to_string();
+        assert!(
+            said.contains("no   memory limits       memory limits are not"),
+            "{said}"
+        );
     }
 }

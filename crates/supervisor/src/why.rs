@@ -23,14 +23,16 @@ pub(crate) fn ended(status: i32) -> End {
 /// Why a command could not be started, as an end and in words.
 pub(crate) fn not_started(record: &Record, step: Step, error: i32) -> (End, String) {
     let errno = Errno::from_raw(error);
-    let program = record.argv.first().map_or("", String::as_str);
+    let name = record.argv.first().map_or("", String::as_str);
+    // Whoever reads this may read it on a terminal, which a name must not steer.
+    let program = name.escape_debug();
     let says = errno.desc();
     match (step, errno) {
-        (Step::Exec, Errno::ENOENT) if program.contains('/') && is_there(record, program) => (
+        (Step::Exec, Errno::ENOENT) if name.contains('/') && is_there(record, name) => (
             End::NotStartable,
             format!("{program} is there, but the interpreter it asks for is not"),
         ),
-        (Step::Exec, Errno::ENOENT) if program.contains('/') => {
+        (Step::Exec, Errno::ENOENT) if name.contains('/') => {
             (End::NotFound, format!("{program}: there is no such file"))
         }
         (Step::Exec, Errno::ENOENT) => (
@@ -50,7 +52,7 @@ pub(crate) fn not_started(record: &Record, step: Step, error: i32) -> (End, Stri
             format!("{program} could not be executed: {says}"),
         ),
         (Step::Directory, _) => {
-            let directory = record.cwd.as_deref().unwrap_or("");
+            let directory = record.cwd.as_deref().unwrap_or("").escape_debug();
             (
                 End::NotStartable,
                 format!("the working directory {directory} could not be entered: {says}"),

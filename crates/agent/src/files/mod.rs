@@ -8,6 +8,7 @@ mod write;
 use std::path::{Path, PathBuf};
 
 pub(crate) use answers::Answers;
+pub(crate) use patch::Diff;
 pub(crate) use write::Change;
 
 /// Where files may be put.
@@ -67,7 +68,7 @@ pub(crate) fn update(
     grounds: &Grounds,
     base: &str,
     files: impl IntoIterator<Item = (String, bytes::Bytes)>,
-    diff: &str,
+    diff: &Diff<'_>,
 ) -> Result<Vec<Change>, FileError> {
     let base = grounds.base(base);
     let mut planned = Vec::new();
@@ -81,7 +82,7 @@ pub(crate) fn update(
             },
         ));
     }
-    if !diff.trim().is_empty() {
+    if !diff.text.trim().is_empty() {
         planned.extend(patch::plan(grounds, &base, diff)?);
     }
     // In a fixed order, so that the same request does the same.

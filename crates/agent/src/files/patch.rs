@@ -11,21 +11,33 @@ use super::{FileError, Grounds, place::Place, write::Change};
 /// The largest file that a diff is applied to.
 const LARGEST: u64 = 64 << 20;
 
+/// A diff, and what is said of it beside it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Diff<'a> {
+    /// The diff itself; nothing but space if there is none.
+    pub(crate) text: &'a str,
+    /// The file that it is for if it changes one alone: its header may know it by another name.
+    pub(crate) path: Option<&'a str>,
+}
+
 /// What a diff asks for, worked out against the files as they are. Writes nothing.
 pub(crate) fn plan(
     grounds: &Grounds,
     base: &Path,
-    diff: &str,
+    diff: &Diff<'_>,
 ) -> Result<Vec<(Place, Change)>, FileError> {
-    let options = if diff.contains("diff --git ") {
+    let options = if diff.text.contains("diff --git ") {
         ParseOptions::gitdiff()
     } else {
         ParseOptions::unidiff()
     };
+    let files = PatchSet::parse(diff.text, options)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| FileError::NotADiff(error.to_string()))?;
+    let named = diff.path.filter(|_| files.len() == 1);
     let mut planned = Vec::new();
-    for file in PatchSet::parse(diff, options) {
-        let file = file.map_err(|error| FileError::NotADiff(error.to_string()))?;
-        planned.extend(plan_file(grounds, base, &file)?);
+    for file in &files {
+        planned.extend(plan_file(grounds, base, file, named)?);
     }
     if planned.is_empty() {
         return Err(FileError::NotADiff("it names no file to change".to_owned()));
@@ -37,8 +49,9 @@ fn plan_file(
     grounds: &Grounds,
     base: &Path,
     file: &FilePatch<'_, str>,
+    named: Option<&str>,
 ) -> Result<Vec<(Place, Change)>, FileError> {
-    let (from, to, keep) = paths(file.operation());
+    let (from, to, keep) = paths(file.operation(), named);
     if let Some(FileMode::Symlink | FileMode::Gitlink) = file.new_mode() {
         return Err(FileError::Unsupported {
             path: name(&to, &from),
@@ -51,6 +64,11 @@ fn plan_file(
             what: "a binary file",
         });
     };
+    let modified = matches!(file.operation(), FileOperation::Modify { .. });
+    if modified && patch.hunks().is_empty() && file.new_mode().is_none() {
+        let what = "it has no hunk, a part that begins with @@";
+        return Err(FileError::NotADiff(what.to_owned()));
+    }
     let source = from
         .as_deref()
         .map(|path| grounds.place(base, path))
@@ -86,9 +104,17 @@ fn plan_file(
     Ok(planned)
 }
 
-/// The file a patch starts from, the one it results in, and whether the first one stays.
-fn paths(operation: &FileOperation<'_, str>) -> (Option<String>, Option<String>, bool) {
+/// The file a patch starts from, the one it results in, and whether the first one stays. Where a
+/// file stays where it is, `named` says where that is.
+fn paths(
+    operation: &FileOperation<'_, str>,
+    named: Option<&str>,
+) -> (Option<String>, Option<String>, bool) {
+    let named = named.map(str::to_owned);
     match operation {
+        FileOperation::Create(_) if named.is_some() => (None, named, false),
+        FileOperation::Delete(_) if named.is_some() => (named, None, false),
+        FileOperation::Modify { .. } if named.is_some() => (named.clone(), named, false),
         FileOperation::Create(to) => (None, Some(stripped(to, "b/")), false),
         FileOperation::Delete(from) => (Some(stripped(from, "a/")), None, false),
         // Without the word of git, differing names are a backup's name and the file's own.

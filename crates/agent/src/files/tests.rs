@@ -27,12 +27,20 @@ impl Fixture {
             &self.grounds,
             base,
             [(path.to_owned(), Bytes::from(text.to_owned()))],
-            "",
+            &Diff {
+                text: "",
+                path: None,
+            },
         )
     }
 
-    fn patch(&self, diff: &str) -> Result<Vec<Change>, FileError> {
-        update(&self.grounds, "", [], diff)
+    fn patch(&self, text: &str) -> Result<Vec<Change>, FileError> {
+        update(&self.grounds, "", [], &Diff { text, path: None })
+    }
+
+    fn patch_at(&self, path: &str, text: &str) -> Result<Vec<Change>, FileError> {
+        let path = Some(path);
+        update(&self.grounds, "", [], &Diff { text, path })
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -220,6 +228,56 @@ fn a_plain_diff_needs_no_prefixes() {
     f.patch("--- f.orig\t2026-01-01\n+++ f\t2026-01-02\n@@ -1 +1 @@\n-a\n+b\n")
         .unwrap();
     assert_eq!(f.read("workspace/f"), "b\n");
+}
+
+#[test]
+fn a_diff_for_one_file_changes_the_one_that_is_named_beside_it() {
+    let f = fixture();
+    for name in ["here", "b"] {
+        std::fs::write(f.path("workspace").join(name), "a\n").unwrap();
+    }
+    for (header, from, to) in [
+        ("--- a\n+++ b\n", "a", "b"),
+        ("--- a/some/where\n+++ b/some/where\n", "b", "c"),
+        (
+            "diff --git a/x b/x\nindex 1..2 100644\n--- a/x\n+++ b/x\n",
+            "c",
+            "d",
+        ),
+    ] {
+        f.patch_at("here", &format!("{header}@@ -1 +1 @@\n-{from}\n+{to}\n"))
+            .unwrap();
+        assert_eq!(f.read("workspace/here"), format!("{to}\n"));
+    }
+    assert_eq!(
+        f.read("workspace/b"),
+        "a\n",
+        "the header's file is left alone"
+    );
+    f.patch_at("made", "--- /dev/null\n+++ b/x\n@@ -0,0 +1 @@\n+new\n")
+        .unwrap();
+    assert_eq!(f.read("workspace/made"), "new\n");
+    f.patch_at("made", "--- a/x\n+++ /dev/null\n@@ -1 +0,0 @@\n-new\n")
+        .unwrap();
+    assert!(!f.path("workspace/made").exists());
+    std::fs::write(f.path("workspace/old.txt"), "gone\n").unwrap();
+    std::fs::write(f.path("workspace/greeting.txt"), "one\ntwo\nthree\n").unwrap();
+    f.patch_at("here", DIFF).unwrap();
+    assert_eq!(
+        f.read("workspace/here"),
+        "d\n",
+        "a diff of several files names them itself"
+    );
+}
+
+#[test]
+fn a_diff_without_a_hunk_is_not_taken_for_a_success() {
+    let f = fixture();
+    std::fs::write(f.path("workspace/f"), "a\n").unwrap();
+    for diff in ["--- f\n+++ f\n", "--- f\n+++ f\ngarbage\n"] {
+        let error = f.patch_at("f", diff).unwrap_err().to_string();
+        assert!(error.contains("not a unified diff"), "{error}");
+    }
 }
 
 #[test]

@@ -104,13 +104,18 @@ fn update_files(agent: &Agent, request: FileRequest) -> Result<String, String> {
         patch,
         blobs,
         key,
+        patch_path,
     } = request;
+    let diff = files::Diff {
+        text: &patch,
+        path: Some(patch_path.as_str()).filter(|path| !path.is_empty()),
+    };
     let files = files
         .into_iter()
         .map(|(path, text)| (path, text.into()))
         .chain(blobs);
     let update = || {
-        files::update(&agent.grounds, &base_path, files, &patch).map_err(|error| error.to_string())
+        files::update(&agent.grounds, &base_path, files, &diff).map_err(|error| error.to_string())
     };
     if key.is_empty() {
         return update().map(|changes| told(&changes));

@@ -83,7 +83,8 @@ pub struct Step {
     /// For FilePatch: the whole new content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
-    /// For FilePatch: a unified diff to apply, instead of `content`.
+    /// For FilePatch: a unified diff to apply, instead of `content`. One of a single file changes
+    /// the file at `path`, whatever its header says; one of several files names them itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patch: Option<String>,
     /// The folder to work in; the workspace if absent.

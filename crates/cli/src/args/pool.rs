@@ -17,7 +17,7 @@ pub(crate) enum Pool {
         #[arg(long)]
         image: String,
         /// How many idle pods to keep.
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
         replicas: u16,
         /// How to print what was made.
         #[arg(short, long, default_value = "text")]
@@ -32,6 +32,7 @@ pub(crate) enum Pool {
         /// Its name.
         name: String,
         /// How many idle pods to keep.
+        #[arg(allow_negative_numbers = true)]
         replicas: u16,
         /// How to print what it is now.
         #[arg(short, long, default_value = "text")]

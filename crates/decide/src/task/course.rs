@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Ended;
+use super::{Ended, Ending};
 use crate::backoff::Backoff;
 
 /// How long a task may take when it does not say.
@@ -43,6 +43,8 @@ pub enum Next {
         attempt: u32,
         /// How long it may take.
         limit: Duration,
+        /// What its end is called when that time is over.
+        late: Ending,
     },
     /// Wait so long, then call [`Course::retry`].
     Retry {
@@ -110,10 +112,15 @@ impl Course {
                 limit: self.timeout,
             };
         }
+        let (limit, late) = match own {
+            Some(own) if *own <= left => (*own, Ending::TimedOut(*own)),
+            _ => (left, Ending::OutOfTime(self.timeout)),
+        };
         Next::Run {
             step,
             attempt: self.attempt,
-            limit: own.map_or(left, |own| own.min(left)),
+            limit,
+            late,
         }
     }
 

@@ -9,8 +9,10 @@ pub enum Ending {
     Exited(i32),
     /// By this signal.
     Killed(i32),
-    /// Its time was over.
+    /// The time that it was given itself was over.
     TimedOut(Duration),
+    /// The time of the whole task was over.
+    OutOfTime(Duration),
     /// It could not be started, or not be followed to its end.
     Broken {
         /// The code that a shell would give: 127 not found, 126 not executable, else 1.
@@ -49,18 +51,31 @@ impl Ending {
                     )),
                 )
             }
-            // The code that timeout(1) gives.
-            Self::TimedOut(limit) => (
-                124,
-                Some(format!(
-                    "timed out after {}: the step and all its processes were ended",
-                    sandlot_api::GoDuration(*limit)
-                )),
-            ),
-            Self::Broken { code, why } => (*code, Some(why.clone())),
+            Self::TimedOut(limit) => late("", *limit),
+            Self::OutOfTime(limit) => late("the task ", *limit),
+            Self::Broken { code, why } => (*code, Some(printable(why))),
         };
         Ended { code, error }
     }
+}
+
+/// The code that timeout(1) gives, and the limit as the user wrote it.
+fn late(who: &str, limit: Duration) -> (i32, Option<String>) {
+    let limit = sandlot_api::GoDuration(limit);
+    let words = format!("{who}timed out after {limit}: the step and all its processes were ended");
+    (124, Some(words))
+}
+
+/// Words that may name what a user named, in a form that cannot steer a terminal.
+fn printable(words: &str) -> String {
+    words
+        .chars()
+        .flat_map(|c| {
+            let escaped = c.is_control().then(|| c.escape_default());
+            let plain = escaped.is_none().then_some(c);
+            escaped.into_iter().flatten().chain(plain)
+        })
+        .collect()
 }
 
 fn exit_words(code: i32) -> String {
@@ -103,7 +118,12 @@ mod tests {
             (Ending::Killed(9), 137, Some("SIGKILL")),
             (Ending::Killed(15), 143, Some("SIGTERM")),
             (Ending::Killed(64), 192, Some("number 64")),
-            (Ending::TimedOut(limit), 124, Some("after 30s")),
+            (Ending::TimedOut(limit), 124, Some("timed out after 30s")),
+            (
+                Ending::OutOfTime(limit),
+                124,
+                Some("the task timed out after 30s"),
+            ),
         ] {
             let ended = ending.report();
             assert_eq!(ended.code, code, "{ending:?}");
@@ -112,5 +132,12 @@ mod tests {
                 Some(words) => assert!(ended.error.as_ref().unwrap().contains(words), "{ended:?}"),
             }
         }
+    }
+
+    #[test]
+    fn no_reason_steers_the_terminal_it_is_shown_on() {
+        let why = "\u{1b}[2Jgrün \u{9b}\n\0".to_owned();
+        let ended = Ending::Broken { code: 1, why }.report();
+        assert_eq!(ended.error.unwrap(), "\\u{1b}[2Jgrün \\u{9b}\\n\\u{0}");
     }
 }

@@ -92,9 +92,16 @@ async fn forward(from: Option<(OwnedFd, pipe::Receiver)>, to: Option<Writer>) {
     let _ = to.shutdown().await;
 }
 
+/// Variables that begin so are told to a container's first process alone: an agent's key among
+/// them would else be there for every command that anybody runs beside it.
+const FIRST_PROCESS_ONLY: &str = "SANDLOT_";
+
 fn plan_for(container: &ContainerView, command: Vec<String>, terminal: Option<(u16, u16)>) -> Plan {
+    let env = container.plan.env.iter();
+    let env = env.filter(|(name, _)| !name.starts_with(FIRST_PROCESS_ONLY));
     Plan {
         argv: command,
+        env: env.cloned().collect(),
         terminal,
         stdin: false,
         log: None,

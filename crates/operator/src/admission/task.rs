@@ -48,6 +48,7 @@ fn check_step(step: &Value, at: &str, findings: &mut Findings) {
         findings.fault(format!("{at}.name"), "give the step a name");
     }
     check_duration(step, &format!("{at}.timeout"), findings);
+    check_no_zero_byte(step, at, findings);
     match step["type"].as_str() {
         Some("Command") => {
             let command = step["command"].as_array();
@@ -55,6 +56,7 @@ fn check_step(step: &Value, at: &str, findings: &mut Findings) {
                 let fix = "name the program and its arguments, such as [\"python\", \"a.py\"]";
                 findings.fault(format!("{at}.command"), fix);
             }
+            check_environment(step, at, findings);
             for field in ["path", "content", "patch"] {
                 stranger(step, at, field, "FilePatch", findings);
             }
@@ -89,6 +91,39 @@ fn check_step(step: &Value, at: &str, findings: &mut Findings) {
                 other.unwrap_or_default()
             ),
         ),
+    }
+}
+
+/// What is no variable's name would be left out, or set another variable, without a word.
+fn check_environment(step: &Value, at: &str, findings: &mut Findings) {
+    let variables = step["env"].as_object().into_iter().flatten();
+    for (name, _) in variables.filter(|(name, _)| name.is_empty() || name.contains('=')) {
+        findings.fault(
+            format!("{at}.env"),
+            format!("{name:?} cannot be the name of a variable: it is empty or has a '='"),
+        );
+    }
+}
+
+/// No program, path or variable can hold one: the system would take it for the end.
+fn check_no_zero_byte(step: &Value, at: &str, findings: &mut Findings) {
+    fn has_one(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(list) => list.iter().any(has_one),
+            Value::Object(map) => map
+                .iter()
+                .any(|(name, value)| name.contains('\0') || has_one(value)),
+            _ => false,
+        }
+    }
+    for field in ["command", "env", "path", "workDir"] {
+        if has_one(&step[field]) {
+            findings.fault(
+                format!("{at}.{field}"),
+                "it contains a zero byte, which no program can be given: leave it out",
+            );
+        }
     }
 }
 

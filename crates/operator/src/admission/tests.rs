@@ -132,6 +132,28 @@ fn faulty_tasks_are_refused_by_field() {
             "spec.steps[0].path",
         ),
         (
+            with(
+                json!({ "name": "a", "type": "Command", "command": ["x"], "env": { "A=B": "c" } }),
+            ),
+            "spec.steps[0].env",
+        ),
+        (
+            with(json!({ "name": "a", "type": "Command", "command": ["x"], "env": { "": "c" } })),
+            "spec.steps[0].env",
+        ),
+        (
+            with(json!({ "name": "a", "type": "Command", "command": ["x", "a\0b"] })),
+            "spec.steps[0].command",
+        ),
+        (
+            with(json!({ "name": "a", "type": "Command", "command": ["x"], "env": { "A": "\0" } })),
+            "spec.steps[0].env",
+        ),
+        (
+            with(json!({ "name": "a", "type": "FilePatch", "path": "a\0", "content": "" })),
+            "spec.steps[0].path",
+        ),
+        (
             with(json!({ "name": "a", "type": "FilePatch", "content": "x" })),
             "spec.steps[0].path",
         ),

@@ -81,17 +81,20 @@ impl Walk {
     async fn go(&mut self, agents: &Agents, job: &Job) -> Report {
         loop {
             match self.course.next(Timestamp::now()) {
-                Next::Run { step, limit, .. } => {
+                Next::Run {
+                    step, limit, late, ..
+                } => {
                     let begun = Timestamp::now();
-                    let outcome = self.step(agents, job, step, limit, false).await;
+                    let outcome = self.step(agents, job, step, limit, late, false).await;
                     self.record(job, step, outcome, begun);
                 }
                 Next::OutOfTime { step, limit } => {
                     // After a restart the clock has run on, but the step may have ended in time.
                     let begun = Timestamp::now();
-                    let outcome = self.step(agents, job, step, limit, true).await;
+                    let late = Ending::OutOfTime(limit);
+                    let ended = late.report();
+                    let outcome = self.step(agents, job, step, limit, late, true).await;
                     if outcome.unknown {
-                        let ended = Ending::TimedOut(limit).report();
                         self.entries
                             .push(Entry::never(&job.spec.steps[step], &ended));
                         self.course.ended(ended);
@@ -122,6 +125,7 @@ impl Walk {
         job: &Job,
         step: usize,
         limit: Duration,
+        late: Ending,
         attach_only: bool,
     ) -> Outcome {
         let key = key::of(&job.uid, step, self.course.attempt(), &job.spec.steps[step]);
@@ -132,6 +136,7 @@ impl Walk {
             step: &job.spec.steps[step],
             work_dir: &job.work_dir,
             limit,
+            late,
             output_limit: job.output_limit,
             log_beyond: room::logged_beyond(job.output_limit, job.spec.steps.len()),
             attach_only,

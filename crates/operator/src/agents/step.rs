@@ -26,6 +26,8 @@ pub(crate) struct Errand<'a> {
     pub(crate) step: &'a Step,
     pub(crate) work_dir: &'a str,
     pub(crate) limit: Duration,
+    /// What its end is called when that time is over.
+    pub(crate) late: Ending,
     pub(crate) output_limit: usize,
     /// Output longer than this is told in the pod's log too.
     pub(crate) log_beyond: usize,
@@ -136,7 +138,7 @@ impl Agents {
                 }
                 Ok(Err(status)) => status,
                 Err(_) => {
-                    outcome.ending = Ending::TimedOut(errand.limit);
+                    outcome.ending = errand.late.clone();
                     return outcome;
                 }
             };
@@ -175,7 +177,7 @@ impl Agents {
             if frame.done {
                 // The first frame of a background step that lives on is also its last.
                 outcome.pid = Some(frame.pid).filter(|pid| background && *pid > 0);
-                return Ok(ending(&frame, errand.limit));
+                return Ok(ending(&frame, &errand.late));
             }
         }
         Err(tonic::Status::unavailable(
@@ -200,7 +202,10 @@ impl Agents {
             (Some(content), _) => {
                 request.files.insert(path, content.clone());
             }
-            (None, Some(patch)) => request.patch = with_header(&path, patch),
+            (None, Some(patch)) => {
+                request.patch = with_header(&path, patch);
+                request.patch_path = path;
+            }
             (None, None) => return Outcome::broken("the step has neither content nor patch"),
         }
         let until = Instant::now() + errand.limit;
@@ -208,7 +213,7 @@ impl Agents {
         loop {
             let call = async { self.at(errand.door)?.update_files(request.clone()).await };
             let broken = match tokio::time::timeout_at(until, call).await {
-                Err(_) => return Outcome::silent(Ending::TimedOut(errand.limit)),
+                Err(_) => return Outcome::silent(errand.late.clone()),
                 Ok(Ok(answer)) => {
                     let answer = answer.into_inner();
                     return if answer.success {
@@ -237,9 +242,9 @@ fn part<'a>(bytes: &'a [u8], text: &'a str) -> &'a [u8] {
     }
 }
 
-fn ending(frame: &ExecLog, limit: Duration) -> Ending {
+fn ending(frame: &ExecLog, late: &Ending) -> Ending {
     if frame.timed_out {
-        Ending::TimedOut(limit)
+        late.clone()
     } else if frame.signal > 0 {
         Ending::Killed(frame.signal)
     } else if frame.exit_code != 0 && !frame.reason.is_empty() {

@@ -165,7 +165,7 @@ def test_following_goes_on_over_a_turned_log(machine, namespace, ready):
 def test_describe_answers_what_happened(kubectl, ready):
     ready(pod("good", sh("c", "exec sleep 1000", resources={"limits": {"memory": "64Mi"}})))
     told = kubectl("describe", "pod", "good").stdout
-    for word in ["Scheduled", "Created", "Started", "Ready", "True", "memory:  64Mi", "sandlot://"]:
+    for word in ["Scheduled", "default-scheduler", "Created", "Started", "Ready", "True", "memory:  64Mi", "sandlot://"]:
         assert word in told, f"{word} is not in\n{told}"
     kubectl("create", "-f", "-", stdin=pod("bad", {"name": "c", "image": "host", "command": ["/no/such/thing"]}))
     eventually(lambda: "StartError" in kubectl("describe", "pod", "bad").stdout, timeout=60)

@@ -16,6 +16,9 @@ const MOST_WAITING: usize = 1024;
 /// Repetitions of so many different events are counted instead of written anew.
 const MOST_REMEMBERED: usize = 4096;
 
+/// Who speaks of pods that have a node.
+const KUBELET: &str = "kubelet";
+
 /// Writes events in the background.
 #[derive(Clone)]
 pub(crate) struct Events {
@@ -96,6 +99,14 @@ impl Events {
     }
 }
 
+/// Which part of Kubernetes says such a thing. Here one node is all of them.
+fn component(reason: Option<&str>) -> &'static str {
+    match reason {
+        Some("Scheduled" | "FailedScheduling") => "default-scheduler",
+        _ => KUBELET,
+    }
+}
+
 type Key = (
     Option<String>,
     Option<String>,
@@ -140,11 +151,12 @@ async fn write_all(client: kube::Client, node: String, mut inbox: mpsc::Receiver
             &uuid::Uuid::new_v4().simple().to_string()[..16]
         );
         event.metadata.name = Some(name.clone());
+        let component = component(event.reason.as_deref());
         event.source = Some(EventSource {
-            component: Some("kubelet".to_owned()),
-            host: Some(node.clone()),
+            component: Some(component.to_owned()),
+            host: (component == KUBELET).then(|| node.clone()),
         });
-        event.reporting_component = Some("kubelet".to_owned());
+        event.reporting_component = Some(component.to_owned());
         event.reporting_instance = Some(node.clone());
         match tokio::time::timeout(
             Duration::from_secs(10),

@@ -17,6 +17,7 @@ pub(crate) use command::run_quietly;
 pub(crate) use logs::last_words;
 
 use crate::node::Node;
+use crate::pod::IMAGE_FAILED;
 use crate::sandbox::Sandbox;
 use crate::visits::Visit;
 use crate::worker::view::{ContainerView, View};
@@ -31,8 +32,13 @@ impl Node {
     fn container_view(&self, of: &ContainerRef) -> Result<(View, ContainerView), KubeletError> {
         let view = self.pod_view(&of.namespace, &of.pod)?;
         let container = view.containers.get(&of.container).cloned().ok_or_else(|| {
+            let why = match view.held.get(&of.container).map(String::as_str) {
+                Some(IMAGE_FAILED) => "trying and failing to pull image",
+                Some(held) => held,
+                None => "ContainerCreating",
+            };
             KubeletError::BadRequest(format!(
-                "container {:?} in pod {:?} is waiting to start: ContainerCreating",
+                "container {:?} in pod {:?} is waiting to start: {why}",
                 of.container, of.pod
             ))
         })?;

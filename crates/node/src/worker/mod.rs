@@ -374,6 +374,11 @@ impl Tending {
         view.sandbox = self.sandbox.clone();
         view.at_rest = self.making == Making::Rested;
         view.ip = self.facts.sandbox.clone().flatten();
+        let held = self.facts.runs.iter().filter_map(|(name, run)| {
+            let held = run.held.as_ref()?;
+            Some((name.clone(), held.reason.clone()))
+        });
+        view.held = held.collect();
         for (name, run) in &self.facts.runs {
             if let Some(container) = view.containers.get_mut(name) {
                 container.running = run.is_running();

@@ -30,6 +30,8 @@ pub(crate) struct View {
     pub(crate) claims: BTreeSet<String>,
     pub(crate) sandbox: Option<Arc<Sandbox>>,
     pub(crate) containers: BTreeMap<String, ContainerView>,
+    /// Why containers could not be started, in one word of Kubernetes'.
+    pub(crate) held: BTreeMap<String, String>,
 }
 
 /// A container's present run.

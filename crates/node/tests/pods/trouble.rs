@@ -1,9 +1,10 @@
 //! What goes wrong shows where its user looks, and nothing else suffers.
 
+use sandlot_cluster::kubelet::{Kubelet as _, LogOptions};
 use serde_json::{Value, json};
 
 use crate::Cluster;
-use crate::harness::{condition, state};
+use crate::harness::{condition, container, state};
 
 fn pod(name: &str, container: Value) -> Value {
     let mut whole = json!({"name": "c", "image": "host", "command": ["sleep", "1000"]});
@@ -248,6 +249,12 @@ async fn a_missing_image_is_an_error_first_and_a_back_off_then() {
     cluster
         .until_event("p", "BackOff", "Back-off pulling image")
         .await;
+    let asked = cluster.node.logs(container("p"), LogOptions::default());
+    let refused = asked.await.err().map(|error| error.to_string());
+    assert_eq!(
+        refused.as_deref(),
+        Some(r#"container "c" in pod "p" is waiting to start: trying and failing to pull image"#)
+    );
     cluster.delete("p").await;
     cluster.stop().await;
 }

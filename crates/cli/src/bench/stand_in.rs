@@ -20,6 +20,8 @@ use tokio::task::JoinHandle;
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// How many writes are under way at once.
 const AT_ONCE: usize = 64;
+/// How long to wait before a write that failed is tried again.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// What in a template makes stand-ins of its pods: no node has this name, so nobody but the
 /// benchmark says how they are.
@@ -39,7 +41,13 @@ impl StandIns {
         Ok(StandIns(tokio::spawn(async move {
             let mut told = events
                 .try_filter_map(|event| async move { Ok(due(event)) })
-                .map_ok(move |(name, due)| tend(pods.clone(), name, due))
+                .map_ok(move |(name, due)| {
+                    let pods = pods.clone();
+                    async move {
+                        tend(pods, name, due).await;
+                        Ok(())
+                    }
+                })
                 .try_buffer_unordered(AT_ONCE)
                 .boxed();
             while told.try_next().await?.is_some() {}
@@ -68,23 +76,30 @@ fn due(event: WatchEvent<PartialObjectMeta<Pod>>) -> Option<(String, Due)> {
     Some((pod.metadata.name?, due))
 }
 
-async fn tend(pods: Api<Pod>, name: String, due: Due) -> kube::Result<()> {
-    let done = match due {
-        Due::Run => {
-            let patch = Patch::Merge(json!({"status": running()}));
-            pods.patch_status(&name, &PatchParams::default(), &patch)
-                .await
-                .map(drop)
+/// Does it, and as a node would tries again.
+async fn tend(pods: Api<Pod>, name: String, due: Due) {
+    loop {
+        let done = match due {
+            Due::Run => {
+                let patch = Patch::Merge(json!({"status": running()}));
+                pods.patch_status(&name, &PatchParams::default(), &patch)
+                    .await
+                    .map(drop)
+            }
+            Due::End => {
+                let now = DeleteParams::default().grace_period(0);
+                pods.delete(&name, &now).await.map(drop)
+            }
+        };
+        match done {
+            Ok(()) => return,
+            // One that has gone meanwhile needs nothing any more.
+            Err(kube::Error::Api(status)) if status.code == 404 => return,
+            Err(error) => {
+                tracing::warn!(pod = name, %error, "a stand-in's status could not be written");
+                tokio::time::sleep(AGAIN).await;
+            }
         }
-        Due::End => {
-            let now = DeleteParams::default().grace_period(0);
-            pods.delete(&name, &now).await.map(drop)
-        }
-    };
-    match done {
-        // One that has gone meanwhile needs nothing any more.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        done => done,
     }
 }
 

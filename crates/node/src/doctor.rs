@@ -251,6 +251,7 @@ mod tests {
                 there: false,
                 without: "memory limits are not enforced",
             }],
+            runtimes: Vec::new(),
         };
         let said = machine.to_string();
         assert!(

@@ -1,10 +1,14 @@
-"""A real robot's agent on this machine, connected over TLS."""
+"""A real robot's agent on this machine: isolated tasks, what it counts, connections over TLS."""
 
 import contextlib
+import json
+import os
 import subprocess
+import urllib.request
 
+import pytest
 from conftest import SANDLOT, eventually, which
-from test_robots import TOKEN, bridge, mosquitto  # noqa: F401
+from test_robots import TOKEN, Mosquitto, bridge, broker_port, free_port, mosquitto, phase  # noqa: F401
 
 
 @contextlib.contextmanager
@@ -22,6 +26,90 @@ def agent(folder, robot: str, url: str, *options: str):
     finally:
         process.terminate()
         process.wait(timeout=60)
+
+
+@pytest.fixture
+def robot(own_machine, tmp_path):
+    """A cluster with one real robot, and the robot's folder and metrics."""
+    up = own_machine("--ephemeral", "--missing-images", "host", "--mqtt-listen", "127.0.0.1:0")
+    page = f"127.0.0.1:{free_port()}"
+    url = f"tcp://127.0.0.1:{broker_port(up)}"
+    with agent(tmp_path / "robot", "arm-1", url, "--metrics", page) as folder:
+        eventually(lambda: phase(up, "arm-1") == "Online", timeout=120)
+        yield up, folder, page
+
+
+def task_of(up, name: str, script: str, **more) -> dict:
+    """Runs a script on the robot, isolated; its task when it is over."""
+    config = {"execConfig": {"command": "/bin/sh", "args": ["-c", script]}}
+    job = {
+        "apiVersion": "robot.k8s4r.io/v1alpha1", "kind": "Job", "metadata": {"name": name},
+        "spec": {"name": name, "type": "batch", "taskGroups": [
+            {"name": "main", "count": 1, "tasks": [{"name": "run", "driver": "exec", "config": config, **more}]},
+        ]},
+    }
+    up.kubectl("apply", "-f", "-", stdin=json.dumps(job))
+    states = ("completed", "failed", "cancelled", "rejected")
+
+    def ended():
+        found = up.kubectl("get", "rtask", f"{name}-main-r0-run", "-o", "json", check=False)
+        task = json.loads(found.stdout) if found.returncode == 0 else {}
+        return task if task.get("status", {}).get("state") in states else None
+
+    return eventually(ended, timeout=120)
+
+
+def test_an_isolated_task_sees_nothing_but_its_own(robot):
+    up, folder, _ = robot
+    if "exec" not in up.get("robot", "arm-1")["status"]["drivers"]:
+        pytest.skip("this kernel lets nobody make namespaces here")
+    script = f"""
+        echo "user $(id -u)"
+        echo "processes $(ls /proc | grep -c '^[0-9]')"
+        echo hello > mine && echo "own $(cat mine)"
+        echo "$TASK_DIR" | grep -q tasks && test "$PWD" = "$TASK_DIR" && echo at home
+        touch /usr/bin/planted 2>/dev/null && echo WROTE
+        touch /planted 2>/dev/null && echo WROTE
+        ls {folder}/identity.json 2>/dev/null && echo STOLEN
+        ls {folder}/runs 2>/dev/null && echo STOLEN
+        ls /home /root 2>/dev/null && echo SAW
+        unshare -U true 2>/dev/null && echo ESCAPED
+        mount -t tmpfs none /tmp 2>/dev/null && echo MOUNTED
+        grep NoNewPrivs /proc/self/status
+        grep CapBnd /proc/self/status
+    """
+    task = task_of(up, "look", script)
+    said = task["status"]["logs"]
+    assert task["status"]["state"] == "completed" or "own hello" in said, task["status"]
+    assert "own hello" in said and "at home" in said
+    for never in ("WROTE", "STOLEN", "SAW", "ESCAPED", "MOUNTED"):
+        assert never not in said, said
+    lines = dict(line.split(maxsplit=1) for line in said.splitlines() if " " in line or "\t" in line)
+    assert lines["NoNewPrivs:"] == "1" and int(lines["CapBnd:"], 16) == 0
+    # The process that waits, the shell, and what counts.
+    assert int(lines["processes"]) <= 6, "no process of the robot's is seen"
+    if os.geteuid() == 0:
+        assert lines["user"] != "0", "root's robot runs it as somebody else"
+
+
+def test_an_isolated_task_ends_as_its_program_does(robot):
+    up, _, _ = robot
+    assert task_of(up, "seven", "exit 7")["status"]["exitCode"] == 7
+    killed = task_of(up, "killed", "kill -9 $$")["status"]
+    assert (killed["state"], killed.get("signal")) == ("failed", 9)
+    slow = task_of(up, "slow", "sleep 600", timeout="1s", killTimeout="5s")["status"]
+    assert (slow["state"], slow["reason"]) == ("failed", "Timeout")
+
+
+def test_an_agent_tells_prometheus_how_it_is(robot):
+    _, _, page = robot
+
+    def told():
+        with urllib.request.urlopen(f"http://{page}/metrics", timeout=30) as answer:
+            return answer.read().decode()
+
+    eventually(lambda: "k8s4r_agent_connected 1\n" in told(), timeout=60)
+    assert "k8s4r_agent_reports_waiting" in told()
 
 
 class Authority:

@@ -43,6 +43,8 @@ use show::Unread;
 fn main() -> ExitCode {
     // The node starts this very program again as the parent of its containers.
     sandlot_node::enter_if_called();
+    // A robot's agent does so for the cells of its tasks.
+    sandlot_robot::enter_if_called();
     let cli = Cli::parse();
     logging::begin(&cli.command);
     let ended = run(&cli.command);

@@ -48,6 +48,7 @@ fn settings(options: &Robot) -> Result<Settings> {
             authorities: options.ca.clone(),
             identity,
         },
+        metrics: options.metrics,
         robot,
     })
 }

@@ -21,6 +21,10 @@ use crate::{
     task::{Workshop, tail},
 };
 
+/// The results of so many commands are kept, and of younger ones than this however many there are:
+/// one that is told again is not done again.
+const REMEMBERED: usize = 1024;
+const YOUNG: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A clock may be off by so much before a deadline is counted from when the command came.
 const SKEW: Duration = Duration::from_secs(30);
 
@@ -86,6 +90,13 @@ impl Commands {
         if command.verb == "restart-agent" && !self.restart.is_cancelled() {
             self.restart.cancel();
         }
+    }
+
+    /// Forgets the oldest results when there are many.
+    pub(crate) fn tidy(&self) -> io::Result<()> {
+        files::keep_newest(&self.folder, REMEMBERED, YOUNG, |path| {
+            fs::remove_file(path)
+        })
     }
 
     /// Notes that a command is begun, before it is; `false` when it was before.

@@ -10,8 +10,12 @@ use std::{
 use sandlot_api::robot::{Driver, TaskDefinition};
 use sandlot_supervisor::{DEFAULT_PATH, Keep, Launch, User};
 
+use crate::cell::{self, Account, Cell, Share};
+
 /// How long a task has to end by itself when nothing says so.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Who an isolated task is when nothing says so.
+const NOBODY: &str = "nobody";
 /// How much of each output stream is kept on the robot.
 const KEPT: Keep = Keep {
     head: 0,
@@ -39,6 +43,10 @@ pub(crate) enum Unfit {
 pub(crate) struct Place<'a> {
     /// Its folder.
     pub(crate) folder: &'a Path,
+    /// The folder of its group.
+    pub(crate) shared: &'a Path,
+    /// An empty folder to build a cell in.
+    pub(crate) site: &'a Path,
     /// What else its environment says.
     pub(crate) facts: &'a BTreeMap<String, String>,
     /// A name for its container.
@@ -48,6 +56,9 @@ pub(crate) struct Place<'a> {
 /// The drivers that this robot has.
 pub(crate) fn available() -> Vec<String> {
     let mut drivers = vec![Driver::RawExec];
+    if cell::possible().is_ok() {
+        drivers.push(Driver::Exec);
+    }
     if container_engine().is_some() {
         drivers.push(Driver::Docker);
     }
@@ -66,21 +77,54 @@ pub(crate) fn launch(task: &TaskDefinition, place: &Place<'_>) -> Result<Launch,
         Driver::RawExec => exec(task)?,
         Driver::Java => java(task)?,
         Driver::Docker => container(task, place)?,
-        Driver::Exec => {
-            return Err(Unfit::NoDriver(
-                "exec",
-                "it cannot isolate processes; use raw_exec if that is meant",
-            ));
-        }
+        Driver::Exec => in_cell(task, place)?,
     };
     let mut launch = Launch::new(argv);
     launch.env = environment(task, place);
     launch.cwd = Some(place.folder.to_owned());
-    launch.user = task.user.as_deref().map(user).transpose()?.flatten();
+    if task.driver != Driver::Exec {
+        launch.user = task.user.as_deref().map(user).transpose()?.flatten();
+    }
     launch.timeout = task.timeout.map(|timeout| timeout.0);
     launch.grace = task.kill_timeout.map_or(KILL_TIMEOUT, |timeout| timeout.0);
     launch.keep = KEPT;
     Ok(launch)
+}
+
+/// The agent's own program, which becomes the task's cell.
+fn in_cell(task: &TaskDefinition, place: &Place<'_>) -> Result<Vec<OsString>, Unfit> {
+    let config = task.config.exec_config.as_ref();
+    let config = config.ok_or(Unfit::NoConfig("execConfig"))?;
+    cell::possible().map_err(|why| Unfit::NoDriver("exec", why))?;
+    let wanted = task.user.as_deref();
+    let account = match cell::may_choose() {
+        true => user(wanted.unwrap_or(NOBODY))?,
+        false => wanted.map(user).transpose()?.flatten(),
+    };
+    let arguments = config.args.iter().flatten();
+    let cell = Cell {
+        site: place.site.to_owned(),
+        folder: place.folder.to_owned(),
+        shared: place.shared.to_owned(),
+        user: account.map(|user| Account {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups,
+        }),
+        share: task.resources.as_ref().map(share),
+        argv: std::iter::once(&config.command)
+            .chain(arguments)
+            .cloned()
+            .collect(),
+    };
+    Ok(cell.command())
+}
+
+fn share(wanted: &sandlot_api::robot::Resources) -> Share {
+    Share {
+        cpu: wanted.cpu.as_ref().and_then(|amount| amount.millis()),
+        memory: wanted.memory.as_ref().and_then(|amount| amount.units()),
+    }
 }
 
 fn exec(task: &TaskDefinition) -> Result<Vec<OsString>, Unfit> {
@@ -268,6 +312,8 @@ mod tests {
             task,
             &Place {
                 folder: Path::new("/tasks/a"),
+                shared: Path::new("/groups/a"),
+                site: Path::new("/cell"),
                 facts: &facts,
                 name: "a",
             },

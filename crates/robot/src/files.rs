@@ -5,6 +5,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    time::{Duration, SystemTime},
 };
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -47,8 +48,70 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T
     }
 }
 
+/// Removes the oldest things of a folder, but so many and those that are young.
+pub(crate) fn keep_newest(
+    folder: &Path,
+    most: usize,
+    young: Duration,
+    remove: impl Fn(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        found.push((entry.metadata()?.modified()?, entry.path()));
+    }
+    let Some(surplus) = found.len().checked_sub(most) else {
+        return Ok(());
+    };
+    found.sort();
+    let now = SystemTime::now();
+    // A clock that was set back makes everything young; then it stays for a while longer.
+    let old = |then: SystemTime| now.duration_since(then).is_ok_and(|age| age >= young);
+    for (then, path) in found.into_iter().take(surplus) {
+        if old(then) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes what happened to the names in a file's folder last.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_old_and_too_much_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let hour = Duration::from_secs(3600);
+        for age in 0..6u32 {
+            let path = folder.path().join(age.to_string());
+            let file = File::create(&path).unwrap();
+            file.set_modified(SystemTime::now() - hour * age).unwrap();
+        }
+        let names = || {
+            let all = fs::read_dir(folder.path()).unwrap();
+            let mut names: Vec<_> = all.map(|one| one.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        keep_newest(folder.path(), 6, Duration::ZERO, |path| {
+            fs::remove_file(path)
+        })
+        .unwrap();
+        assert_eq!(names().len(), 6);
+        let young = hour * 4 + hour / 2;
+        keep_newest(folder.path(), 2, young, |path| fs::remove_file(path)).unwrap();
+        assert_eq!(names(), ["0", "1", "2", "3", "4"]);
+        keep_newest(folder.path(), 2, Duration::ZERO, |path| {
+            fs::remove_file(path)
+        })
+        .unwrap();
+        assert_eq!(names(), ["0", "1"]);
+    }
 }

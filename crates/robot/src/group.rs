@@ -2,13 +2,22 @@
 
 use std::{
     collections::HashMap,
+    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use sandlot_api::robot::wire::DesiredTask;
 use sandlot_supervisor::Run;
 use tokio::sync::OnceCell;
+
+use crate::files;
+
+/// The folders of so many groups are kept, and those that were used within this time, however many
+/// there are.
+const REMEMBERED: usize = 32;
+const YOUNG: Duration = Duration::from_secs(24 * 3600);
 
 /// One replica of a group, as long as tasks of it are alive here.
 pub(crate) struct Group {
@@ -38,6 +47,19 @@ pub(crate) struct Member<'a> {
 }
 
 impl Groups {
+    /// Removes the oldest folders of groups that have no tasks here any more, when there are many.
+    pub(crate) fn tidy(&self, folder: &Path) -> io::Result<()> {
+        files::keep_newest(folder, REMEMBERED, YOUNG, |path| {
+            // Held meanwhile, so that no task joins what is going.
+            let groups = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let alive = groups.values().any(|(group, _)| group.folder == path);
+            match alive {
+                true => Ok(()),
+                false => fs::remove_dir_all(path),
+            }
+        })
+    }
+
     /// A task comes.
     pub(crate) fn join(&self, task: &DesiredTask, folder: &Path) -> Member<'_> {
         let name = match &task.group {

@@ -7,16 +7,18 @@
 //!
 //! - [`agent`]: the loop that everything comes together in.
 //! - [`link`]: the connection to the broker.
-//! - [`task`]: the life of one attempt at one task; [`drivers`] say what is run for it.
+//! - [`task`]: the life of one attempt at one task; [`drivers`] say what is run for it, and
+//!   [`cell`] is where isolated ones run.
 //! - [`artifacts`], [`template`]: the files that a task finds in its folder.
 //! - [`commands`], [`apps`]: what is done at once, and programs that are installed.
 //! - [`logs`]: what tasks print, when somebody asks.
-//! - [`device`], [`busy`]: what a robot says of itself.
+//! - [`device`], [`busy`]: what a robot says of itself; [`metrics`]: what it counts.
 
 mod agent;
 mod apps;
 mod artifacts;
 mod busy;
+mod cell;
 mod commands;
 mod desired;
 mod device;
@@ -27,10 +29,12 @@ mod identity;
 mod journal;
 mod link;
 mod logs;
+mod metrics;
 mod outbox;
 mod settings;
 mod task;
 mod template;
 
 pub use agent::{RunError, run};
+pub use cell::enter_if_called;
 pub use settings::{Address, Settings, Tls, WrongAddress};

@@ -1,6 +1,6 @@
 //! What a robot's agent is told when it starts.
 
-use std::{collections::BTreeMap, path::PathBuf, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 /// What a robot's agent is told when it starts.
 #[derive(Clone)]
@@ -21,6 +21,8 @@ pub struct Settings {
     pub commands: bool,
     /// How connections are protected.
     pub tls: Tls,
+    /// Where what it counts is served, if anywhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// How connections are protected. The files are read at every connect, so that renewed ones count.

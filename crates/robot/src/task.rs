@@ -347,6 +347,8 @@ impl Life<'_> {
         let name = format!("k8s4r-{}-{}", self.task.key, self.entry.start);
         let place = Place {
             folder,
+            shared: &self.group.folder,
+            site: &self.shop.folder.join("cell"),
             facts: &facts,
             name: &name,
         };

@@ -10,6 +10,7 @@
 
 mod connection;
 mod embedded;
+mod hearers;
 pub mod mosquitto;
 mod rights;
 mod session;

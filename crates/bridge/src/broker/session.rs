@@ -59,6 +59,11 @@ impl Session {
         self.filters.retain(|(known, _)| known != filter);
     }
 
+    /// What the client hears.
+    pub(super) fn filters(&self) -> impl Iterator<Item = &str> {
+        self.filters.iter().map(|(filter, _)| filter.as_str())
+    }
+
     /// With which quality the client hears a topic, if it does.
     pub(super) fn quality(&self, topic: &str) -> Option<QoS> {
         let matching = self

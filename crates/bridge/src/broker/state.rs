@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    hearers::Hearers,
     rights::{Login, Right, hears},
     session::Session,
 };
@@ -25,6 +26,7 @@ pub(super) struct State(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     sessions: HashMap<String, Entry>,
+    hearers: Hearers,
     retained: BTreeMap<String, Publish>,
     /// Counts connections, so that an old one does not end a new one's session.
     connections: u64,
@@ -87,10 +89,11 @@ impl State {
                 if let Some(line) = entry.line {
                     line.end.cancel();
                 }
-                let kept = !clean && !entry.session.clean;
-                match kept {
-                    true => (entry.session, true),
-                    false => (Session::new(login, clean), false),
+                if !clean && !entry.session.clean {
+                    (entry.session, true)
+                } else {
+                    inner.forget(client, &entry.session);
+                    (Session::new(login, clean), false)
                 }
             }
             None => (Session::new(login, clean), false),
@@ -135,8 +138,10 @@ impl State {
         let will = entry.line.take().and_then(|line| line.will);
         let login = entry.session.login.clone();
         entry.session.suspend();
-        if entry.session.clean {
-            inner.sessions.remove(&seat.client);
+        if entry.session.clean
+            && let Some(gone) = inner.sessions.remove(&seat.client)
+        {
+            inner.forget(&seat.client, &gone.session);
         }
         if let Some(will) = will.filter(|will| !in_order && login.may(Right::Publish, &will.topic))
         {
@@ -155,7 +160,10 @@ impl State {
     pub(super) fn subscribe(&self, seat: &Seat, filters: &[(String, QoS)]) -> Vec<bool> {
         let mut inner = self.lock();
         let Inner {
-            sessions, retained, ..
+            sessions,
+            hearers,
+            retained,
+            ..
         } = &mut *inner;
         let Some(entry) = sessions.get_mut(&seat.client) else {
             return vec![false; filters.len()];
@@ -166,6 +174,7 @@ impl State {
             if taken.last() != Some(&true) {
                 continue;
             }
+            hearers.add(&seat.client, filter);
             // A filter without wildcards is a topic, and found at once.
             let exact = !filter.contains(['+', '#']);
             let found: Vec<&Publish> = match exact {
@@ -188,9 +197,14 @@ impl State {
     }
 
     pub(super) fn unsubscribe(&self, seat: &Seat, filters: &[String]) {
-        if let Some(entry) = self.lock().sessions.get_mut(&seat.client) {
+        let mut inner = self.lock();
+        let Inner {
+            sessions, hearers, ..
+        } = &mut *inner;
+        if let Some(entry) = sessions.get_mut(&seat.client) {
             for filter in filters {
                 entry.session.unsubscribe(filter);
+                hearers.remove(&seat.client, filter);
             }
         }
     }
@@ -233,6 +247,13 @@ impl State {
 }
 
 impl Inner {
+    /// A session is over: nothing is told to it any more.
+    fn forget(&mut self, client: &str, session: &Session) {
+        for filter in session.filters() {
+            self.hearers.remove(client, filter);
+        }
+    }
+
     fn route(&mut self, mut message: Publish) {
         if message.retain {
             let mut kept = message.clone();
@@ -244,7 +265,10 @@ impl Inner {
             }
         }
         (message.pkid, message.dup, message.retain) = (0, false, false);
-        for entry in self.sessions.values_mut() {
+        for client in self.hearers.of(&message.topic) {
+            let Some(entry) = self.sessions.get_mut(client) else {
+                continue;
+            };
             let Some(quality) = entry.session.quality(&message.topic) else {
                 continue;
             };

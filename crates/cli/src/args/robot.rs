@@ -1,6 +1,6 @@
 //! What `sandlot robot` can be told.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
@@ -41,6 +41,9 @@ pub(crate) struct Robot {
     /// The authorities to trust, as PEM [default: the machine's]
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
+    /// Where /metrics is served [default: nowhere]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<SocketAddr>,
     /// The robot's certificate, as PEM; read again at every connect.
     #[arg(long, value_name = "FILE", requires = "key")]
     pub(crate) certificate: Option<PathBuf>,

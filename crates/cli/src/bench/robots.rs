@@ -45,8 +45,7 @@ const FAN: u32 = 1000;
 pub(super) async fn measure(robots: u32) -> Result<Report> {
     let mut report = Report::new("robots");
     // A connection is an open file, here and at the broker.
-    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, 65_536, 65_536)
-        .context("10,000 connections need as many open files; run this as root")?;
+    open_files(u64::from(robots) + 1000)?;
     let (machine, _) = Machine::start(&[
         "--ephemeral",
         "--missing-images",
@@ -293,6 +292,19 @@ impl Scene {
         };
         Ok((ticks(11).context("no utime")? + ticks(12).context("no stime")?) / 100.0)
     }
+}
+
+/// Sees to it that so many files may be open here, and in the processes that are started.
+fn open_files(wanted: u64) -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let granted = match most < wanted {
+        true => setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted),
+        false => setrlimit(Resource::RLIMIT_NOFILE, most, most),
+    };
+    granted.with_context(|| {
+        format!("{wanted} connections need as many open files; raise the limit with ulimit -n, or run this as root")
+    })
 }
 
 fn start_mosquitto(folder: &Path) -> Result<Child> {

@@ -1,21 +1,18 @@
 //! The loop in which everything comes together: what is heard, what has happened, and the clock.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fs, io,
-    sync::Arc,
-    time::Duration,
-};
+mod work;
+
+use std::{collections::HashMap, fs, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use sandlot_api::robot::{
-    DeviceInfo, DisconnectAction,
+    DeviceInfo,
     wire::{
         Acknowledged, Beat, Desired, LogChunk, LogRequest, PROTOCOL, PresenceState, Registered,
         Registration, RotatedCredential, Topic,
     },
 };
-use sandlot_supervisor::{Key, Limits, Run, Supervisor};
+use sandlot_supervisor::{Limits, Supervisor};
 use serde_json::Value;
 use tokio::{
     sync::{mpsc, watch},
@@ -25,7 +22,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    apps,
     artifacts::Fetcher,
     busy::Busy,
     commands::Commands,
@@ -33,12 +29,13 @@ use crate::{
     device::Observer,
     drivers,
     identity::Identity,
-    journal::{Journal, is_safe},
+    journal::Journal,
     link::{Heard, Link, LinkError, Login, presence},
     logs::Logs,
+    metrics::{self, Metrics},
     outbox::Outbox,
     settings::Settings,
-    task::{Workshop, live},
+    task::Workshop,
 };
 
 /// How long a broken connection is left alone, at first and at most.
@@ -47,8 +44,6 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 const PATIENCE: Duration = Duration::from_secs(10);
 /// So many things may have happened and not be noted yet.
 const NEWS: usize = 256;
-/// How long a task whose robot is cut off waits before it is stopped, where its group wants that.
-const CUT_OFF: Duration = Duration::from_secs(300);
 /// How long the tasks' last words are waited for when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -61,6 +56,9 @@ pub enum RunError {
     /// A certificate or key cannot be used.
     #[error("{0}")]
     Connection(String),
+    /// What is counted cannot be served.
+    #[error("metrics cannot be served on {0}: {1}; choose another address with --metrics")]
+    Metrics(SocketAddr, io::Error),
 }
 
 /// Runs a robot's agent until it is told to stop, or to start anew. Its tasks go on meanwhile: the
@@ -71,9 +69,22 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
         .await
         .map_err(|error| RunError::Folder(folder, error))?;
     agent.settle();
-    let ended = agent.go().await;
+    let (page, metrics) = (agent.settings.metrics, agent.metrics.clone());
+    let serving = async {
+        let Some(address) = page else {
+            return std::future::pending().await;
+        };
+        match metrics::serve(address, metrics).await {
+            Ok(()) => std::future::pending().await,
+            Err(error) => RunError::Metrics(address, error),
+        }
+    };
+    let ended = tokio::select! {
+        ended = agent.go() => ended.map_err(|error| RunError::Connection(error.to_string())),
+        failed = serving => Err(failed),
+    };
     agent.leave().await;
-    ended.map_err(|error| RunError::Connection(error.to_string()))
+    ended
 }
 
 /// A task that is being lived.
@@ -94,9 +105,9 @@ struct Agent {
     /// What the cluster was last told of the machine.
     told: Option<DeviceInfo>,
     tasks: HashMap<String, Living>,
-    /// Commands and installations that were begun by this agent.
-    begun: HashSet<String>,
-    errands: JoinSet<()>,
+    /// Commands and installations that were begun by this agent, and whether they are over.
+    begun: HashMap<String, bool>,
+    errands: JoinSet<String>,
     logs: Logs,
     news: mpsc::Receiver<(Timestamp, sandlot_api::robot::wire::News)>,
     chunks: mpsc::Receiver<(String, LogChunk)>,
@@ -109,6 +120,7 @@ struct Agent {
     /// When to connect, or to register again.
     due: Option<Instant>,
     beat: tokio::time::Interval,
+    metrics: Arc<Metrics>,
     stop: CancellationToken,
 }
 
@@ -117,7 +129,7 @@ impl Agent {
         // Somebody else in this process may have chosen already; then that counts.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = settings.folder.clone();
-        for below in ["tasks", "groups", "apps"] {
+        for below in ["tasks", "groups", "apps", "cell"] {
             fs::create_dir_all(folder.join(below))?;
         }
         let supervisor = Supervisor::open(&folder.join("runs"), Limits::default()).await?;
@@ -147,7 +159,7 @@ impl Agent {
             observer: Observer::default(),
             told: None,
             tasks: HashMap::new(),
-            begun: HashSet::new(),
+            begun: HashMap::new(),
             errands: JoinSet::new(),
             logs: Logs::new(chunks),
             news: heard_news,
@@ -160,6 +172,7 @@ impl Agent {
             due: Some(Instant::now()),
             beat,
             settings,
+            metrics: Arc::default(),
             stop,
         })
     }
@@ -175,11 +188,20 @@ impl Agent {
                 Some((request, chunk)) = self.chunks.recv() => {
                     self.say_json(&Topic::LogChunk(self.settings.robot.clone(), request), &chunk);
                 }
-                Some(_) = self.errands.join_next() => {}
+                Some(done) = self.errands.join_next() => self.errand_done(done),
                 () = until(due) => self.connect()?,
                 _ = self.beat.tick() => self.tick(),
             }
+            self.measure();
         }
+    }
+
+    /// Notes where things stand, for those who look on.
+    fn measure(&self) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.connected.set(i64::from(self.connected));
+        self.metrics.waiting.set(number(self.outbox.depth()));
+        self.metrics.tasks.set(number(self.tasks.len()));
     }
 
     /// Opens a connection, or registers again over the one there is.
@@ -214,6 +236,7 @@ impl Agent {
                     "connected"
                 );
                 self.connected = true;
+                self.metrics.connections.inc();
                 self.alone_since = None;
                 self.pause = PAUSES.0;
                 if self.identity.is_registered() {
@@ -382,68 +405,6 @@ impl Agent {
         }
     }
 
-    /// Begins what is wanted and does not go, and stops what goes and is not wanted.
-    fn settle(&mut self) {
-        let document = self.wanted.document().clone();
-        let came = Timestamp::now();
-        let mut known = HashSet::new();
-        for task in document.tasks {
-            if !is_safe(&task.key) {
-                tracing::warn!(
-                    task = task.name,
-                    "a task's uid makes no sense; it is passed over"
-                );
-                continue;
-            }
-            let key = task.key.to_string();
-            known.insert(key.clone());
-            let living = self.tasks.entry(key).or_insert_with(|| {
-                let (stop, stopped) = watch::channel(task.stop);
-                let life = tokio::spawn(live(self.shop.clone(), task.clone(), stopped));
-                Living { stop, life }
-            });
-            if task.stop {
-                living.stop.send_replace(true);
-            }
-        }
-        self.forget(&known);
-        for command in document.commands {
-            if self.begun.insert(format!("command {}", command.uid)) {
-                let (commands, shop) = (self.commands.clone(), self.shop.clone());
-                self.errands
-                    .spawn(async move { commands.take(&shop, command, came).await });
-            }
-        }
-        for wanted in document.deployments {
-            let name = format!("app {} {}", wanted.uid, wanted.generation);
-            if self.begun.insert(name) {
-                self.errands
-                    .spawn(apps::install(self.shop.clone(), self.busy.clone(), wanted));
-            }
-        }
-    }
-
-    /// Stops and forgets tasks that are not wanted any more.
-    fn forget(&mut self, known: &HashSet<String>) {
-        self.tasks.retain(|key, living| {
-            if known.contains(key) {
-                return true;
-            }
-            living.stop.send_replace(true);
-            if living.life.is_finished() {
-                let folder = self.shop.folder.join("tasks").join(key);
-                // What stays is cleared away when the agent next forgets a task of that name.
-                drop(fs::remove_dir_all(folder));
-                return false;
-            }
-            true
-        });
-        let wanted = |key: &sandlot_api::robot::wire::AttemptKey| known.contains(&key.to_string());
-        if let Err(error) = self.shop.journal.tidy(wanted) {
-            tracing::warn!(%error, "old attempts cannot be forgotten");
-        }
-    }
-
     fn acknowledged(&mut self, told: Acknowledged) {
         if let Err(error) = self.outbox.acknowledge(&told) {
             tracing::warn!(%error, "an acknowledgement cannot be kept; reports are sent again");
@@ -455,33 +416,11 @@ impl Agent {
         self.logs.take(request, run);
     }
 
-    /// The present run of a task, or its last.
-    fn run_of(&self, uid: &str) -> Option<Run> {
-        let task = self
-            .wanted
-            .document()
-            .tasks
-            .iter()
-            .rfind(|task| task.key.uid == uid)?;
-        let start = self
-            .shop
-            .journal
-            .find(&task.key)
-            .ok()
-            .flatten()
-            .map_or(0, |entry| entry.start);
-        let key = Key::new(format!("{}#{start}", task.key)).ok()?;
-        self.shop
-            .supervisor
-            .runs()
-            .into_iter()
-            .find(|run| *run.key() == key)
-    }
-
     fn note(&mut self, at: Timestamp, news: sandlot_api::robot::wire::News) {
         if let Err(error) = self.outbox.push(at, news) {
             tracing::error!(%error, "a report cannot be kept, and is lost");
         }
+        self.metrics.reports.inc();
         self.send_reports();
     }
 
@@ -518,27 +457,11 @@ impl Agent {
         };
         if self.say_json(&Topic::OwnHeartbeat(self.settings.robot.clone()), &beat) {
             self.told = Some(lasting);
+            self.metrics.beats.inc();
         }
         // What is not acknowledged by now was heard by nobody who could write it down.
         self.outbox.begin();
         self.send_reports();
-    }
-
-    /// Stops tasks whose group wants that while the robot is cut off.
-    fn stop_those_cut_off(&mut self) {
-        let Some(since) = self.alone_since else {
-            return;
-        };
-        for task in &self.wanted.document().tasks {
-            let policy = task.disconnect.clone().unwrap_or_default();
-            let patience = policy.after.map_or(CUT_OFF, |after| after.0);
-            if policy.action == Some(DisconnectAction::Stop)
-                && since.elapsed() >= patience
-                && let Some(living) = self.tasks.get(&task.key.to_string())
-            {
-                living.stop.send_replace(true);
-            }
-        }
     }
 
     fn say_json(&self, topic: &Topic, message: &impl serde::Serialize) -> bool {

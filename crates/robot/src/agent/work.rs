@@ -1,0 +1,163 @@
+//! What the robot does: tasks, commands and installations, begun and ended as the document says.
+
+use std::{collections::HashSet, fs, time::Duration};
+
+use jiff::Timestamp;
+use sandlot_api::robot::{
+    DisconnectAction,
+    wire::{Desired, DesiredCommand, DesiredDeployment},
+};
+use sandlot_supervisor::{Key, Run};
+use tokio::{sync::watch, task::JoinError};
+
+use super::{Agent, Living};
+use crate::{apps, journal::is_safe, task::live};
+
+/// How long a task whose robot is cut off waits before it is stopped, where its group wants that.
+const CUT_OFF: Duration = Duration::from_secs(300);
+
+impl Agent {
+    /// Begins what is wanted and does not go, and stops what goes and is not wanted.
+    pub(super) fn settle(&mut self) {
+        let document = self.wanted.document().clone();
+        let came = Timestamp::now();
+        let mut known = HashSet::new();
+        for task in &document.tasks {
+            if !is_safe(&task.key) {
+                tracing::warn!(
+                    task = task.name,
+                    "a task's uid makes no sense; it is passed over"
+                );
+                continue;
+            }
+            let key = task.key.to_string();
+            known.insert(key.clone());
+            let living = self.tasks.entry(key).or_insert_with(|| {
+                let (stop, stopped) = watch::channel(task.stop);
+                let life = tokio::spawn(live(self.shop.clone(), task.clone(), stopped));
+                Living { stop, life }
+            });
+            if task.stop {
+                living.stop.send_replace(true);
+            }
+        }
+        self.forget(&known);
+        // What is not wanted any more is known from the disk, should it ever be again.
+        let open: HashSet<String> = errands(&document).collect();
+        self.begun
+            .retain(|name, over| !*over || open.contains(name));
+        for command in document.commands {
+            let name = command_name(&command);
+            if !self.begun.contains_key(&name) {
+                self.begun.insert(name.clone(), false);
+                let (commands, shop) = (self.commands.clone(), self.shop.clone());
+                self.errands.spawn(async move {
+                    commands.take(&shop, command, came).await;
+                    name
+                });
+            }
+        }
+        for wanted in document.deployments {
+            let name = app_name(&wanted);
+            if !self.begun.contains_key(&name) {
+                self.begun.insert(name.clone(), false);
+                let installing = apps::install(self.shop.clone(), self.busy.clone(), wanted);
+                self.errands.spawn(async move {
+                    installing.await;
+                    name
+                });
+            }
+        }
+    }
+
+    /// Stops and forgets tasks that are not wanted any more.
+    fn forget(&mut self, known: &HashSet<String>) {
+        self.tasks.retain(|key, living| {
+            if known.contains(key) {
+                return true;
+            }
+            living.stop.send_replace(true);
+            if living.life.is_finished() {
+                let folder = self.shop.folder.join("tasks").join(key);
+                // What stays is cleared away when the agent next forgets a task of that name.
+                drop(fs::remove_dir_all(folder));
+                return false;
+            }
+            true
+        });
+        let wanted = |key: &sandlot_api::robot::wire::AttemptKey| known.contains(&key.to_string());
+        if let Err(error) = self.shop.journal.tidy(wanted) {
+            tracing::warn!(%error, "old attempts cannot be forgotten");
+        }
+        let groups = self.shop.folder.join("groups");
+        let tidied = self.shop.groups.tidy(&groups);
+        if let Err(error) = tidied.and_then(|()| self.commands.tidy()) {
+            tracing::warn!(%error, "what old groups and commands left cannot be cleared away");
+        }
+    }
+
+    /// A command or an installation is over.
+    pub(super) fn errand_done(&mut self, done: Result<String, JoinError>) {
+        match done {
+            Ok(name) => {
+                self.begun.insert(name, true);
+            }
+            Err(error) if error.is_cancelled() => {}
+            Err(error) => tracing::error!(%error, "a command or an installation panicked"),
+        }
+    }
+
+    /// The present run of a task, or its last.
+    pub(super) fn run_of(&self, uid: &str) -> Option<Run> {
+        let task = self
+            .wanted
+            .document()
+            .tasks
+            .iter()
+            .rfind(|task| task.key.uid == uid)?;
+        let start = self
+            .shop
+            .journal
+            .find(&task.key)
+            .ok()
+            .flatten()
+            .map_or(0, |entry| entry.start);
+        let key = Key::new(format!("{}#{start}", task.key)).ok()?;
+        self.shop
+            .supervisor
+            .runs()
+            .into_iter()
+            .find(|run| *run.key() == key)
+    }
+
+    /// Stops tasks whose group wants that while the robot is cut off.
+    pub(super) fn stop_those_cut_off(&mut self) {
+        let Some(since) = self.alone_since else {
+            return;
+        };
+        for task in &self.wanted.document().tasks {
+            let policy = task.disconnect.clone().unwrap_or_default();
+            let patience = policy.after.map_or(CUT_OFF, |after| after.0);
+            if policy.action == Some(DisconnectAction::Stop)
+                && since.elapsed() >= patience
+                && let Some(living) = self.tasks.get(&task.key.to_string())
+            {
+                living.stop.send_replace(true);
+            }
+        }
+    }
+}
+
+/// What a document asks to be done once.
+fn errands(document: &Desired) -> impl Iterator<Item = String> {
+    let commands = document.commands.iter().map(command_name);
+    commands.chain(document.deployments.iter().map(app_name))
+}
+
+fn command_name(command: &DesiredCommand) -> String {
+    format!("command {}", command.uid)
+}
+
+fn app_name(wanted: &DesiredDeployment) -> String {
+    format!("app {} {}", wanted.uid, wanted.generation)
+}

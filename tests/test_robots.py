@@ -116,9 +116,15 @@ class Mosquitto:
         conf = self.folder / "mosquitto.conf"
         if "user root" not in conf.read_text():
             conf.write_text(conf.read_text() + "user root\n")
-        with open(self.folder / "mosquitto.log", "ab") as log:
-            self.process = subprocess.Popen([program, "-c", str(conf)], stdout=log, stderr=log)
-        eventually(self.listens)
+        self.command, self.process = [program, "-c", str(conf)], None
+        eventually(self.comes)
+
+    def comes(self) -> bool:
+        """Whether it is there; started again if it ended, since somebody may have had its port for a moment."""
+        if self.process is None or self.process.poll() is not None:
+            with open(self.folder / "mosquitto.log", "ab") as log:
+                self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+        return self.listens()
 
     def restart(self):
         """As after a crash: nothing is said to anybody."""

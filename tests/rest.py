@@ -1,8 +1,10 @@
 """A plain client of the REST API, and gateways to talk to."""
 
+import contextlib
 import http.client
 import json
 import os
+import random
 import re
 import socket
 import subprocess
@@ -128,9 +130,14 @@ class Gateway:
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    """A port to listen on, also after a restart: none of those that outgoing connections are given."""
+    while True:
+        port = random.randrange(15000, 29000)
+        with socket.socket() as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                one.bind(("", port))
+                return port
 
 
 def until(deadline: float, check):

@@ -9,15 +9,10 @@ import urllib.request
 import pytest
 import yaml
 from conftest import ROOT, SANDLOT, eventually
+from rest import free_port
 
 EXAMPLES = ROOT / "examples/arl"
 DEPLOY = ROOT / "deploy"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("", 0))
-        return one.getsockname()[1]
 
 
 def own_address() -> str:

@@ -9,15 +9,10 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, SANDLOT, eventually, which
+from rest import free_port
 
 EXAMPLES = ROOT / "examples/robots"
 TOKEN = "fixed-token-123"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def mosquitto_pub(port: int, topic: str, message: dict, *login: str):

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 use syscalls::Sysno;
 
-use super::seccomp::{NAMESPACES, NEWEST, is_refused};
+use sandlot_syscalls::{NAMESPACES, NEWEST, is_refused};
 
 /// The `linux.seccomp` of a container whose pod says nothing.
 pub(crate) fn oci_profile() -> Value {

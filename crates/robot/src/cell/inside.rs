@@ -21,7 +21,12 @@ use nix::{
     unistd::{ForkResult, Gid, Pid, Uid, chdir, fork, setgid, setgroups, sethostname, setuid},
 };
 
-use super::{Account, Cell, During, Failed, calls, limits::Group, outside::set, view};
+use super::{
+    Account, Cell, During, Failed,
+    limits::{self, Group},
+    outside::set,
+    view,
+};
 
 /// Furnishes the cell, runs the task in it and tells how it ended. With this process everything
 /// in the cell ends.
@@ -103,7 +108,10 @@ fn become_task(cell: &Cell) -> Result<i32, Failed> {
         .split_first()
         .ok_or("there is none")
         .during("looking for a program")?;
-    calls::restrict().during("restricting system calls")?;
+    limits::bound_processes().during("limiting its processes")?;
+    for filter in sandlot_syscalls::filters().during("choosing system calls")? {
+        seccompiler::apply_filter(&filter).during("restricting system calls")?;
+    }
     let error = Command::new(program).args(arguments).exec();
     eprintln!("{program}: {error}");
     Ok(match error.kind() {

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 /// Where the groups of all cells are.
@@ -13,6 +14,14 @@ const GROUPS: &str = "/sys/fs/cgroup/k8s4r";
 const PERIOD: u64 = 100_000;
 /// How many processes and threads a cell may have.
 const PROCESSES: u32 = 4096;
+
+/// Bounds how many processes the task's user may have in all, wherever there are no groups to bound
+/// the task's own: one that multiplies without end must not take the robot with it.
+pub(super) fn bound_processes() -> nix::Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NPROC)?;
+    let bound = most.min(PROCESSES.into());
+    setrlimit(Resource::RLIMIT_NPROC, bound, bound)
+}
 
 /// How much a cell may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

@@ -11,7 +11,6 @@
 //! ([`inside`]), and the child of that becomes the task. So the supervisor above it keeps its
 //! one way of running things.
 
-mod calls;
 mod inside;
 mod limits;
 mod outside;
@@ -187,11 +186,15 @@ mod tests {
 
     /// Runs a script in a cell; nothing where this machine lets nobody make any.
     fn run(script: &str) -> Option<std::process::Output> {
+        run_on(tempfile::tempdir().unwrap(), script)
+    }
+
+    /// Runs a script in a cell of a robot whose agent has this folder.
+    fn run_on(robot: tempfile::TempDir, script: &str) -> Option<std::process::Output> {
         if let Err(why) = possible() {
             eprintln!("skipped: {why}");
             return None;
         }
-        let robot = tempfile::tempdir().unwrap();
         let folder = |name: &str| {
             let folder = robot.path().join(name);
             fs::create_dir(&folder).unwrap();
@@ -253,6 +256,20 @@ mod tests {
         let (_, count) = said.split_once("processes ").unwrap();
         let count: u32 = count.lines().next().unwrap().parse().unwrap();
         assert!(count <= 6, "{said}");
+    }
+
+    #[test]
+    fn an_agent_that_lives_among_the_systems_programs_is_not_shown_with_them() {
+        let Ok(robot) = tempfile::tempdir_in("/opt") else {
+            eprintln!("skipped: nobody may write to /opt here");
+            return;
+        };
+        let Some(output) = run_on(robot, "ls ..; echo hello > mine && echo own $(cat mine)") else {
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("own hello"), "{output:?}");
+        assert!(!said.contains("secret"), "{said}");
     }
 
     #[test]

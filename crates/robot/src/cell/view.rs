@@ -63,6 +63,7 @@ pub(super) fn build(cell: &Cell) -> Result<(), Failed> {
     }
     devices(root)?;
     processes(root);
+    hide_the_robots_own(cell)?;
     empty(&within(root, Path::new("/tmp")), SCRATCH)?;
     empty(&within(root, Path::new("/dev/shm")), SCRATCH)?;
     for own in [&cell.shared, &cell.folder] {
@@ -80,6 +81,19 @@ pub(super) fn build(cell: &Cell) -> Result<(), Failed> {
         | MsFlags::MS_NOSUID
         | MsFlags::MS_NODEV;
     mount(nothing, "/", nothing, closed, nothing).during("closing the cell")
+}
+
+/// Covers the agent's folder, with its credential and everybody's tasks, where it lies in a folder of
+/// the system's that is shown.
+fn hide_the_robots_own(cell: &Cell) -> Result<(), Failed> {
+    let Some(own) = cell.site.parent() else {
+        return Ok(());
+    };
+    let place = within(&cell.site, own);
+    match place.is_dir() {
+        true => empty(&place, "mode=755,size=1m"),
+        false => Ok(()),
+    }
 }
 
 /// Where something of the robot is in the cell.

@@ -36,20 +36,22 @@ const PATIENCE: Duration = Duration::from_secs(300);
 #[derive(Default)]
 struct Hands {
     holders: Mutex<HashMap<String, String>>,
-    /// Pods of the pool that never gives one out again.
+    /// The uids of pods of the pool that never gives one out again: of so many pods made one after
+    /// the other, two may have one name.
     used: Mutex<HashSet<String>>,
 }
 
 impl Hands {
-    fn take(&self, pod: &str, sandbox: &str) {
+    fn take(&self, pod: &Pod, sandbox: &str) {
+        let (pod, uid) = (pod.name_any(), pod.uid().unwrap());
         let other = self
             .holders
             .lock()
             .unwrap()
-            .insert(pod.to_owned(), sandbox.to_owned());
+            .insert(pod.clone(), sandbox.to_owned());
         assert_eq!(other, None, "{pod} was given to {sandbox} too");
         if pod.starts_with("once-") {
-            let is_new = self.used.lock().unwrap().insert(pod.to_owned());
+            let is_new = self.used.lock().unwrap().insert(uid);
             assert!(is_new, "{pod} was given to {sandbox} after another had it");
         }
     }
@@ -87,6 +89,7 @@ async fn tell(sandboxes: Api<Sandbox>, waiting: Waiting) {
 /// Claims, holds and gives back, until there have been enough claims.
 async fn client(
     sandboxes: Api<Sandbox>,
+    pods: Api<Pod>,
     waiting: Waiting,
     hands: Arc<Hands>,
     claims: Arc<AtomicUsize>,
@@ -118,7 +121,7 @@ async fn client(
             Ok(pod) => pod.unwrap(),
             Err(_) => panic!("{name} waits for ever: {:#?}", sandboxes.get(&name).await),
         };
-        hands.take(&pod, &name);
+        hands.take(&pods.get(&pod).await.unwrap(), &name);
         let hold = rand::rng().random_range(0..4);
         tokio::time::sleep(Duration::from_millis(hold)).await;
         hands.give_back(&pod);
@@ -155,7 +158,14 @@ async fn race(enough: usize) {
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..CLIENTS {
         let (waiting, hands, claims) = (waiting.clone(), hands.clone(), claims.clone());
-        clients.spawn(client(stage.api(), waiting, hands, claims, enough));
+        clients.spawn(client(
+            stage.api(),
+            stage.api(),
+            waiting,
+            hands,
+            claims,
+            enough,
+        ));
     }
     let mut crashes = 0;
     loop {

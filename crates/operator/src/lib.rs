@@ -20,6 +20,7 @@ mod metrics;
 mod opensandbox;
 mod pods;
 mod robots;
+mod rounds;
 mod run;
 mod sandbox;
 mod saving;

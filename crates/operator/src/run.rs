@@ -14,12 +14,12 @@ use crate::{
     Error, Settings,
     admission::webhook,
     agents::Agents,
-    dispatch::Dispatcher,
     events::Events,
     http, key,
     leader::Election,
     metrics::Metrics,
     opensandbox, robots,
+    rounds::look_after,
     saving::{JobSaver, Saver, Snapshots},
     world::World,
 };
@@ -133,8 +133,8 @@ async fn work(
         events.clone(),
         metrics.clone(),
     );
-    let fleet = robots::World::new(settings.clone(), events.clone(), metrics.clone());
-    let world = World::new(settings, key, agents, events, metrics);
+    let fleet = robots::World::new(events.clone(), metrics.clone());
+    let world = World::new(settings.clone(), key, agents, events, metrics);
     // Each loop reads everything it needs before it decides anything.
     let unread = AtomicUsize::new(3);
     let tell_ready = || {
@@ -145,9 +145,9 @@ async fn work(
     };
     let dispatching = async {
         tokio::join!(
-            Dispatcher::new(client.clone(), world).work(tell_ready, stop.clone()),
-            opensandbox::work(client.clone(), batches, tell_ready, stop.clone()),
-            robots::work(client.clone(), fleet, tell_ready, stop.clone()),
+            look_after(client.clone(), &settings, world, tell_ready, stop.clone()),
+            look_after(client.clone(), &settings, batches, tell_ready, stop.clone()),
+            look_after(client.clone(), &settings, fleet, tell_ready, stop.clone()),
         );
         telling.cancel();
     };

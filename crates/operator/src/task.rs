@@ -13,9 +13,10 @@ use serde_json::Value;
 
 use crate::{
     agents::{Door, Job, Report, Stop, never_ran},
-    dispatch::{Wake, Write, status_patch},
+    dispatch::{Wake, Write},
     expiry,
     index::{Key, TaskEntry},
+    rounds::writes::status_patch,
     world::{Run, World, condition, reference},
 };
 

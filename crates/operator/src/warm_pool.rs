@@ -10,12 +10,13 @@ use sandlot_decide::{
 };
 
 use crate::{
-    dispatch::{Wake, Write, status_patch},
+    dispatch::{Wake, Write},
     index::{Coming, Key, PoolEntry},
     pods::{
         self, Owner,
         stock::{Order, care},
     },
+    rounds::writes::status_patch,
     world::{World, condition, reference},
 };
 

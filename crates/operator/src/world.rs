@@ -1,6 +1,6 @@
 //! What a controller has at hand: the index to read, and a tray for what is to be done.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -9,22 +9,19 @@ use k8s_openapi::{
 };
 use kube::Resource;
 use sandlot_access::{PrivateKey, PublicKey};
-use sandlot_decide::{backoff::Backoff, expiry::later};
 
 use crate::{
     agents::{Agents, Door, Job, Report, Stop},
-    dispatch::{Wake, Wakes, Write},
+    dispatch::{Wake, Write},
     events::Events,
     index::{Index, Key, Uid},
     metrics::Metrics,
+    rounds::{Gate, Wakes},
     settings::Settings,
 };
 
-/// Waits between attempts at a write that fails.
-const RETRY: Backoff = Backoff {
-    first: Duration::from_millis(50),
-    longest: Duration::from_secs(30),
-};
+/// How many pods are asked at once what runs in them.
+const QUESTIONS: usize = 16;
 
 /// What a controller has at hand.
 pub(crate) struct World {
@@ -37,12 +34,13 @@ pub(crate) struct World {
     pub(crate) agents: Arc<Agents>,
     pub(crate) events: Events,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) wakes: Wakes,
+    pub(crate) wakes: Wakes<Wake>,
     pub(crate) runs: HashMap<Key, Run>,
     /// Since when tasks wait that have not been told so yet.
     pub(crate) waiting: HashMap<Key, Timestamp>,
     pub(crate) tray: Tray,
-    failures: HashMap<Wake, u32>,
+    /// For questions to pods.
+    pub(crate) questions: Gate,
 }
 
 /// What is to be done, taken away by the dispatcher after each round.
@@ -86,7 +84,7 @@ impl World {
             runs: HashMap::new(),
             waiting: HashMap::new(),
             tray: Tray::default(),
-            failures: HashMap::new(),
+            questions: Gate::new(QUESTIONS),
         }
     }
 
@@ -99,22 +97,14 @@ impl World {
             Wake::Task(key) => self.index.tasks.contains_key(key),
         };
         if !is_there {
-            return self.succeeded(&what);
+            return self.wakes.succeeded(&what);
         }
         self.metrics.failed(match &what {
             Wake::Pool(_) => "warmpool",
             Wake::Sandbox(_) | Wake::Pod(_) => "sandbox",
             Wake::Task(_) => "task",
         });
-        let failures = self.failures.entry(what.clone()).or_default();
-        *failures = failures.saturating_add(1);
-        let when = later(now, RETRY.after(*failures));
-        self.wakes.at(when, what);
-    }
-
-    /// A write about this has succeeded, or there is nothing left to write about.
-    pub(crate) fn succeeded(&mut self, what: &Wake) {
-        self.failures.remove(what);
+        self.wakes.failed(what, now);
     }
 }
 

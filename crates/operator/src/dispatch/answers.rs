@@ -8,6 +8,7 @@ use sandlot_decide::pool::TroubleKind;
 use super::{Claimed, Wake, Written};
 use crate::{
     index::Key,
+    rounds::writes::{refusal, say},
     task,
     world::{World, reference},
 };
@@ -35,7 +36,7 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
             world.index.settle_pod(&pod);
             match result {
                 Ok(returned) => {
-                    world.succeeded(&Wake::Pod(pod.clone()));
+                    world.wakes.succeeded(&Wake::Pod(pod.clone()));
                     if world
                         .index
                         .knows_pod(&pod, returned.metadata.uid.as_deref())
@@ -57,7 +58,7 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
             match result {
                 Ok(Some(sandbox)) => {
                     entry.writing = false;
-                    world.succeeded(&Wake::Sandbox(key));
+                    world.wakes.succeeded(&Wake::Sandbox(key));
                     world.index.see_sandbox(&sandbox, now);
                 }
                 // Deleted: the watch will say so.
@@ -76,7 +77,7 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
             entry.writing = false;
             match result {
                 Ok(pool) => {
-                    world.succeeded(&Wake::Pool(key));
+                    world.wakes.succeeded(&Wake::Pool(key));
                     world.index.see_pool(&pool);
                 }
                 Err(error) => {
@@ -103,14 +104,12 @@ fn pod_created(
     };
     entry.stock.answered(name);
     world.index.marks.pool(key);
-    let message = match &error {
-        // Another pod has the name that was thought up: the next one will have another.
-        Error::Api(status) if status.code == 409 => return,
-        Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
+    // Where another pod has the name that was thought up, the next one will have another.
+    let Some(message) = refusal(&error) else {
+        return;
     };
     tracing::warn!(pool = %key, %error, "a pod could not be made");
-    if entry.stock.refused(&message, super::LEAVING, now) {
+    if entry.stock.refused(&message, now) {
         let about = reference::<WarmPool>(key, &entry.uid);
         let events = &world.events;
         let reason = TroubleKind::of_refusal(&message).reason();
@@ -135,7 +134,7 @@ fn claim(world: &mut World, claimed: Claimed, now: Timestamp) {
             if let Some(entry) = world.index.sandboxes.get(&sandbox) {
                 world.metrics.claimed(entry.seen, now);
             }
-            world.succeeded(&Wake::Sandbox(sandbox.clone()));
+            world.wakes.succeeded(&Wake::Sandbox(sandbox.clone()));
             if world
                 .index
                 .knows_sandbox(&sandbox, told.metadata.uid.as_deref())
@@ -151,7 +150,7 @@ fn claim(world: &mut World, claimed: Claimed, now: Timestamp) {
     }
     match given {
         Ok(given) => {
-            world.succeeded(&Wake::Pod(pod.clone()));
+            world.wakes.succeeded(&Wake::Pod(pod.clone()));
             if world.index.knows_pod(&pod, given.metadata.uid.as_deref()) {
                 world.index.see_pod(&given, now);
             }
@@ -177,7 +176,7 @@ fn task_written(
     match result {
         Ok(Some(written)) => {
             entry.writing = false;
-            world.succeeded(&Wake::Task(key.clone()));
+            world.wakes.succeeded(&Wake::Task(key.clone()));
             world.index.see_task(&written);
             if world
                 .index
@@ -212,15 +211,5 @@ fn is_too_large(error: &Error) -> bool {
                 || status.message.contains("larger than")
         }
         _ => false,
-    }
-}
-
-/// Conflicts are part of life; anything else is worth a line.
-fn say(key: &Key, error: &Error, what: &str) {
-    match error {
-        Error::Api(status) if status.code == 409 || status.code == 404 => {
-            tracing::debug!(%key, %error, what, "written too late");
-        }
-        error => tracing::warn!(%key, %error, what, "could not be written"),
     }
 }

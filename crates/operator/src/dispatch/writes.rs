@@ -5,14 +5,15 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, Error,
-    api::{
-        ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
-    },
+    api::{DynamicObject, Patch, PatchParams},
 };
 use sandlot_api::arl::{Sandbox, Task, WarmPool, names};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::index::{Key, Uid};
+use crate::{
+    index::{Key, Uid},
+    rounds::writes::{create_pod, delete, delete_pod, patch_by},
+};
 
 /// Something to write.
 #[derive(Debug)]
@@ -104,21 +105,11 @@ pub(crate) struct Claimed {
 pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
     match write {
         Write::CreatePod { pool, name, pod } => {
-            let kind = ApiResource::erase::<Pod>(&());
-            let api: Api<DynamicObject> = Api::namespaced_with(client, &pool.namespace, &kind);
-            let params = PostParams {
-                field_manager: Some(names::FIELD_MANAGER.to_owned()),
-                ..PostParams::default()
-            };
-            let result = api.create(&params, &pod).await.map(drop);
+            let result = create_pod(client, names::FIELD_MANAGER, &pod).await;
             Written::PodCreated { pool, name, result }
         }
         Write::DeletePod { pod, uid, version } => {
-            let api: Api<Pod> = Api::namespaced(client, &pod.namespace);
-            let result = match version {
-                Some(version) => delete_unchanged(&api, &pod, &uid, version).await,
-                None => delete(&api, &pod, &uid, Some(1)).await,
-            };
+            let result = delete_pod(client, &pod, &uid, version).await;
             Written::PodDeleted { pod, result }
         }
         Write::ReturnPod { pod, patch } => {
@@ -139,13 +130,13 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
             Written::Sandbox { key, result }
         }
         Write::EndSandbox { key, uid, patch } => {
-            let api: Api<Sandbox> = Api::namespaced(client, &key.namespace);
+            let api: Api<Sandbox> = Api::namespaced(client.clone(), &key.namespace);
             let mut result = api
                 .patch_status(&key.name, &manager(), &Patch::Merge(patch))
                 .await
                 .map(drop);
             if result.is_ok() {
-                result = delete(&api, &key, &uid, None).await;
+                result = delete::<Sandbox>(client, &key, &uid).await;
             }
             Written::Sandbox {
                 key,
@@ -175,8 +166,7 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
             Written::Task { key, result }
         }
         Write::DeleteTask { key, uid } => {
-            let api: Api<Task> = Api::namespaced(client, &key.namespace);
-            let result = delete(&api, &key, &uid, None).await.map(|()| None);
+            let result = delete::<Task>(client, &key, &uid).await.map(|()| None);
             Written::Task { key, result }
         }
     }
@@ -236,79 +226,13 @@ async fn find_out(
 }
 
 /// Whether an error leaves open if the write was done.
-pub(crate) fn is_unclear(error: &Error) -> bool {
+fn is_unclear(error: &Error) -> bool {
     match error {
         Error::Api(status) => status.code >= 500,
         _ => true,
     }
 }
 
-pub(crate) fn manager() -> PatchParams {
-    PatchParams {
-        field_manager: Some(names::FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    }
-}
-
-pub(crate) async fn delete<K>(
-    api: &Api<K>,
-    key: &Key,
-    uid: &Uid,
-    grace: Option<u32>,
-) -> Result<(), Error>
-where
-    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
-{
-    let params = DeleteParams {
-        grace_period_seconds: grace,
-        preconditions: Some(Preconditions {
-            uid: Some(uid.to_string()),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    };
-    match api.delete(&key.name, &params).await {
-        Ok(_) => Ok(()),
-        Err(Error::Api(status)) if status.code == 404 => Ok(()),
-        // Another object has taken the name, or others kept changing this one.
-        Err(Error::Api(status)) if status.code == 409 => {
-            let there = api.get_metadata_opt(&key.name).await?;
-            let is_left = there.is_some_and(|there| {
-                let meta = &there.metadata;
-                meta.uid.as_deref() == Some(&**uid) && meta.deletion_timestamp.is_none()
-            });
-            match is_left {
-                true => Err(Error::Api(status)),
-                false => Ok(()),
-            }
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Deletes a pod unless it has changed; that it is gone already is fine.
-pub(crate) async fn delete_unchanged(
-    api: &Api<Pod>,
-    key: &Key,
-    uid: &Uid,
-    version: String,
-) -> Result<(), Error> {
-    let params = DeleteParams {
-        grace_period_seconds: Some(1),
-        preconditions: Some(Preconditions {
-            uid: Some(uid.to_string()),
-            resource_version: Some(version),
-        }),
-        ..DeleteParams::default()
-    };
-    match api.delete(&key.name, &params).await {
-        Ok(_) => Ok(()),
-        Err(Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
-/// A status to merge into an object that is still at this version.
-pub(crate) fn status_patch(resource_version: &str, status: impl serde::Serialize) -> Value {
-    json!({ "metadata": { "resourceVersion": resource_version }, "status": status })
+fn manager() -> PatchParams {
+    patch_by(names::FIELD_MANAGER)
 }

@@ -12,10 +12,12 @@ use super::{
     world::{Wake, World},
     writes::{Maker, Written},
 };
-use crate::{index::Key, world::reference};
+use crate::{
+    index::Key,
+    rounds::writes::{refusal, say},
+    world::reference,
+};
 
-/// Refusals that come together are one.
-const TOGETHER: Duration = Duration::from_secs(5);
 /// Waits between attempts at pods that the API refuses.
 const REFUSED: Backoff = Backoff {
     first: Duration::from_secs(1),
@@ -61,7 +63,7 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
             entry.writing = false;
             match result {
                 Ok(pool) => {
-                    world.succeeded(&Wake::Pool(key));
+                    world.wakes.succeeded(&Wake::Pool(key));
                     world.index.see_pool(&pool);
                 }
                 Err(error) => {
@@ -79,7 +81,7 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
                 }
             }
             match failed {
-                None => world.succeeded(&Wake::Snapshot(key.clone())),
+                None => world.wakes.succeeded(&Wake::Snapshot(key.clone())),
                 Some(error) => {
                     say(&key, &error, "a snapshot");
                     world.failed(Wake::Snapshot(key.clone()), now);
@@ -119,7 +121,7 @@ fn batch_written(
     }
     match failed {
         None => {
-            world.succeeded(&Wake::Batch(key.clone()));
+            world.wakes.succeeded(&Wake::Batch(key.clone()));
             world.index.marks.batches.insert(key.clone());
         }
         // It is looked at again when the watch tells of it, or a little later.
@@ -180,7 +182,7 @@ fn pool_refused(world: &mut World, key: &Key, name: &str, error: &Error, now: Ti
         return;
     };
     tracing::warn!(pool = %key, %error, "a pod could not be made");
-    if entry.stock.refused(&message, TOGETHER, now) {
+    if entry.stock.refused(&message, now) {
         let about = reference::<Pool>(key, &entry.uid);
         world
             .events
@@ -228,23 +230,4 @@ pub(super) fn refuse(entry: &mut BatchEntry, message: String, now: Timestamp) {
         times,
         until: later(now, REFUSED.after(times)),
     });
-}
-
-/// What the API said against a pod; nothing where only its name is taken.
-fn refusal(error: &Error) -> Option<String> {
-    match error {
-        Error::Api(status) if status.code == 409 => None,
-        Error::Api(status) => Some(status.message.clone()),
-        other => Some(other.to_string()),
-    }
-}
-
-/// Conflicts are part of life; anything else is worth a line.
-fn say(key: &Key, error: &Error, what: &str) {
-    match error {
-        Error::Api(status) if status.code == 409 || status.code == 404 => {
-            tracing::debug!(%key, %error, what, "written too late");
-        }
-        error => tracing::warn!(%key, %error, what, "could not be written"),
-    }
 }

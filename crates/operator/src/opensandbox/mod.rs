@@ -1,8 +1,8 @@
 //! `sandbox.opensandbox.io`: pools, batches of sandboxes, their tasks and snapshots.
 //!
-//! A loop of its own beside that of `arl.infra.io`, of the same make: watches feed an index,
-//! thin controllers look at what has changed and put writes on a tray, the loop sends them off
-//! and takes the answers in. Both stock their pools by the one engine.
+//! Watches feed an index, thin controllers look at what has changed and put writes on a tray, a
+//! loop of the make that all families have sends them off and takes the answers in. Pools are
+//! stocked by the engine that stocks those of `arl.infra.io`.
 
 mod answers;
 mod batch;
@@ -20,5 +20,4 @@ mod work;
 mod world;
 mod writes;
 
-pub(crate) use work::work;
 pub(crate) use world::World;

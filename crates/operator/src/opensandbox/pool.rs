@@ -18,12 +18,12 @@ use super::{
     writes::{Maker, Write},
 };
 use crate::{
-    dispatch::status_patch,
     index::Key,
     pods::{
         self,
         stock::{Order, care},
     },
+    rounds::writes::status_patch,
     world::reference,
 };
 

@@ -1,31 +1,14 @@
-//! What the API tells about pools, batches and their pods.
+//! What the API tells about pools, batches and their pods, and the couriers about tasks.
 
-use std::{collections::HashSet, fmt::Debug};
-
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::core::v1::{ConfigMap, Pod},
-};
-use kube::{Api, Client, Resource, runtime::watcher};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::{Api, runtime::watcher};
 use sandlot_api::opensandbox::{BatchSandbox, Pool, SandboxSnapshot, names};
 use sandlot_decide::batch::Profile;
-use serde::de::DeserializeOwned;
-use tokio::{sync::mpsc, task::JoinSet};
 
-use super::profile;
-use crate::{
-    dispatch::{
-        legible::Told,
-        watches::{Seen, api, follow},
-    },
-    index::Key,
-    settings::Settings,
-};
+use super::{profile, tasks::News};
+use crate::rounds::{Seen, Watches};
 
-/// How many sights may wait for the loop before the watches are held back.
-const BACKLOG: usize = 1024;
-
-/// What is watched. Pods of pools and pods of batches bear different labels.
+/// A kind that is watched. Pods of pools and pods of batches bear different labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Pool,
@@ -35,8 +18,8 @@ pub(crate) enum Kind {
     Snapshot,
 }
 
-/// Everything that is watched.
-pub(crate) const KINDS: [Kind; 5] = [
+/// Every kind there is.
+pub(crate) const KINDS: &[Kind] = &[
     Kind::Pool,
     Kind::PoolPod,
     Kind::Batch,
@@ -44,87 +27,33 @@ pub(crate) const KINDS: [Kind; 5] = [
     Kind::Snapshot,
 ];
 
-/// Something seen through a watch.
-pub(crate) enum Sight {
+/// Something that is told.
+pub(crate) enum Object {
     Pool(Box<Pool>),
     Pod(Box<Pod>),
     Batch(Box<BatchSandbox>),
     Snapshot(Box<SandboxSnapshot>),
     /// How pools are chosen.
     Profile(Result<Profile, String>),
-    Gone(Kind, Key),
-    /// These are all there are; any other is gone.
-    Complete(Kind, HashSet<Key>),
+    /// How a task goes.
+    News(News),
 }
 
-/// Starts the watches. They end when the receiver is dropped.
-pub(crate) fn start(client: &Client, settings: &Settings) -> (mpsc::Receiver<Sight>, JoinSet<()>) {
-    let (sights, seen) = mpsc::channel(BACKLOG);
-    let mut tasks = JoinSet::new();
-    let pools: Api<Told<Pool>> = api(client, settings);
-    tasks.spawn(custom(pools, Kind::Pool, Sight::Pool, sights.clone()));
-    let batches: Api<Told<BatchSandbox>> = api(client, settings);
-    tasks.spawn(custom(batches, Kind::Batch, Sight::Batch, sights.clone()));
-    let snapshots: Api<Told<SandboxSnapshot>> = api(client, settings);
-    tasks.spawn(custom(
-        snapshots,
-        Kind::Snapshot,
-        Sight::Snapshot,
-        sights.clone(),
-    ));
-    tasks.spawn(profiles(
-        client.clone(),
-        settings.identity.namespace.clone(),
-        sights.clone(),
-    ));
-    for (kind, label) in [(Kind::PoolPod, names::POOL), (Kind::BatchPod, names::BATCH)] {
-        let pods: Api<Pod> = api(client, settings);
-        let config = watcher::Config::default().labels(label);
-        let read = move |event| {
-            Some(match event {
-                Seen::There(pod) => Sight::Pod(Box::new(pod)),
-                Seen::Gone(key) => Sight::Gone(kind, key),
-                Seen::All(listed) => Sight::Complete(kind, listed),
-            })
-        };
-        let sights = sights.clone();
-        tasks.spawn(async move { follow(pods, config, "Pod", read, sights).await });
-    }
-    (seen, tasks)
-}
-
-async fn custom<K>(
-    api: Api<Told<K>>,
-    kind: Kind,
-    sight: fn(Box<K>) -> Sight,
-    sights: mpsc::Sender<Sight>,
-) where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
-{
-    let read = move |event: Seen<Told<K>>| match event {
-        Seen::There(told) => told.legible().map(|object| sight(Box::new(object))),
-        Seen::Gone(key) => Some(Sight::Gone(kind, key)),
-        Seen::All(listed) => Some(Sight::Complete(kind, listed)),
-    };
-    let config = watcher::Config::default();
-    follow(api, config, &K::kind(&()), read, sights).await;
-}
-
-/// Nothing waits for the profiles: where they may not be read, pools are chosen as usual.
-async fn profiles(client: Client, namespace: String, sights: mpsc::Sender<Sight>) {
-    let maps: Api<ConfigMap> = Api::namespaced(client, &namespace);
+/// Begins to watch every kind, and the profiles in the operator's own namespace.
+pub(crate) fn watch(watches: &mut Watches<Object, Kind>, namespace: &str) {
+    watches.custom(Kind::Pool, Object::Pool);
+    watches.custom(Kind::Batch, Object::Batch);
+    watches.custom(Kind::Snapshot, Object::Snapshot);
+    watches.pods(Kind::PoolPod, names::POOL, Object::Pod);
+    watches.pods(Kind::BatchPod, names::BATCH, Object::Pod);
+    // Where the profiles may not be read, pools are chosen as usual.
+    let maps: Api<ConfigMap> = Api::namespaced(watches.client.clone(), namespace);
     let only = format!("metadata.name={}", profile::CONFIG_MAP);
     let config = watcher::Config::default().fields(&only);
-    let read = |event| match event {
-        Seen::There(map) => Some(Sight::Profile(profile::read(&map))),
-        Seen::Gone(_) => Some(Sight::Profile(Ok(Profile::default()))),
-        Seen::All(listed) if listed.is_empty() => Some(Sight::Profile(Ok(Profile::default()))),
+    watches.aside(maps, config, |seen| match seen {
+        Seen::There(map) => Some(Object::Profile(profile::read(&map))),
+        Seen::Gone(_) => Some(Object::Profile(Ok(Profile::default()))),
+        Seen::All(listed) if listed.is_empty() => Some(Object::Profile(Ok(Profile::default()))),
         Seen::All(_) => None,
-    };
-    follow(maps, config, "ConfigMap", read, sights).await;
+    });
 }

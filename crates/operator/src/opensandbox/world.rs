@@ -1,10 +1,9 @@
 //! What the controllers of pools and batches have at hand.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use sandlot_access::PrivateKey;
-use sandlot_decide::{backoff::Backoff, expiry::later};
 
 use super::{
     index::Index,
@@ -12,15 +11,16 @@ use super::{
     writes::Write,
 };
 use crate::{
-    dispatch::Wakes, events::Events, index::Key, metrics::Metrics, saving::Saver,
+    events::Events,
+    index::Key,
+    metrics::Metrics,
+    rounds::{Gate, Wakes},
+    saving::Saver,
     settings::Settings,
 };
 
-/// Waits between attempts at a write that fails.
-const RETRY: Backoff = Backoff {
-    first: Duration::from_millis(50),
-    longest: Duration::from_secs(30),
-};
+/// How many pods are saved at once: each is read and packed whole.
+const SAVES: usize = 4;
 
 /// Something to look at again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,7 +44,8 @@ pub(crate) struct World {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) wakes: Wakes<Wake>,
     pub(crate) tray: Tray,
-    failures: HashMap<Wake, u32>,
+    /// For saving pods.
+    pub(crate) saves: Gate,
 }
 
 /// What is to be done, taken away by the loop after each round.
@@ -84,7 +85,7 @@ impl World {
             metrics,
             wakes: Wakes::default(),
             tray: Tray::default(),
-            failures: HashMap::new(),
+            saves: Gate::new(SAVES),
         }
     }
 
@@ -95,10 +96,7 @@ impl World {
             Wake::Batch(_) | Wake::Stray(_) => "batchsandbox",
             Wake::Snapshot(_) => "sandboxsnapshot",
         });
-        let failures = self.failures.entry(what.clone()).or_default();
-        *failures = failures.saturating_add(1);
-        let when = later(now, RETRY.after(*failures));
-        self.wakes.at(when, what);
+        self.wakes.failed(what, now);
     }
 
     /// Has images forgotten that nothing names any more.
@@ -115,10 +113,5 @@ impl World {
         if !images.is_empty() {
             self.tray.dropped_images.extend(images);
         }
-    }
-
-    /// A write about this has succeeded, or there is nothing left to write about.
-    pub(crate) fn succeeded(&mut self, what: &Wake) {
-        self.failures.remove(what);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, Error, Resource,
-    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
+    api::{ApiResource, DynamicObject, Patch, PatchParams},
 };
 use sandlot_api::{
     PodTemplate,
@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::{restore, snapshot::LONGEST_SAVE};
 
 use crate::{
-    dispatch::writes::{delete, delete_unchanged},
     index::{Key, Uid},
+    rounds::writes::{create_pod, delete, delete_pod, patch_by, post_by},
     saving::{Save, SaveError, SavedImage, Saver},
 };
 
@@ -150,14 +150,7 @@ pub(crate) enum Written {
 pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
     match write {
         Write::CreatePod { maker, name, pod } => {
-            let namespace = pod.metadata.namespace.clone().unwrap_or_default();
-            let kind = ApiResource::erase::<Pod>(&());
-            let api: Api<DynamicObject> = Api::namespaced_with(client, &namespace, &kind);
-            let params = PostParams {
-                field_manager: Some(names::FIELD_MANAGER.to_owned()),
-                ..PostParams::default()
-            };
-            let result = api.create(&params, &pod).await.map(drop);
+            let result = create_pod(client, names::FIELD_MANAGER, &pod).await;
             Written::PodCreated {
                 maker,
                 name,
@@ -165,11 +158,7 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
             }
         }
         Write::DeletePod { pod, uid, version } => {
-            let api: Api<Pod> = Api::namespaced(client, &pod.namespace);
-            let result = match version {
-                Some(version) => delete_unchanged(&api, &pod, &uid, version).await,
-                None => delete(&api, &pod, &uid, Some(1)).await,
-            };
+            let result = delete_pod(client, &pod, &uid, version).await;
             Written::PodDeleted { pod, uid, result }
         }
         Write::ChangePod { pod, patch } => {
@@ -227,10 +216,7 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
         }
         Write::MakeSnapshot { batch, snapshot } => {
             let api: Api<SandboxSnapshot> = Api::namespaced(client, &batch.namespace);
-            let params = PostParams {
-                field_manager: Some(names::FIELD_MANAGER.to_owned()),
-                ..PostParams::default()
-            };
+            let params = post_by(names::FIELD_MANAGER);
             let (seen, failed) = parts(api.create(&params, &snapshot).await);
             Written::SnapshotOf {
                 batch,
@@ -243,8 +229,9 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
             snapshot,
             uid,
         } => {
-            let api: Api<SandboxSnapshot> = Api::namespaced(client, &snapshot.namespace);
-            let failed = delete(&api, &snapshot, &uid, None).await.err();
+            let failed = delete::<SandboxSnapshot>(client, &snapshot, &uid)
+                .await
+                .err();
             Written::SnapshotOf {
                 batch,
                 seen: None,
@@ -263,8 +250,7 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
         }
         Write::Save(saving) => save(*saving).await,
         Write::DeleteBatch { key, uid } => {
-            let api: Api<BatchSandbox> = Api::namespaced(client, &key.namespace);
-            let failed = delete(&api, &key, &uid, None).await.err();
+            let failed = delete::<BatchSandbox>(client, &key, &uid).await.err();
             Written::Batch {
                 key,
                 seen: None,
@@ -373,8 +359,5 @@ async fn save(saving: Saving) -> Written {
 }
 
 fn manager() -> PatchParams {
-    PatchParams {
-        field_manager: Some(names::FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    }
+    patch_by(names::FIELD_MANAGER)
 }

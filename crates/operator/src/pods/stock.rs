@@ -17,6 +17,8 @@ use sandlot_decide::{
 const BREATH: Duration = Duration::from_millis(20);
 /// A pod that was made and is not seen for so long is not waited for.
 const UNSEEN: Duration = Duration::from_secs(60);
+/// Refusals that come together are one.
+const TOGETHER: Duration = Duration::from_secs(5);
 
 /// What is remembered of a pool's pods.
 #[derive(Clone, Debug, Default)]
@@ -136,8 +138,8 @@ impl Stock {
 
     /// The API refused a pod. One refusal of several at once speaks for all of them: whether this
     /// is the one.
-    pub(crate) fn refused(&mut self, message: &str, together: Duration, now: Timestamp) -> bool {
-        let told = |last| later(last, together) >= now;
+    pub(crate) fn refused(&mut self, message: &str, now: Timestamp) -> bool {
+        let told = |last| later(last, TOGETHER) >= now;
         if self.failures.last.is_some_and(told) {
             return false;
         }

@@ -1,8 +1,7 @@
 //! `robot.k8s4r.io`: robots, jobs, groups and tasks.
 //!
-//! A loop of its own beside those of the other groups, of the same make: watches feed an index,
-//! thin controllers look at what has changed and put writes on a tray, the loop sends them off
-//! and takes the answers in. What is said to the robots, and what they say, is the bridge's part:
+//! Watches feed an index, thin controllers look at what has changed and put writes on a tray, a
+//! loop of the make that all families have sends them off and takes the answers in. What is said to the robots, and what they say, is the bridge's part:
 //! it sees the Tasks made here and writes their status.
 
 mod answers;
@@ -19,5 +18,4 @@ mod work;
 mod world;
 mod writes;
 
-pub(crate) use work::work;
 pub(crate) use world::World;

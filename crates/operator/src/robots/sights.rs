@@ -1,24 +1,8 @@
 //! What the API tells of robots and the work on them.
 
-use std::{collections::HashSet, fmt::Debug};
-
-use k8s_openapi::NamespaceResourceScope;
-use kube::{Api, Client, Resource, runtime::watcher};
 use sandlot_api::robot::{Job, Robot, RobotDeployment, Task, TaskGroup};
-use serde::de::DeserializeOwned;
-use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::{
-    dispatch::{
-        legible::Told,
-        watches::{Seen, api, follow},
-    },
-    index::Key,
-    settings::Settings,
-};
-
-/// How many sights may wait for the loop before the watches are held back.
-const BACKLOG: usize = 1024;
+use crate::{index::Key, rounds::Watches};
 
 /// A kind that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,7 +15,7 @@ pub(crate) enum Kind {
 }
 
 /// Every kind there is.
-pub(crate) const KINDS: [Kind; 5] = [
+pub(crate) const KINDS: &[Kind] = &[
     Kind::Robot,
     Kind::Job,
     Kind::Group,
@@ -75,63 +59,11 @@ impl Object {
     }
 }
 
-/// Something seen through a watch.
-pub(crate) enum Sight {
-    There(Object),
-    Gone(Kind, Key),
-    /// These are all there are; any other is gone.
-    Complete(Kind, HashSet<Key>),
-}
-
-/// Starts the watches. They end when the receiver is dropped.
-pub(crate) fn start(client: &Client, settings: &Settings) -> (mpsc::Receiver<Sight>, JoinSet<()>) {
-    let (sights, seen) = mpsc::channel(BACKLOG);
-    let mut tasks = JoinSet::new();
-    let to = || sights.clone();
-    tasks.spawn(watch(
-        api(client, settings),
-        Kind::Robot,
-        Object::Robot,
-        to(),
-    ));
-    tasks.spawn(watch(api(client, settings), Kind::Job, Object::Job, to()));
-    tasks.spawn(watch(
-        api(client, settings),
-        Kind::Group,
-        Object::Group,
-        to(),
-    ));
-    tasks.spawn(watch(api(client, settings), Kind::Task, Object::Task, to()));
-    let deployments = api(client, settings);
-    tasks.spawn(watch(
-        deployments,
-        Kind::Deployment,
-        Object::Deployment,
-        to(),
-    ));
-    (seen, tasks)
-}
-
-async fn watch<K>(
-    api: Api<Told<K>>,
-    kind: Kind,
-    object: fn(Box<K>) -> Object,
-    sights: mpsc::Sender<Sight>,
-) where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + 'static,
-{
-    let read = move |event: Seen<Told<K>>| match event {
-        Seen::There(told) => told
-            .legible()
-            .map(|read| Sight::There(object(Box::new(read)))),
-        Seen::Gone(key) => Some(Sight::Gone(kind, key)),
-        Seen::All(listed) => Some(Sight::Complete(kind, listed)),
-    };
-    let config = watcher::Config::default();
-    follow(api, config, &K::kind(&()), read, sights).await;
+/// Begins to watch every kind.
+pub(crate) fn watch(watches: &mut Watches<Object, Kind>) {
+    watches.custom(Kind::Robot, Object::Robot);
+    watches.custom(Kind::Job, Object::Job);
+    watches.custom(Kind::Group, Object::Group);
+    watches.custom(Kind::Task, Object::Task);
+    watches.custom(Kind::Deployment, Object::Deployment);
 }

@@ -1,26 +1,15 @@
 //! What the controllers of robots and their work have at hand.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
-use sandlot_decide::{backoff::Backoff, expiry::later};
 
 use super::{
     index::Index,
     sights::{Kind, Object},
     writes::{What, Write},
 };
-use crate::{dispatch::Wakes, events::Events, index::Key, metrics::Metrics, settings::Settings};
-
-/// Waits between attempts at a write that fails.
-const RETRY: Backoff = Backoff {
-    first: Duration::from_millis(50),
-    longest: Duration::from_secs(30),
-};
+use crate::{events::Events, index::Key, metrics::Metrics, rounds::Wakes};
 
 /// Something to look at again.
 pub(crate) type Wake = (Kind, Key);
@@ -28,7 +17,6 @@ pub(crate) type Wake = (Kind, Key);
 /// What the controllers of robots and their work have at hand.
 pub(crate) struct World {
     pub(crate) index: Index,
-    pub(crate) settings: Arc<Settings>,
     pub(crate) events: Events,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) wakes: Wakes<Wake>,
@@ -38,24 +26,21 @@ pub(crate) struct World {
     /// Objects that went while something was being written about them: the answer to that write
     /// may come after the word that they are gone, and must not bring them back.
     overtaken: HashSet<Wake>,
-    failures: HashMap<Wake, u32>,
     /// Objects about which the last write failed a moment ago: they have their rest until they
     /// change, or are due again.
     resting: HashSet<Wake>,
 }
 
 impl World {
-    pub(crate) fn new(settings: Arc<Settings>, events: Events, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(events: Events, metrics: Arc<Metrics>) -> Self {
         Self {
             index: Index::default(),
-            settings,
             events,
             metrics,
             wakes: Wakes::default(),
             tray: Vec::new(),
             busy: HashSet::new(),
             overtaken: HashSet::new(),
-            failures: HashMap::new(),
             resting: HashSet::new(),
         }
     }
@@ -87,7 +72,7 @@ impl World {
     }
 
     /// An object is seen through its watch.
-    pub(crate) fn see(&mut self, object: Object, now: Timestamp) {
+    pub(crate) fn take_in(&mut self, object: Object, now: Timestamp) {
         if let Some(wake) = object.place() {
             self.resting.remove(&wake);
         }
@@ -103,9 +88,9 @@ impl World {
     }
 
     /// An object is gone.
-    pub(crate) fn lose(&mut self, kind: Kind, key: &Key, now: Timestamp) {
+    pub(crate) fn forget(&mut self, kind: Kind, key: &Key, now: Timestamp) {
         let wake = (kind, key.clone());
-        self.failures.remove(&wake);
+        self.wakes.succeeded(&wake);
         self.resting.remove(&wake);
         if self.busy.contains(&wake) {
             self.overtaken.insert(wake);
@@ -114,10 +99,10 @@ impl World {
     }
 
     /// All objects of a kind were listed: any other is gone.
-    pub(crate) fn complete(&mut self, kind: Kind, listed: &HashSet<Key>, now: Timestamp) {
+    pub(crate) fn forget_unlisted(&mut self, kind: Kind, listed: &HashSet<Key>, now: Timestamp) {
         for key in self.index.known(kind) {
             if !listed.contains(&key) {
-                self.lose(kind, &key, now);
+                self.forget(kind, &key, now);
             }
         }
         let busy = self.busy.iter().filter(|(busy, _)| *busy == kind);
@@ -141,18 +126,16 @@ impl World {
     ) {
         self.busy.remove(&wake);
         if succeeded {
-            self.failures.remove(&wake);
+            self.wakes.succeeded(&wake);
             self.index.marks.extend(owner);
             self.index.marks.insert(wake);
             return;
         }
         self.metrics.failed("robot");
-        let failures = self.failures.entry(wake.clone()).or_default();
-        *failures = failures.saturating_add(1);
-        let when = later(now, RETRY.after(*failures));
         self.resting.insert(wake.clone());
-        for one in owner.into_iter().chain([wake]) {
-            self.wakes.at(when, one);
+        let again = self.wakes.failed(wake, now);
+        if let Some(owner) = owner {
+            self.wakes.at(again, owner);
         }
     }
 

@@ -6,14 +6,17 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{
     Api, Client, Error, Resource,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy},
+    api::{DeleteParams, Patch, Preconditions, PropagationPolicy},
 };
 use sandlot_api::robot::{Job, Robot, RobotDeployment, Task, TaskGroup, names};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use super::sights::{Kind, Object};
-use crate::index::Key;
+use crate::{
+    index::Key,
+    rounds::writes::{patch_by, post_by},
+};
 
 /// Something to write, about one object.
 #[derive(Debug)]
@@ -98,11 +101,7 @@ where
     K: Custom,
 {
     let api: Api<K> = Api::namespaced(client, &key.namespace);
-    let params = PostParams {
-        field_manager: Some(names::FIELD_MANAGER.to_owned()),
-        ..PostParams::default()
-    };
-    match api.create(&params, object).await {
+    match api.create(&post_by(names::FIELD_MANAGER), object).await {
         Ok(made) => Ok(Some(wrap(Box::new(made)))),
         // An earlier attempt of ours, whose answer was lost.
         Err(Error::Api(status)) if status.code == 409 => Ok(api
@@ -120,10 +119,7 @@ async fn change<K: Custom>(
     wrap: fn(Box<K>) -> Object,
 ) -> Result<Option<Object>, Error> {
     let api: Api<K> = Api::namespaced(client, &key.namespace);
-    let params = PatchParams {
-        field_manager: Some(names::FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
+    let params = patch_by(names::FIELD_MANAGER);
     let changed = match what {
         What::Change(patch) => api.patch(&key.name, &params, &Patch::Merge(patch)).await,
         What::Status(patch) => {

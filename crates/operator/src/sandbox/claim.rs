@@ -7,9 +7,10 @@ use serde_json::json;
 
 use super::status::status;
 use crate::{
-    dispatch::{Claim, Wake, Write, status_patch},
+    dispatch::{Claim, Wake, Write},
     index::Key,
     pods,
+    rounds::writes::status_patch,
     world::World,
 };
 

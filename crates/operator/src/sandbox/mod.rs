@@ -14,8 +14,9 @@ pub(crate) use claim::{give_out, line_up};
 pub(crate) use recycle::{give_back, wiped};
 
 use crate::{
-    dispatch::{Wake, Write, status_patch},
+    dispatch::{Wake, Write},
     index::Key,
+    rounds::writes::status_patch,
     world::{World, reference},
 };
 use facts::facts;

@@ -89,8 +89,17 @@ impl World {
         }
     }
 
-    /// A write about this has failed: look again, each time later.
+    /// A write about this has failed: look again, each time later, as long as it is there.
     pub(crate) fn failed(&mut self, what: Wake, now: Timestamp) {
+        let is_there = match &what {
+            Wake::Pool(key) => self.index.pools.contains_key(key),
+            Wake::Batch(key) => self.index.batches.contains_key(key),
+            Wake::Snapshot(key) => self.index.snapshots.contains_key(key),
+            Wake::Stray(key) => self.index.pods.contains_key(key),
+        };
+        if !is_there {
+            return self.wakes.succeeded(&what);
+        }
         self.metrics.failed(match &what {
             Wake::Pool(_) => "pool",
             Wake::Batch(_) | Wake::Stray(_) => "batchsandbox",

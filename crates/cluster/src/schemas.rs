@@ -101,6 +101,20 @@ pub(crate) fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<
     causes.into_iter().map(Cause::from).collect()
 }
 
+/// What is wrong with an object of a built-in kind only because it is new.
+pub(crate) fn validate_new(kind: &Kind, object: &Value) -> Vec<Cause> {
+    let row = kind.builtin();
+    let causes = row.map(|row| rules::validate_new(row.group, row.kind, object));
+    causes.into_iter().flatten().map(Cause::from).collect()
+}
+
+/// What is wrong with a change through a subresource of a built-in kind, beyond the object.
+pub(crate) fn validate_part(kind: &Kind, part: &str, new: &Value, old: &Value) -> Vec<Cause> {
+    let row = kind.builtin();
+    let causes = row.map(|row| rules::validate_part(row.group, row.kind, part, new, old));
+    causes.into_iter().flatten().map(Cause::from).collect()
+}
+
 /// How lists and maps of a kind merge.
 pub(crate) fn merging(kind: &Kind) -> Shape<'_> {
     match kind.schema.as_deref() {

@@ -11,6 +11,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::pod::field_path;
+
 /// Events waiting to be written; in a storm the rest is dropped, as Kubernetes does.
 const MOST_WAITING: usize = 1024;
 /// Repetitions of so many different events are counted instead of written anew.
@@ -56,21 +58,7 @@ impl Events {
     fn send(&self, pod: &Pod, container: Option<&str>, kind: &str, reason: &str, message: &str) {
         let meta = &pod.metadata;
         let now = Time(Timestamp::now());
-        let init = pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.init_containers.as_ref());
-        let field = container.map(|name| {
-            let is_init = init.is_some_and(|init| init.iter().any(|one| one.name == name));
-            format!(
-                "spec.{}{{{name}}}",
-                if is_init {
-                    "initContainers"
-                } else {
-                    "containers"
-                }
-            )
-        });
+        let field = container.map(|name| field_path(pod, name));
         let event = Event {
             metadata: ObjectMeta {
                 namespace: meta.namespace.clone(),

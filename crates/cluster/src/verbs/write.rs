@@ -96,6 +96,7 @@ async fn insert_once(call: &mut Call, mut object: Value) -> Result<Bytes, ApiErr
     };
     causes.extend(metadata::refused(&kind, &object, None));
     causes.extend(schemas::validate(&kind, &object, None));
+    causes.extend(schemas::validate_new(&kind, &object));
     refuse(call, object::name(&object), causes)?;
 
     request.object = Some(object);
@@ -243,6 +244,9 @@ async fn judged(
     let special = matches!(part, Part::Sub(_)) && kind.builtin().is_some();
     let before = (!special).then_some(&**old);
     causes.extend(schemas::validate(&kind, &new, before));
+    if let Part::Sub(part) = part {
+        causes.extend(schemas::validate_part(&kind, part, &new, old));
+    }
     refuse(call, name, causes)?;
 
     request.object = Some(new);

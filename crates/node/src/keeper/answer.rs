@@ -119,11 +119,15 @@ impl Keeper {
                 .map_err(|error| create(format!("cannot share processes: {error}")))?;
             self.reaper = Some(Pid::from_raw(pid));
         }
+        let beside = match (self.reaper, &plan.beside) {
+            (None, Some(target)) => Some(self.running(target)?),
+            (reaper, _) => reaper,
+        };
         if let Some(runtime) = &plan.runtime {
-            return self.run_by_runtime(number, name, &plan, runtime);
+            return self.run_by_runtime(number, name, &plan, runtime, beside);
         }
         let (process, container) =
-            Process::container(&name, &plan, &self.namespaces, self.reaper, number)
+            Process::container(&name, &plan, &self.namespaces, beside, number)
                 .map_err(|error| create(format!("cannot start {name}: {error}")))?;
         self.processes.insert(process.pid.as_raw(), process);
         self.containers.insert(name, container);

@@ -247,6 +247,10 @@ pub(crate) struct Plan {
     /// Who starts it, when that is not the keeper itself.
     #[serde(default)]
     pub runtime: Option<OciRuntime>,
+    /// The container in whose process namespace a container runs, when it has not one of its
+    /// own and the pod's containers do not share one.
+    #[serde(default)]
+    pub beside: Option<String>,
 }
 
 /// An OCI runtime, and what it is told besides the rest of the plan.

@@ -141,6 +141,7 @@ impl Keeper {
         name: String,
         plan: &Plan,
         runtime: &OciRuntime,
+        beside: Option<Pid>,
     ) -> Result<(), Failure> {
         let cannot = |error| create(format!("cannot start {name}: {error}"));
         // What the runtime leaves behind comes to us.
@@ -156,7 +157,7 @@ impl Keeper {
             if pid == 0 {
                 take_streams(ends, plan.terminal.is_some());
                 let words = call.words();
-                bundle::become_starter(plan, &self.namespaces, self.reaper, &words, theirs.as_fd());
+                bundle::become_starter(plan, &self.namespaces, beside, &words, theirs.as_fd());
             }
             Ok((pid, ours, container))
         })();

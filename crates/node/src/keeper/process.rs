@@ -49,19 +49,20 @@ pub(super) struct Ends {
 }
 
 impl Process {
-    /// Forks a container's first process.
+    /// Forks a container's first process, into the process namespace of another one if it is to
+    /// be `beside` it.
     pub(super) fn container(
         name: &str,
         plan: &Plan,
         namespaces: &Namespaces,
-        reaper: Option<Pid>,
+        beside: Option<Pid>,
         asked_by: u64,
     ) -> io::Result<(Process, Container)> {
         let (ours, theirs) = report_pair()?;
         let (ends, mut container) = open_streams(plan)?;
         let started = jiff::Timestamp::now();
-        let pid = match reaper {
-            Some(reaper) => fork_beside(reaper)?,
+        let pid = match beside {
+            Some(other) => fork_beside(other)?,
             None => fork_into(libc::CLONE_NEWPID)?,
         };
         if pid == 0 {

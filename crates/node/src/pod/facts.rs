@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::backoff::Backoff;
 use super::before;
-use super::spec::{containers, restarts};
+use super::spec::{ContainerKind, containers, ephemeral, find, restarts};
 
 /// Why a container without its image is held, at first.
 pub(crate) const IMAGE_FAILED: &str = "ErrImagePull";
@@ -124,15 +124,18 @@ impl Facts {
             .init_container_statuses
             .iter()
             .chain(&status.container_statuses)
+            .chain(&status.ephemeral_container_statuses)
             .flatten()
             .map(|told| (told.name.as_str(), told))
             .collect();
         let mut runs = BTreeMap::new();
         if let Some(spec) = &pod.spec {
-            for (kind, container) in containers(spec) {
-                let run = told.get(container.name.as_str());
+            let made_with = containers(spec).map(|(kind, container)| (kind, &container.name));
+            let put_in = ephemeral(spec).map(|one| (ContainerKind::Ephemeral, &one.name));
+            for (kind, name) in made_with.chain(put_in) {
+                let run = told.get(name.as_str());
                 let run = run.map(|told| before::run(spec, kind, told, now));
-                runs.insert(container.name.clone(), run.unwrap_or_default());
+                runs.insert(name.clone(), run.unwrap_or_default());
             }
         }
         Facts {
@@ -146,6 +149,14 @@ impl Facts {
             leaving: None,
             pod,
         }
+    }
+
+    /// The pod has changed in the API: somebody may have put containers into it.
+    pub(crate) fn on_changed(&mut self, pod: Pod) {
+        for one in pod.spec.iter().flat_map(ephemeral) {
+            self.runs.entry(one.name.clone()).or_default();
+        }
+        self.pod = pod;
     }
 
     /// Whether somebody asked for its end.
@@ -188,13 +199,9 @@ impl Facts {
 
     /// A container's program runs.
     pub(crate) fn on_running(&mut self, name: &str, since: Timestamp) {
-        let probes = self
-            .pod
-            .spec
-            .iter()
-            .flat_map(containers)
-            .find(|(_, container)| container.name == name);
-        let Some((_, container)) = probes else { return };
+        let Some((_, container)) = find(&self.pod, name) else {
+            return;
+        };
         let (startup, readiness) = (
             container.startup_probe.is_some(),
             container.readiness_probe.is_some(),
@@ -225,7 +232,7 @@ impl Facts {
     /// A container's run ended; whether and when there is another one follows from the pod.
     pub(crate) fn on_end(&mut self, name: &str, end: End) {
         let Some(spec) = &self.pod.spec else { return };
-        let Some((kind, _)) = containers(spec).find(|(_, container)| container.name == name) else {
+        let Some((kind, _)) = find(&self.pod, name) else {
             return;
         };
         let again = restarts(spec, kind, end.code);

@@ -18,6 +18,8 @@ mod tests;
 pub(crate) use env::{Sources, expand, pod_field, resource_field, variables};
 pub(crate) use facts::{End, Facts, IMAGE_FAILED, Phase, Stopping, Unhealthy};
 pub(crate) use next::{Act, next};
-pub(crate) use resources::{bytes, limits, milli, requested};
-pub(crate) use spec::{ContainerKind, containers, grace};
+pub(crate) use resources::{bytes, limits, limits_of_all, milli, requested};
+pub(crate) use spec::{
+    ContainerKind, containers, ephemeral, field_path, find, grace, shares_processes,
+};
 pub(crate) use status::status;

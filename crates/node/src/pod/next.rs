@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::PodSpec;
 
 use super::facts::{Facts, Held, Phase, Run};
-use super::spec::{ContainerKind, containers, grace};
+use super::spec::{ContainerKind, containers, ephemeral, grace};
 
 /// Something to do for a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +75,13 @@ pub(crate) fn next(facts: &Facts, now: Timestamp) -> Next {
         return next;
     }
     tend(facts, now, &mut next);
+    for container in ephemeral(spec) {
+        // Whoever wants to see a container's processes is started when there are some.
+        let target = container.target_container_name.as_deref();
+        if target.is_none_or(|target| facts.run(target).is_some_and(Run::is_running)) {
+            start_if_due(facts, &container.name, now, &mut next);
+        }
+    }
     if initialise(facts, spec, now, &mut next) {
         for container in &spec.containers {
             start_if_due(facts, &container.name, now, &mut next);
@@ -128,7 +135,7 @@ fn initialise(facts: &Facts, spec: &PodSpec, now: Timestamp, next: &mut Next) ->
             continue;
         };
         match kind {
-            ContainerKind::Main => return true,
+            ContainerKind::Main | ContainerKind::Ephemeral => return true,
             ContainerKind::Init if run.finished().is_some_and(|end| end.code == 0) => {}
             ContainerKind::Init => {
                 start_if_due(facts, &container.name, now, next);
@@ -176,7 +183,8 @@ fn start_if_due(facts: &Facts, name: &str, now: Timestamp, next: &mut Next) {
     }
 }
 
-/// Ends a pod: the main containers together, then the sidecars from the last to the first.
+/// Ends a pod: the main and ephemeral containers together, then the sidecars from the last to
+/// the first.
 fn end(facts: &Facts, spec: &PodSpec, now: Timestamp, next: &mut Next) {
     let seconds = if facts.is_deleted() || facts.over.is_none() {
         grace(&facts.pod)
@@ -196,9 +204,10 @@ fn end(facts: &Facts, spec: &PodSpec, now: Timestamp, next: &mut Next) {
     let (sidecars, others): (Vec<_>, Vec<_>) = order
         .into_iter()
         .partition(|(kind, _)| *kind == ContainerKind::Sidecar);
+    let others = others.iter().map(|(_, container)| &container.name);
     let mut all_quiet = true;
-    for (_, container) in &others {
-        all_quiet &= stop(facts, &container.name, now, deadline, next);
+    for name in others.chain(ephemeral(spec).map(|one| &one.name)) {
+        all_quiet &= stop(facts, name, now, deadline, next);
     }
     for (_, container) in sidecars.iter().rev() {
         if !all_quiet {

@@ -1,6 +1,6 @@
 //! Quantities, and what containers ask for and may use.
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::cgroup::Limits;
@@ -88,6 +88,20 @@ pub(crate) fn limits(container: &Container) -> Limits {
     }
 }
 
+/// The most that all containers of a pod may use together, as far as each has a limit: what is
+/// put into the pod later gets no more, however little it asks.
+pub(crate) fn limits_of_all(spec: &PodSpec) -> Limits {
+    let sum = |of: fn(Limits) -> Option<u64>| {
+        let mut main = spec.containers.iter().map(|one| of(limits(one)));
+        main.try_fold(0, |sum: u64, most| Some(sum.saturating_add(most?)))
+    };
+    Limits {
+        cpu_most: sum(|limits| limits.cpu_most),
+        memory_bytes: sum(|limits| limits.memory_bytes),
+        ..Limits::default()
+    }
+}
+
 /// What a pod asks for, in thousandths: the sum of its containers, or its greediest init
 /// container where that is more.
 pub(crate) fn requested(pod: &Pod, name: &str) -> i128 {
@@ -99,7 +113,7 @@ pub(crate) fn requested(pod: &Pod, name: &str) -> i128 {
         match kind {
             super::ContainerKind::Sidecar => stays += of(container),
             super::ContainerKind::Init => most = most.max(stays + of(container)),
-            super::ContainerKind::Main => {}
+            super::ContainerKind::Main | super::ContainerKind::Ephemeral => {}
         }
     }
     let overhead = spec

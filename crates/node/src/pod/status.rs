@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{End, Facts, Held, Phase, Run};
 use super::next::is_complete;
-use super::spec::{ContainerKind, containers};
+use super::spec::{ContainerKind, as_container, containers, ephemeral};
 
 /// The status that these facts amount to.
 pub(crate) fn status(facts: &Facts, now: Timestamp) -> PodStatus {
@@ -24,6 +24,13 @@ pub(crate) fn status(facts: &Facts, now: Timestamp) -> PodStatus {
             .collect()
     };
     let (init, main) = (of(true), of(false));
+    let put_in: Vec<ContainerStatus> = ephemeral(spec)
+        .map(|one| {
+            let container = as_container(one);
+            let kind = ContainerKind::Ephemeral;
+            container_status(facts, spec, kind, &container, now)
+        })
+        .collect();
     let phase = phase(facts, spec);
     let ip = facts.sandbox.clone().flatten();
     let (reason, message) = match &facts.over {
@@ -34,6 +41,7 @@ pub(crate) fn status(facts: &Facts, now: Timestamp) -> PodStatus {
         conditions: Some(conditions(facts, spec, phase, &main, now, &before)),
         container_statuses: Some(main),
         init_container_statuses: (!init.is_empty()).then_some(init),
+        ephemeral_container_statuses: (!put_in.is_empty()).then_some(put_in),
         host_ip: Some(facts.host_ip.clone()),
         host_ips: Some(vec![HostIP {
             ip: facts.host_ip.clone(),
@@ -108,9 +116,11 @@ fn container_status(
         container_id: id(run.attempt),
         ready: match kind {
             ContainerKind::Init => run.finished().is_some_and(|end| end.code == 0),
+            // Nobody is sent to one, so it is never said to be.
+            ContainerKind::Ephemeral => false,
             _ => run.is_running() && run.ready,
         },
-        started: Some(run.is_running() && run.started),
+        started: (kind != ContainerKind::Ephemeral).then(|| run.is_running() && run.started),
         restart_count: run.attempt.saturating_sub(1) as i32,
         state: Some(stated),
         last_state: previous.map(|ended| ContainerState {
@@ -174,10 +184,26 @@ fn state(
                 } else {
                     "ContainerCreating"
                 },
-                facts.trouble.clone(),
+                facts
+                    .trouble
+                    .clone()
+                    .or_else(|| awaited(facts, spec, container)),
             )
         }
     }
+}
+
+/// Whom an ephemeral container waits for.
+fn awaited(facts: &Facts, spec: &PodSpec, container: &Container) -> Option<String> {
+    let mut all = ephemeral(spec).filter(|one| one.name == container.name);
+    let target = all.next()?.target_container_name.clone()?;
+    let run = facts.run(&target)?;
+    let message = match (run.is_running(), run.finished().is_some()) {
+        (true, _) => return None,
+        (false, true) => format!("its target container {target:?} has ended for good"),
+        (false, false) => format!("waits for its target container {target:?} to run"),
+    };
+    Some(message)
 }
 
 /// Why a container could not be started, as its state tells it.

@@ -58,6 +58,68 @@ fn state_of(facts: &Facts, now: Timestamp, index: usize) -> serde_json::Value {
     .unwrap()
 }
 
+/// Puts a container into a running pod.
+fn put_in(facts: &mut Facts, container: serde_json::Value) {
+    let mut pod = facts.pod.clone();
+    let spec = pod.spec.as_mut().unwrap();
+    let list = spec.ephemeral_containers.get_or_insert_default();
+    list.push(serde_json::from_value(container).unwrap());
+    facts.on_changed(pod);
+}
+
+#[test]
+fn a_container_put_into_a_running_pod_runs_once_and_does_not_hold_up_its_end() {
+    let mut facts =
+        pod(json!({"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}));
+    run(&mut facts, "c", at(1));
+    assert_eq!(next(&facts, at(2)).acts, []);
+    put_in(&mut facts, json!({"name": "d", "image": "i"}));
+    assert_eq!(next(&facts, at(2)).acts, [start("d")]);
+    run(&mut facts, "d", at(2));
+    let told = status(&facts, at(3)).ephemeral_container_statuses.unwrap();
+    assert!(told[0].state.as_ref().unwrap().running.is_some());
+    assert_eq!((told[0].ready, told[0].started), (false, None));
+    end(&mut facts, "d", 7, at(2), at(3));
+    assert_eq!(next(&facts, at(3600)).acts, [], "it was run again");
+    assert_eq!(status(&facts, at(4)).phase.as_deref(), Some("Running"));
+    // One that still runs when the pod is over ends with it, and does not make it fail.
+    put_in(&mut facts, json!({"name": "e", "image": "i"}));
+    run(&mut facts, "e", at(5));
+    end(&mut facts, "c", 0, at(1), at(6));
+    let acts = next(&facts, at(6)).acts;
+    assert!(matches!(&acts[..], [Act::Stop { container, .. }] if container == "e"));
+    end(&mut facts, "e", 137, at(5), at(7));
+    assert_eq!(next(&facts, at(7)).acts, [Act::Rest]);
+    assert_eq!(status(&facts, at(7)).phase.as_deref(), Some("Succeeded"));
+}
+
+#[test]
+fn whoever_wants_to_see_a_container_s_processes_waits_until_there_are_some() {
+    let mut facts = pod(json!({"containers": [{"name": "c", "image": "i"}]}));
+    let debugger = json!({"name": "d", "image": "i", "targetContainerName": "c"});
+    put_in(&mut facts, debugger);
+    assert_eq!(next(&facts, at(0)).acts, [start("c")]);
+    let told = status(&facts, at(0)).ephemeral_container_statuses.unwrap();
+    let waiting = told[0].state.as_ref().unwrap().waiting.as_ref().unwrap();
+    assert!(waiting.message.as_ref().unwrap().contains("\"c\""));
+    run(&mut facts, "c", at(1));
+    assert_eq!(next(&facts, at(1)).acts, [start("d")]);
+}
+
+#[test]
+fn a_container_put_into_a_pod_may_use_no_more_than_the_pod() {
+    let limited = |limits: serde_json::Value| json!({"name": "c", "resources": {"limits": limits}});
+    let of = |containers: serde_json::Value| {
+        let facts = pod(json!({"containers": containers}));
+        limits_of_all(facts.pod.spec.as_ref().unwrap())
+    };
+    let both = of(json!([
+        limited(json!({"cpu": "1", "memory": "1Ki"})),
+        limited(json!({"memory": "2Ki"})),
+    ]));
+    assert_eq!((both.cpu_most, both.memory_bytes), (None, Some(3 << 10)));
+}
+
 #[test]
 fn init_containers_run_one_after_the_other_and_a_sidecar_only_has_to_start() {
     let mut facts = pod(

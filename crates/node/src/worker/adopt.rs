@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-
 use super::ending::explain;
 use super::launch::{id_of, parse_id};
 use super::view::ContainerView;
 use super::{Making, Tending, volumes};
 use crate::images;
 use crate::keeper::message::{ContainerState, Tell};
-use crate::pod::containers;
+use crate::pod::Facts;
 use crate::sandbox::Sandbox;
 
 /// A keeper that lives answers at once.
@@ -34,7 +32,7 @@ impl Tending {
         self.making = Making::Ready;
         self.facts.sandbox = Some(self.shared.pod_ip(&sandbox.record));
         self.sandbox = Some(sandbox.clone());
-        for (name, state) in states_of(&sandbox, &self.facts.pod).await {
+        for (name, state) in states_of(&sandbox, &self.facts).await {
             self.adopt_container(&sandbox, &name.0, name.1, state);
         }
         let goes_on = self.facts.runs.values().any(|run| run.finished().is_none());
@@ -101,7 +99,7 @@ impl Tending {
 }
 
 /// The last run of each container, from the keeper if it lives and from its notes if not.
-async fn states_of(sandbox: &Sandbox, pod: &Pod) -> Vec<((String, u32), ContainerState)> {
+async fn states_of(sandbox: &Sandbox, facts: &Facts) -> Vec<((String, u32), ContainerState)> {
     let mut states = std::collections::BTreeMap::new();
     let mut put = |id: &str, state: ContainerState| {
         if let Some((name, attempt)) = parse_id(id) {
@@ -111,12 +109,7 @@ async fn states_of(sandbox: &Sandbox, pod: &Pod) -> Vec<((String, u32), Containe
             }
         }
     };
-    for name in pod
-        .spec
-        .iter()
-        .flat_map(containers)
-        .map(|(_, container)| &container.name)
-    {
+    for name in facts.runs.keys() {
         for (attempt, ended) in crate::sandbox::ended_runs(&sandbox.dir, name) {
             put(&id_of(name, attempt), ContainerState::Ended(ended));
         }

@@ -12,7 +12,7 @@ use super::launch::{id_of, parse_id};
 use super::{Event, Tending, view_of};
 use crate::keeper::message::Ended;
 use crate::node::Shared;
-use crate::pod::{End, Phase, containers};
+use crate::pod::{ContainerKind, End, Phase, find, shares_processes};
 use crate::probe;
 use crate::sandbox::Sandbox;
 
@@ -119,15 +119,30 @@ impl Tending {
             id,
             ended,
         );
-        if let Some(sandbox) = self.sandbox.clone() {
-            let id = id.to_owned();
-            self.tasks.spawn(async move {
-                // A keeper that cannot be asked any more has forgotten everything.
-                let _ = sandbox.forget(&id).await;
-                Event::Done
-            });
-        }
+        self.clear_away(&name, id);
         self.end_of(&name, end);
+    }
+
+    /// Lets the keeper forget a run that has ended, and ends what it has left behind: where
+    /// others see its processes, these do not end with the first of them.
+    fn clear_away(&mut self, name: &str, id: &str) {
+        let Some(sandbox) = self.sandbox.clone() else {
+            return;
+        };
+        let pod = &self.facts.pod;
+        let is_seen =
+            shares_processes(pod) || matches!(find(pod, name), Some((ContainerKind::Ephemeral, _)));
+        let group = self.shared.cgroups.sandbox(sandbox.id()).container(id);
+        let id = id.to_owned();
+        self.tasks.spawn(async move {
+            // A keeper that cannot be asked any more has forgotten everything.
+            let _ = sandbox.forget(&id).await;
+            if is_seen {
+                // What cannot be removed now goes with the sandbox.
+                let _ = tokio::task::spawn_blocking(move || group.remove()).await;
+            }
+            Event::Done
+        });
     }
 
     pub(super) fn end_of(&mut self, name: &str, end: End) {
@@ -162,12 +177,7 @@ pub(super) fn explain(
     id: &str,
     ended: &Ended,
 ) -> End {
-    let container = pod
-        .spec
-        .iter()
-        .flat_map(containers)
-        .find(|(_, container)| container.name == name)
-        .map(|(_, found)| found);
+    let container = find(pod, name).map(|(_, container)| container);
     let mut message = String::new();
     let mut memory = false;
     if let Some(sandbox) = sandbox {
@@ -178,9 +188,8 @@ pub(super) fn explain(
             .memory_kills()
             > 0;
         message = end_of_file(&sandbox.container_dir(id).join("termination-log"));
-        let fall_back = container
-            .and_then(|container| container.termination_message_policy.as_deref())
-            == Some("FallbackToLogsOnError");
+        let policy = container.and_then(|container| container.termination_message_policy);
+        let fall_back = policy.as_deref() == Some("FallbackToLogsOnError");
         if message.is_empty() && fall_back && ended.code != 0 {
             message = crate::kubelet::last_words(&shared.logs.path(pod, id), LONGEST_FALLBACK);
         }

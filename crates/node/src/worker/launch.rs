@@ -18,7 +18,9 @@ use crate::images::{self, Image, Wanting};
 use crate::keeper::message::{Failure, Mount, Plan, Stage};
 use crate::keeper::older_log;
 use crate::node::Shared;
-use crate::pod::{End, IMAGE_FAILED, containers, limits, variables};
+use crate::pod::{
+    ContainerKind, End, IMAGE_FAILED, ephemeral, find, limits, limits_of_all, variables,
+};
 use crate::probe;
 use crate::removal;
 use crate::sandbox::Sandbox;
@@ -58,10 +60,18 @@ pub(super) fn parse_id(id: &str) -> Option<(String, u32)> {
 
 impl Tending {
     pub(super) fn container(&self, name: &str) -> Option<Container> {
-        let spec = self.facts.pod.spec.as_ref()?;
-        containers(spec)
-            .find(|(_, container)| container.name == name)
-            .map(|(_, container)| container.clone())
+        find(&self.facts.pod, name).map(|(_, container)| container)
+    }
+
+    /// The run that an ephemeral container is to see the processes of, as the keeper names it.
+    fn target_of(&self, name: &str) -> Option<String> {
+        let mut all = self.facts.pod.spec.iter().flat_map(ephemeral);
+        let target = all
+            .find(|one| one.name == name)?
+            .target_container_name
+            .as_deref()?;
+        let run = self.facts.run(target).filter(|run| run.is_running())?;
+        Some(id_of(target, run.attempt - 1))
     }
 
     /// Begins a run of a container.
@@ -81,6 +91,7 @@ impl Tending {
             container,
             sandbox,
             volumes,
+            beside: self.target_of(&name),
             previous_log: self.log_before(&name, attempt),
         };
         self.facts.on_start(&name);
@@ -173,6 +184,8 @@ struct Launching {
     pod: Pod,
     container: Container,
     attempt: u32,
+    /// The run whose processes it sees.
+    beside: Option<String>,
     sandbox: Arc<Sandbox>,
     volumes: Volumes,
     previous_log: Option<PathBuf>,
@@ -203,7 +216,7 @@ impl Launching {
         let group = shared.cgroups.sandbox(self.sandbox.id()).container(&id);
         let limits = Limits {
             processes: Some(most_processes(pod)),
-            ..limits(container)
+            ..self.limits()
         };
         group
             .create(&limits)
@@ -231,6 +244,7 @@ impl Launching {
             limits,
             allow_privileged: shared.allow_privileged,
             may_forge: !shared.network.checks_senders(),
+            beside: self.beside.clone(),
         })
         .map_err(config)?;
         self.make_room(&id, &image, &mut plan)
@@ -253,6 +267,14 @@ impl Launching {
             }),
         };
         Ok(Launched { image, view, since })
+    }
+
+    /// What the kernel is to enforce.
+    fn limits(&self) -> Limits {
+        match (find(&self.pod, &self.container.name), &self.pod.spec) {
+            (Some((ContainerKind::Ephemeral, _)), Some(spec)) => limits_of_all(spec),
+            _ => limits(&self.container),
+        }
     }
 
     fn event(&self, reason: &str, message: &str) {

@@ -298,7 +298,7 @@ impl Tending {
                 if freshness::shows_change(&self.facts.pod, &pod) {
                     self.freshness.soil();
                 }
-                self.facts.pod = *pod;
+                self.facts.on_changed(*pod);
             }
             Event::Stale => self.freshness.soil(),
             Event::Refreshed(written) => {

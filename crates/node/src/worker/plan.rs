@@ -34,6 +34,8 @@ pub(super) struct Ingredients<'a> {
     pub(super) allow_privileged: bool,
     /// Nothing stands between the pod and a sender on its packets that is not its own.
     pub(super) may_forge: bool,
+    /// The run whose processes it sees.
+    pub(super) beside: Option<String>,
 }
 
 /// Makes the plan; the error says what the pod asks that cannot be.
@@ -95,6 +97,7 @@ pub(super) fn plan(of: Ingredients<'_>) -> Result<Plan, String> {
             turn_at: LOG_TURNS_AT,
         }),
         runtime,
+        beside: of.beside,
         env: of.env,
     })
 }

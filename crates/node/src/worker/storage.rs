@@ -25,11 +25,33 @@ pub(super) struct Limit {
     most: u64,
 }
 
-/// Folders, or all entries of a folder whose names begin so, that count.
+/// What of a folder counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Part {
     folder: PathBuf,
-    prefix: Option<String>,
+    entries: Entries,
+}
+
+/// Which entries of a folder count. What belongs to a run of a container begins with the
+/// container's name and the run's number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Entries {
+    All,
+    RunsOf(String),
+    /// Also of containers that are yet to be put into the pod.
+    AllRuns,
+}
+
+impl Entries {
+    fn hold(&self, entry: &str) -> bool {
+        let mut words = entry.split('.');
+        let (name, number) = (words.next(), words.next().map(str::parse::<u32>));
+        match self {
+            Entries::All => true,
+            Entries::RunsOf(wanted) => name == Some(wanted) && matches!(number, Some(Ok(_))),
+            Entries::AllRuns => matches!(number, Some(Ok(_))),
+        }
+    }
 }
 
 /// The limits of a pod whose sandbox and logs are in these folders.
@@ -49,7 +71,7 @@ pub(super) fn limits(pod: &Pod, sandbox: &Path, logs: &Path) -> Vec<Limit> {
         let folder = sandbox.join("volumes").join(&volume.name);
         let part = Part {
             folder,
-            prefix: None,
+            entries: Entries::All,
         };
         written.push(part.clone());
         if let Some((limit, most)) = quantity(empty.size_limit.as_ref()) {
@@ -64,15 +86,18 @@ pub(super) fn limits(pod: &Pod, sandbox: &Path, logs: &Path) -> Vec<Limit> {
     // Names are kept in files that every container may write.
     let names = Part {
         folder: sandbox.join("etc"),
-        prefix: None,
+        entries: Entries::All,
+    };
+    let of_runs = |entries: Entries| {
+        [sandbox, logs].map(|folder| Part {
+            folder: folder.to_owned(),
+            entries: entries.clone(),
+        })
     };
     written.push(names.clone());
+    written.extend(of_runs(Entries::AllRuns));
     for (kind, container) in containers(spec) {
-        let own = [sandbox, logs].map(|folder| Part {
-            folder: folder.to_owned(),
-            prefix: Some(format!("{}.", container.name)),
-        });
-        written.extend(own.clone());
+        let own = of_runs(Entries::RunsOf(container.name.clone()));
         let parts = own.into_iter().chain([names.clone()]).collect();
         let resources = container.resources.as_ref();
         let limits_of = resources.and_then(|resources| resources.limits.as_ref());
@@ -136,12 +161,12 @@ impl Limit {
 
 impl Part {
     fn size(&self, files_left: &mut usize) -> u64 {
-        let Some(prefix) = &self.prefix else {
+        if self.entries == Entries::All {
             return size(&self.folder, files_left);
-        };
+        }
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         entries
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+            .filter(|entry| self.entries.hold(&entry.file_name().to_string_lossy()))
             .map(|entry| match entry.metadata() {
                 Ok(found) if found.is_dir() => size(&entry.path(), files_left),
                 Ok(found) => found.blocks() * 512,
@@ -275,5 +300,13 @@ mod tests {
         assert!(said(&limits)[0].starts_with("Pod ephemeral local storage usage"));
         fs::write(dir.path().join("logs/a.0.log"), vec![1; 60 << 10]).unwrap();
         assert!(said(&limits)[0].starts_with("Container a exceeded"));
+        fs::remove_file(dir.path().join("logs/a.0.log")).unwrap();
+        fs::remove_file(dir.path().join("sandbox/volumes/v/file")).unwrap();
+        assert_eq!(said(&limits), [""; 0]);
+        // Put into the pod while it runs, without any limit of its own.
+        fs::create_dir_all(dir.path().join("sandbox/debugger.0")).unwrap();
+        let its = dir.path().join("sandbox/debugger.0/file");
+        fs::write(its, vec![1; 150 << 10]).unwrap();
+        assert!(said(&limits)[0].starts_with("Pod ephemeral local storage usage"));
     }
 }

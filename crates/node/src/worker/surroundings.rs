@@ -14,7 +14,7 @@ use super::{Event, Making, Tending, publish, storage};
 use crate::isolation;
 use crate::keeper::message::{ContainerState, Preparation, Tell};
 use crate::node::Shared;
-use crate::pod::{End, Phase, Sources, containers, names};
+use crate::pod::{End, Phase, Sources, containers, names, shares_processes};
 use crate::sandbox::pool::Kind;
 use crate::sandbox::{Owner, Sandbox};
 
@@ -257,7 +257,7 @@ async fn furnish(
             .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
             .collect(),
         memory: volumes::in_memory(pod, sandbox),
-        share_processes: spec.share_process_namespace == Some(true),
+        share_processes: shares_processes(pod),
     });
     prepared.await.map_err(|failure| failure.message)?;
     if let Some(address) = address {

@@ -209,7 +209,7 @@ impl Cluster {
         let begun = Instant::now();
         loop {
             // After a restart of the node, its containers are found again a moment later.
-            let shown = self.try_exec(pod, script).await;
+            let shown = self.exec_in(container(pod), script).await;
             let text = shown.map_or_else(|error| error.to_string(), |(_, text)| text);
             if text.trim_end() == wanted {
                 return;
@@ -264,14 +264,13 @@ impl Cluster {
     }
 
     pub(crate) async fn logs(&self, name: &str, options: LogOptions) -> String {
+        self.logs_of(container(name), options).await
+    }
+
+    /// What a certain container has said.
+    pub(crate) async fn logs_of(&self, of: ContainerRef, options: LogOptions) -> String {
         use futures::StreamExt as _;
-        let chunks: Vec<_> = self
-            .node
-            .logs(container(name), options)
-            .await
-            .unwrap()
-            .collect()
-            .await;
+        let chunks: Vec<_> = self.node.logs(of, options).await.unwrap().collect().await;
         chunks
             .into_iter()
             .map(|chunk| String::from_utf8_lossy(&chunk.unwrap()).into_owned())
@@ -280,11 +279,15 @@ impl Cluster {
 
     /// Runs a script in a container: its code, and what it wrote.
     pub(crate) async fn exec(&self, name: &str, script: &str) -> (i32, String) {
-        self.try_exec(name, script).await.unwrap()
+        self.exec_in(container(name), script).await.unwrap()
     }
 
-    /// The same, where the container may not be there to run it in.
-    async fn try_exec(&self, name: &str, script: &str) -> Result<(i32, String), KubeletError> {
+    /// The same in a certain container, which may not be there.
+    pub(crate) async fn exec_in(
+        &self,
+        of: ContainerRef,
+        script: &str,
+    ) -> Result<(i32, String), KubeletError> {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let (err_ours, err_theirs) = tokio::io::duplex(1 << 16);
         let (_sizes, resize) = mpsc::channel(1);
@@ -299,7 +302,7 @@ impl Cluster {
         let (mut ours, mut err_ours) = (ours, err_ours);
         let (mut text, mut errors) = (String::new(), String::new());
         let (exit, _, _) = tokio::join!(
-            self.node.exec(container(name), command, streams),
+            self.node.exec(of, command, streams),
             ours.read_to_string(&mut text),
             err_ours.read_to_string(&mut errors),
         );

@@ -3,6 +3,7 @@
 mod bombs;
 mod claims;
 mod endings;
+mod ephemeral;
 mod escapes;
 mod fields;
 mod forgery;

@@ -35,13 +35,13 @@ pub(in super::super) use super::configuration::command;
 pub(in super::super) fn become_starter(
     plan: &Plan,
     namespaces: &Namespaces,
-    reaper: Option<Pid>,
+    beside: Option<Pid>,
     words: &[String],
     report: BorrowedFd<'_>,
 ) -> ! {
     close_all_on_exec();
     let made = match &plan.runtime {
-        Some(runtime) => make(plan, runtime, namespaces, reaper),
+        Some(runtime) => make(plan, runtime, namespaces, beside),
         None => Err(create("the runtime", "the plan names none")),
     };
     let failure = match made {
@@ -118,7 +118,7 @@ fn make<'a>(
     plan: &Plan,
     runtime: &'a OciRuntime,
     namespaces: &Namespaces,
-    reaper: Option<Pid>,
+    beside: Option<Pid>,
 ) -> Result<&'a OciRuntime, Failure> {
     let view = plan
         .view
@@ -141,7 +141,7 @@ fn make<'a>(
         .map_err(|error| create("the pod's shared memory", error))?;
     let ready = Ready {
         root: place.join(view::ROOT),
-        namespaces: shared(namespaces, reaper, place)
+        namespaces: shared(namespaces, beside, place)
             .map_err(|error| create("the pod's namespaces", error))?,
         users: namespaces.range,
         own_network: namespaces.own_network,
@@ -231,7 +231,7 @@ fn options(tree: BorrowedFd<'_>) -> io::Result<Vec<&'static str>> {
 /// runtime may be one that is not told by where it is called.
 fn shared(
     namespaces: &Namespaces,
-    reaper: Option<Pid>,
+    beside: Option<Pid>,
     place: &Path,
 ) -> io::Result<Vec<(&'static str, PathBuf)>> {
     let mut files = vec![
@@ -244,8 +244,8 @@ fn shared(
     if let Some(users) = &namespaces.users {
         files.push(("user", format!("/proc/self/fd/{}", users.as_raw_fd())));
     }
-    if let Some(reaper) = reaper {
-        files.push(("pid", format!("/proc/{reaper}/ns/pid")));
+    if let Some(other) = beside {
+        files.push(("pid", format!("/proc/{other}/ns/pid")));
     }
     files
         .into_iter()

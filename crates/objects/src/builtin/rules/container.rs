@@ -66,15 +66,51 @@ pub(super) fn check(
                 path.field(name),
                 "may not be set for init containers without restartPolicy=Always",
             ),
-            Kind::Ephemeral => {
-                checks.forbidden(path.field(name), "cannot be set for an Ephemeral Container")
-            }
+            Kind::Ephemeral => {}
         }
+    }
+    if kind == Kind::Ephemeral {
+        check_ephemeral(checks, path, container);
     }
     for hook in ["postStart", "preStop"] {
         let handler = &container["lifecycle"][hook];
         if !handler.is_null() {
             probe::check_handler(checks, &path.field("lifecycle").field(hook), handler);
+        }
+    }
+}
+
+/// What only makes sense for a container that the pod was made with.
+const NOT_PUT_IN: [&str; 8] = [
+    "ports",
+    "resources",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "lifecycle",
+    "resizePolicy",
+    "restartPolicy",
+];
+
+fn check_ephemeral(checks: &mut Checks, path: &Path, container: &Value) {
+    const DETAIL: &str = "cannot be set for an Ephemeral Container";
+    let says_nothing = |value: &Value| match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    };
+    for name in NOT_PUT_IN {
+        if !says_nothing(&container[name]) {
+            checks.forbidden(path.field(name), DETAIL);
+        }
+    }
+    for (index, mount) in list(container, "volumeMounts").iter().enumerate() {
+        for name in ["subPath", "subPathExpr"] {
+            if text(mount, name).is_some() {
+                let at = path.field("volumeMounts").index(index).field(name);
+                checks.forbidden(at, DETAIL);
+            }
         }
     }
 }

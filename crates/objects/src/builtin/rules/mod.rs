@@ -82,6 +82,25 @@ pub fn validate(group: &str, kind: &str, object: &Value, old: Option<&Value>) ->
     checks.causes
 }
 
+/// Tells what is wrong with an object of a built-in kind only because it is new.
+pub fn validate_new(group: &str, kind: &str, object: &Value) -> Vec<Cause> {
+    let mut checks = Checks { causes: Vec::new() };
+    if (group, kind) == ("", "Pod") {
+        pod::check_new(&mut checks, object);
+    }
+    checks.causes
+}
+
+/// Tells what is wrong with a change through a subresource of a built-in kind, beyond what is
+/// wrong with the object itself.
+pub fn validate_part(group: &str, kind: &str, part: &str, new: &Value, old: &Value) -> Vec<Cause> {
+    let mut checks = Checks { causes: Vec::new() };
+    if (group, kind, part) == ("", "Pod", "ephemeralcontainers") {
+        pod::check_put_in(&mut checks, new, old);
+    }
+    checks.causes
+}
+
 /// The faults found so far, and the ways to find one.
 struct Checks {
     causes: Vec<Cause>,

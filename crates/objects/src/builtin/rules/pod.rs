@@ -30,6 +30,30 @@ pub(super) fn check(checks: &mut Checks, pod: &Value, old: Option<&Value>) {
     }
 }
 
+/// Containers are put into a pod only when it is there.
+pub(super) fn check_new(checks: &mut Checks, pod: &Value) {
+    if !list(&pod["spec"], "ephemeralContainers").is_empty() {
+        let path = Path::of("spec").field("ephemeralContainers");
+        checks.forbidden(path, "cannot be set on create");
+    }
+}
+
+/// Containers that were put into a pod stay in it as they are.
+pub(super) fn check_put_in(checks: &mut Checks, pod: &Value, old: &Value) {
+    let path = Path::of("spec").field("ephemeralContainers");
+    let wanted = list(&pod["spec"], "ephemeralContainers");
+    for before in list(&old["spec"], "ephemeralContainers") {
+        let name = text(before, "name").unwrap_or_default();
+        let what = match wanted.iter().find(|one| text(one, "name") == Some(name)) {
+            Some(now) if now == before => continue,
+            Some(_) => "changed",
+            None => "removed",
+        };
+        let detail = format!("existing ephemeral containers {name:?} may not be {what}\n");
+        checks.forbidden(path.clone(), &detail);
+    }
+}
+
 fn check_spec(checks: &mut Checks, path: &Path, spec: &Value) {
     checks.one_of(
         path,
@@ -115,6 +139,9 @@ fn check_containers(checks: &mut Checks, path: &Path, spec: &Value, volumes: &vo
         for (index, one) in list(spec, key).iter().enumerate() {
             let at = path.field(key).index(index);
             container::check(checks, &at, one, kind, volumes);
+            if kind == container::Kind::Ephemeral {
+                check_target(checks, &at, one, spec);
+            }
             if let Some(name) = text(one, "name")
                 && !seen.insert(name)
             {
@@ -124,6 +151,23 @@ fn check_containers(checks: &mut Checks, path: &Path, spec: &Value, volumes: &vo
                 container::check_host_ports(checks, &at, one, host_network, &mut host_ports);
             }
         }
+    }
+}
+
+/// Whoever wants to see a container's processes names one of the pod's own.
+fn check_target(checks: &mut Checks, path: &Path, ephemeral: &Value, spec: &Value) {
+    let Some(target) = text(ephemeral, "targetContainerName") else {
+        return;
+    };
+    let own = ["containers", "initContainers"].map(|key| list(spec, key));
+    if !own
+        .iter()
+        .copied()
+        .flatten()
+        .any(|one| text(one, "name") == Some(target))
+    {
+        let at = path.field("targetContainerName");
+        checks.add(Cause::not_found(at, &ephemeral["targetContainerName"]));
     }
 }
 
@@ -216,12 +260,7 @@ fn check_change(checks: &mut Checks, path: &Path, new: &Value, old: &Value) {
 fn fixed_part(spec: &Value) -> Value {
     let mut fixed = spec.clone();
     if let Some(fields) = fixed.as_object_mut() {
-        for key in [
-            "activeDeadlineSeconds",
-            "tolerations",
-            "schedulingGates",
-            "ephemeralContainers",
-        ] {
+        for key in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
             fields.remove(key);
         }
         for key in ["containers", "initContainers"] {

@@ -6,6 +6,8 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::pod::containers;
+
 /// Settings of a pod's own that can do no harm, as Kubernetes has them.
 const SAFE: [&str; 12] = [
     "kernel.shm_rmid_forced",
@@ -50,6 +52,22 @@ pub(crate) fn refuses(pod: &Pod, trusted: bool) -> Option<String> {
     sysctls
         .map(|sysctl| sysctl.name.as_str())
         .find_map(|name| forbidden(name, trusted, on_host))
+}
+
+/// What a pod asks for and does without, if there is such a thing: whoever relies on it is to
+/// know.
+pub(crate) fn leaves_out(pod: &Pod) -> Option<String> {
+    let spec = pod.spec.as_ref()?;
+    // On the machine's own network its ports are the machine's.
+    if spec.host_network == Some(true) {
+        return None;
+    }
+    let mut ports = containers(spec).flat_map(|(_, one)| one.ports.iter().flatten());
+    let port = ports.find_map(|port| port.host_port.filter(|port| *port != 0))?;
+    Some(format!(
+        "this node opens no ports of the machine for pods: hostPort {port} leads nowhere; a \
+         Service of type NodePort or `kubectl port-forward` leads to the pod"
+    ))
 }
 
 fn forbidden(name: &str, trusted: bool, on_host: bool) -> Option<String> {
@@ -113,6 +131,18 @@ mod tests {
         let unsafe_ones = setting("net.core.somaxconn");
         assert!(refuses(&unsafe_ones, false).is_some());
         assert_eq!(refuses(&unsafe_ones, true), None);
+    }
+
+    #[test]
+    fn a_port_of_the_machine_that_is_not_opened_is_said() {
+        let asks = |host_network: bool, host_port: Option<i32>| {
+            let port = json!({"containerPort": 80, "hostPort": host_port});
+            leaves_out(&pod(json!({"hostNetwork": host_network,
+                "containers": [{"name": "c", "ports": [port]}]})))
+        };
+        assert!(asks(false, Some(8080)).unwrap().contains("8080"));
+        assert_eq!((asks(false, None), asks(false, Some(0))), (None, None));
+        assert_eq!(asks(true, Some(80)), None);
     }
 
     #[test]

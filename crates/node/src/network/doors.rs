@@ -1,4 +1,4 @@
-//! Where the pods' network is apart the machine has no way into the pods' network. So each pod has an address
+//! Where the pods' network is apart the machine has no way into it. So each pod has an address
 //! of the machine's own 127.0.0.0/8 besides, on whose ports the node waits and carries on.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::AbortHandle;
 
-use super::firewall::Net;
-use super::passage;
+use super::firewall::{Net, Protocol};
 use super::subnet::Subnet;
+use super::{datagrams, passage};
 use crate::sandbox::Zygote;
 
 /// Every address by which a machine knows pods.
@@ -65,28 +65,49 @@ impl Doors {
     }
 
     /// Waits on these ports of a pod; the ports for which that cannot be, and why.
-    pub(super) fn open_for(&self, pod: Ipv4Addr, ports: &BTreeSet<u16>) -> Vec<(u16, io::Error)> {
+    pub(super) fn open_for(
+        &self,
+        pod: Ipv4Addr,
+        ports: &BTreeSet<(Protocol, u16)>,
+    ) -> Vec<(u16, io::Error)> {
         let mut open = self.open();
         if open.contains_key(&pod) {
             return Vec::new();
         }
         let (mut waiting, mut closed) = (Vec::new(), Vec::new());
-        for port in ports {
-            match passage::listen(shown(pod), *port) {
-                Ok(listener) => {
-                    let (zygote, port) = (self.zygote.clone(), *port);
-                    let dial = move || {
-                        let zygote = zygote.clone();
-                        async move { super::dial(Some(&zygote), pod, port).await }
-                    };
-                    let carried = passage::carry(listener, dial);
-                    waiting.push(tokio::spawn(carried).abort_handle());
-                }
+        for (protocol, port) in ports {
+            match self.carry(*protocol, pod, *port) {
+                Ok(task) => waiting.push(task),
                 Err(error) => closed.push((*port, error)),
             }
         }
         open.insert(pod, waiting);
         closed
+    }
+
+    /// Waits on a port of a pod and carries what comes to it.
+    fn carry(&self, protocol: Protocol, pod: Ipv4Addr, port: u16) -> io::Result<AbortHandle> {
+        let zygote = self.zygote.clone();
+        let task = match protocol {
+            Protocol::Tcp => {
+                let listener = passage::listen(shown(pod), port)?;
+                tokio::spawn(passage::carry(listener, move || {
+                    let zygote = zygote.clone();
+                    async move { super::dial(Some(&zygote), pod, port).await }
+                }))
+            }
+            Protocol::Udp => {
+                let socket = datagrams::listen(shown(pod), port)?;
+                tokio::spawn(datagrams::carry(socket, move || {
+                    let zygote = zygote.clone();
+                    async move { super::dial_packets(Some(&zygote), pod, port).await }
+                }))
+            }
+            Protocol::Sctp => {
+                return Err(io::Error::other("SCTP is not carried from this machine"));
+            }
+        };
+        Ok(task.abort_handle())
     }
 
     /// Nobody is behind this address any more.

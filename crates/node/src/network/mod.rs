@@ -14,6 +14,7 @@
 
 mod cable;
 mod carrier;
+mod datagrams;
 mod doors;
 mod firewall;
 mod forwarding;
@@ -140,6 +141,18 @@ async fn dial(
     socket.connect((ip, port).into()).await
 }
 
+/// The same for packets: a socket that speaks with this port alone.
+async fn dial_packets(
+    zygote: Option<&Zygote>,
+    ip: Ipv4Addr,
+    port: u16,
+) -> io::Result<tokio::net::UdpSocket> {
+    let made = socket(zygote, libc::AF_INET, libc::SOCK_DGRAM, 0).await?;
+    let socket = tokio::net::UdpSocket::from_std(std::net::UdpSocket::from(made))?;
+    socket.connect((ip, port)).await?;
+    Ok(socket)
+}
+
 impl Network {
     /// The address of a sandbox.
     pub(crate) fn address(&self, slot: u16) -> Address {
@@ -214,12 +227,23 @@ impl Network {
 
     /// Connects to a port of a pod.
     pub(crate) async fn dial(&self, ip: Ipv4Addr, port: u16) -> io::Result<tokio::net::TcpStream> {
+        let (from, ip) = self.way_to(ip);
+        dial(from, ip, port).await
+    }
+
+    /// A socket for packets to and from a port of a pod.
+    async fn dial_packets(&self, ip: Ipv4Addr, port: u16) -> io::Result<tokio::net::UdpSocket> {
+        let (from, ip) = self.way_to(ip);
+        dial_packets(from, ip, port).await
+    }
+
+    /// In which network to be, and by which address somebody is reached there.
+    fn way_to(&self, ip: Ipv4Addr) -> (Option<&Zygote>, Ipv4Addr) {
         let inside = doors::inside(ip);
-        let of_pod = self.place.pods.holds(inside);
         match &self.zygote {
-            Some(zygote) if of_pod => dial(Some(zygote), inside, port).await,
+            Some(zygote) if self.place.pods.holds(inside) => (Some(zygote), inside),
             // Somewhere else; also this machine's loopback, not the pods' network's.
-            _ => dial(None, ip, port).await,
+            _ => (None, ip),
         }
     }
 

@@ -1,5 +1,5 @@
 //! Node ports: on this machine's loopback each leads to the endpoints of its service, one
-//! after the other. Only TCP is carried.
+//! after the other.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,15 +7,17 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::AbortHandle;
 
-use super::{Network, passage};
+use super::firewall::Protocol;
+use super::services::NodePort;
+use super::{Network, datagrams, passage};
 
 /// The open ports; closed when this is dropped.
 #[derive(Default)]
 pub(super) struct Published {
-    open: Mutex<BTreeMap<u16, Port>>,
+    open: Mutex<BTreeMap<NodePort, Port>>,
 }
 
 struct Port {
@@ -45,7 +47,7 @@ impl Endpoints {
 }
 
 impl Published {
-    fn open(&self) -> MutexGuard<'_, BTreeMap<u16, Port>> {
+    fn open(&self) -> MutexGuard<'_, BTreeMap<NodePort, Port>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -53,8 +55,8 @@ impl Published {
     pub(super) fn publish(
         &self,
         network: &Arc<Network>,
-        wanted: &BTreeMap<u16, Vec<SocketAddrV4>>,
-    ) -> Vec<(u16, io::Error)> {
+        wanted: &BTreeMap<NodePort, Vec<SocketAddrV4>>,
+    ) -> Vec<(NodePort, io::Error)> {
         let mut open = self.open();
         open.retain(|port, held| {
             let stays = wanted.contains_key(port);
@@ -69,15 +71,10 @@ impl Published {
                 held.to.all().clone_from(endpoints);
                 continue;
             }
-            match passage::listen(Ipv4Addr::LOCALHOST, *port) {
-                Ok(listener) => {
-                    let to = Arc::new(Endpoints::default());
-                    to.all().clone_from(endpoints);
-                    let (network, behind) = (Arc::downgrade(network), to.clone());
-                    let dial = move || dial(network.clone(), behind.clone());
-                    let task = tokio::spawn(passage::carry(listener, dial)).abort_handle();
-                    open.insert(*port, Port { to, task });
-                }
+            let to = Arc::new(Endpoints::default());
+            to.all().clone_from(endpoints);
+            match carry(*port, Arc::downgrade(network), to.clone()) {
+                Ok(task) => drop(open.insert(*port, Port { to, task })),
                 Err(error) => closed.push((*port, error)),
             }
         }
@@ -98,12 +95,42 @@ impl Drop for Published {
     }
 }
 
+/// Opens a port and carries what comes to it.
+fn carry(
+    (protocol, port): NodePort,
+    network: Weak<Network>,
+    to: Arc<Endpoints>,
+) -> io::Result<AbortHandle> {
+    let task = match protocol {
+        Protocol::Tcp => {
+            let listener = passage::listen(Ipv4Addr::LOCALHOST, port)?;
+            let dial = move || dial(network.clone(), to.clone());
+            tokio::spawn(passage::carry(listener, dial))
+        }
+        Protocol::Udp => {
+            let socket = datagrams::listen(Ipv4Addr::LOCALHOST, port)?;
+            let dial = move || dial_packets(network.clone(), to.clone());
+            tokio::spawn(datagrams::carry(socket, dial))
+        }
+        Protocol::Sctp => return Err(io::Error::other("SCTP is not carried from this machine")),
+    };
+    Ok(task.abort_handle())
+}
+
 async fn dial(network: Weak<Network>, to: Arc<Endpoints>) -> io::Result<TcpStream> {
     let endpoint = to.next()?;
-    let network = network
-        .upgrade()
-        .ok_or_else(|| io::Error::other("the node stops"))?;
+    let network = network.upgrade().ok_or_else(stops)?;
     network.dial(*endpoint.ip(), endpoint.port()).await
+}
+
+async fn dial_packets(network: Weak<Network>, to: Arc<Endpoints>) -> io::Result<UdpSocket> {
+    let endpoint = to.next()?;
+    let network = network.upgrade().ok_or_else(stops)?;
+    network.dial_packets(*endpoint.ip(), endpoint.port()).await
+}
+
+fn stops() -> io::Error {
+    io::Error::other("the node stops")
 }
 
 #[cfg(test)]

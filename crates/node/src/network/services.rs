@@ -112,19 +112,18 @@ pub(crate) fn forwards<'a>(
     all
 }
 
-/// The ports of this machine that lead to endpoints. Packets of other protocols than TCP are
-/// not carried. All clients are this machine: with affinity they have one endpoint.
-pub(crate) fn node_ports(forwards: &[Forward]) -> BTreeMap<u16, Vec<SocketAddrV4>> {
-    let carried = forwards
-        .iter()
-        .filter(|forward| forward.protocol == Protocol::Tcp);
-    carried
-        .filter_map(|forward| {
-            let mut to = forward.to.clone();
-            to.truncate(if forward.by_client { 1 } else { usize::MAX });
-            Some((forward.node_port?, to))
-        })
-        .collect()
+/// A port of this machine.
+pub(crate) type NodePort = (Protocol, u16);
+
+/// The ports of this machine that lead to endpoints. All clients are this machine: with
+/// affinity they have one endpoint.
+pub(crate) fn node_ports(forwards: &[Forward]) -> BTreeMap<NodePort, Vec<SocketAddrV4>> {
+    let led = forwards.iter().filter_map(|forward| {
+        let mut to = forward.to.clone();
+        to.truncate(if forward.by_client { 1 } else { usize::MAX });
+        Some(((forward.protocol, forward.node_port?), to))
+    });
+    led.collect()
 }
 
 fn endpoints(slices: &[&EndpointSlice], name: &str, protocol: Protocol) -> Vec<SocketAddrV4> {
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn node_ports_lead_to_endpoints_over_tcp_alone() {
+    fn node_ports_lead_to_endpoints_each_by_its_protocol() {
         let to = |last| SocketAddrV4::new(Ipv4Addr::new(10, 64, 0, last), 80);
         let forward = |protocol, node_port, by_client| Forward {
             ip: Ipv4Addr::new(10, 96, 0, 9),
@@ -189,10 +188,14 @@ mod tests {
         let found = node_ports(&[
             forward(Protocol::Tcp, Some(30_001), false),
             forward(Protocol::Tcp, Some(30_002), true),
-            forward(Protocol::Udp, Some(30_003), false),
+            forward(Protocol::Udp, Some(30_001), true),
             forward(Protocol::Tcp, None, false),
         ]);
-        let wanted = [(30_001, vec![to(2), to(3)]), (30_002, vec![to(2)])];
+        let wanted = [
+            ((Protocol::Tcp, 30_001), vec![to(2), to(3)]),
+            ((Protocol::Tcp, 30_002), vec![to(2)]),
+            ((Protocol::Udp, 30_001), vec![to(2)]),
+        ];
         assert_eq!(found, BTreeMap::from(wanted));
     }
 

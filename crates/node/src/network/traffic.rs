@@ -25,7 +25,7 @@ use super::firewall::{Packet, Protocol, Table};
 use super::names::Zone;
 use super::policy::{EGRESS, Labels, Resident, compile, selects};
 use super::rules::{Egress, table};
-use super::services::{Forward, by_service, forwards, node_ports};
+use super::services::{Forward, NodePort, by_service, forwards, node_ports};
 use super::{Network, carrier};
 
 /// A pod whose rules are not in force by then is not started, and tried again.
@@ -51,7 +51,7 @@ pub(crate) struct Traffic {
     table: Mutex<Option<Arc<Table>>>,
     trouble: Mutex<Option<String>>,
     /// Node ports that could not be opened, which has been said.
-    closed_ports: Mutex<BTreeSet<u16>>,
+    closed_ports: Mutex<BTreeSet<NodePort>>,
 }
 
 impl Traffic {
@@ -208,8 +208,9 @@ impl Traffic {
         let Some(doors) = &self.network.doors else {
             return;
         };
-        let mut ports = tcp_ports(pod);
-        ports.extend(&self.network.agent_ports);
+        let mut ports = ports(pod);
+        let of_agents = self.network.agent_ports.iter();
+        ports.extend(of_agents.map(|port| (Protocol::Tcp, *port)));
         for (port, error) in doors.open_for(ip, &ports) {
             tracing::warn!(
                 pod = pod.metadata.name.as_deref().unwrap_or_default(),
@@ -326,7 +327,8 @@ impl Traffic {
             .unwrap_or_else(PoisonError::into_inner);
         for (port, error) in &closed {
             if !trouble.contains(port) {
-                tracing::warn!(port, %error, "a node port cannot be opened on this machine's loopback");
+                let (protocol, port) = port;
+                tracing::warn!(?protocol, port, %error, "a node port cannot be opened on this machine's loopback");
             }
         }
         *trouble = closed.into_iter().map(|(port, _)| port).collect();
@@ -386,12 +388,14 @@ fn is_over(pod: &Pod) -> bool {
 }
 
 /// The ports that containers say they serve.
-fn tcp_ports(pod: &Pod) -> BTreeSet<u16> {
+fn ports(pod: &Pod) -> BTreeSet<(Protocol, u16)> {
     let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
     containers
         .flat_map(|container| container.ports.iter().flatten())
-        .filter(|port| Protocol::parse(port.protocol.as_deref()) == Some(Protocol::Tcp))
-        .filter_map(|port| u16::try_from(port.container_port).ok())
+        .filter_map(|port| {
+            let protocol = Protocol::parse(port.protocol.as_deref())?;
+            Some((protocol, u16::try_from(port.container_port).ok()?))
+        })
         .collect()
 }
 

@@ -229,6 +229,9 @@ async fn take_sandbox(shared: &Shared, pod: &Pod) -> Result<Sandbox, String> {
         .record
         .write(&sandbox.dir)
         .map_err(|error| format!("cannot write the sandbox's record: {error}"))?;
+    if let Some(what) = isolation::leaves_out(pod) {
+        shared.events.warning(pod, None, "HostPortNotOpened", &what);
+    }
     Ok(sandbox)
 }
 

@@ -49,7 +49,17 @@ async fn said(cluster: &Cluster, name: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_put_into_a_pod_sees_the_processes_it_was_aimed_at() {
-    let cluster = Cluster::start().await;
+    looks_around(Cluster::start().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_oci_runtime_puts_containers_into_pods_too() {
+    for cluster in crate::runtimes::clusters().await {
+        looks_around(cluster).await;
+    }
+}
+
+async fn looks_around(cluster: Cluster) {
     cluster.run("p", "exec sleep 4242").await;
     let before = cluster.ready("p").await;
     put_in(&cluster, debugger("aimed", Some("c"), LOOK)).await;

@@ -12,6 +12,9 @@ fn an_ordinary_user_s_pods_live_and_speak_as_root_s_do() {
         "lifecycle::a_node_that_starts_again_finds_its_pods_running_and_learns_what_ended",
         "network::a_pod_reaches_pods_services_and_names_but_not_this_machine",
         "network::a_network_policy_holds_from_a_pod_s_first_moment",
+        "ephemeral::a_container_put_into_a_pod_sees_the_processes_it_was_aimed_at",
+        "ephemeral::a_container_put_into_a_pod_is_found_again_and_goes_with_the_pod",
+        "services::packets_reach_a_service_from_pods_and_from_this_machine",
     ];
     or_say_why_not(as_ordinary_user(&tests, ""));
 }

@@ -32,7 +32,8 @@ fn runtimes() -> Vec<(&'static str, Runtime)> {
         .collect()
 }
 
-async fn clusters() -> Vec<Cluster> {
+/// A cluster with a node for each runtime.
+pub(crate) async fn clusters() -> Vec<Cluster> {
     let mut clusters = Vec::new();
     for (name, runtime) in runtimes() {
         println!("over {name}");

@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 use crate::Cluster;
-use crate::network::{call, inside, says, server};
+use crate::network::{becomes, call, inside, says, server};
 
 /// What this machine hears at an address; nothing when nobody is there.
 async fn hears(ip: &str, port: u16) -> Option<String> {
@@ -110,5 +110,79 @@ async fn a_node_port_leads_from_this_machine_s_loopback_to_the_service() {
     }
     cluster.remove("services", "front").await;
     until_heard("127.0.0.1", free, |said| said.is_none()).await;
+    cluster.stop().await;
+}
+
+/// A server that answers every packet with the caller's address.
+const PACKET_SERVER: &str = "exec python3 -c '
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((\"\", 5353))
+while True:
+    said, who = s.recvfrom(2000); s.sendto(who[0].encode(), who)
+'";
+
+/// A script that sends a packet and writes the answer, or `silence`.
+fn ask(host: &str, port: u16) -> String {
+    format!(
+        "python3 -c '
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(3)
+try: s.sendto(b\"who\", (\"{host}\", {port})); print(s.recv(100).decode())
+except OSError: print(\"silence\")
+'"
+    )
+}
+
+/// Sends packets from this machine until one is answered.
+async fn until_answered(ip: &str, port: u16) -> String {
+    let begun = Instant::now();
+    let socket = tokio::net::UdpSocket::bind("0.0.0.0:0").await.unwrap();
+    loop {
+        // Refused at first, when nobody is there yet.
+        let _ = socket.send_to(b"who", (ip, port)).await;
+        let mut said = [0u8; 100];
+        let heard = socket.recv_from(&mut said);
+        if let Ok(Ok((length, _))) = tokio::time::timeout(Duration::from_secs(1), heard).await {
+            return String::from_utf8_lossy(&said[..length]).into_owned();
+        }
+        let took = begun.elapsed();
+        assert!(took < crate::harness::PATIENCE, "{ip}:{port} is silent");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_reach_a_service_from_pods_and_from_this_machine() {
+    let cluster = Cluster::start().await;
+    let free = 30_000 + (std::process::id() % 2700) as u16;
+    let ip = own_address();
+    // The same port is free for connections, which are another protocol's.
+    let service = json!({"metadata": {"name": "ask"}, "spec": {"type": "NodePort", "clusterIP": ip,
+        "selector": {"app": "ask"}, "ports": [
+            {"name": "p", "protocol": "UDP", "port": 53, "targetPort": 5353, "nodePort": free},
+            {"name": "c", "port": 53, "targetPort": 5353, "nodePort": free}]}});
+    cluster.make("services", service).await;
+    cluster
+        .create(
+            json!({"metadata": {"name": "server", "labels": {"app": "ask"}}, "spec": {
+            "terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": "host",
+                "command": ["sh", "-c", PACKET_SERVER],
+                "ports": [{"containerPort": 5353, "protocol": "UDP"}]}]}}),
+        )
+        .await;
+    cluster.run("client", "exec sleep 1000").await;
+    let own = inside(&cluster.ready("client").await);
+    let server = cluster.ready("server").await;
+    becomes(&cluster, "client", &ask(&ip, 53), &own).await;
+    becomes(&cluster, "client", &ask("ask", 53), &own).await;
+    // By its node port, and by the pod's own address; there may be no way to the service's.
+    until_answered("127.0.0.1", free).await;
+    until_answered(server["status"]["podIP"].as_str().unwrap(), 5353).await;
+    if !cluster.lacks("SandlotServicesHere").await {
+        until_answered(&ip, 53).await;
+    }
+    assert_eq!(
+        says(&cluster, "client", &ask("127.0.0.1", free)).await,
+        "silence"
+    );
     cluster.stop().await;
 }

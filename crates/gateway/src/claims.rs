@@ -1,22 +1,24 @@
 //! Claims: a session has a pod by way of a Sandbox, and one watch tells how all of them stand.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use futures::TryStreamExt;
+use jiff::Timestamp;
 use kube::{
     Api, Client,
     api::{DeleteParams, LogParams, ObjectMeta, PostParams},
-    runtime::{WatchStreamExt, watcher, watcher::Event},
 };
 use sandlot_api::arl::{Sandbox, SandboxPhase, SandboxSpec};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::pods::Pods;
+use crate::{
+    pods::Pods,
+    watching::{self, News},
+};
 
 /// The label by which our claims are known from others'.
 const LABEL: (&str, &str) = ("sandlot.dev/claimed-by", "gateway");
@@ -39,6 +41,14 @@ pub(crate) enum Standing {
     },
     /// It had or was to have one, and this came between.
     Lost(String),
+}
+
+/// A claim as it was made.
+pub(crate) struct Claim {
+    pub(crate) name: String,
+    /// The session that it was made for.
+    pub(crate) session: String,
+    pub(crate) made: Timestamp,
 }
 
 /// Why there is no pod for a session.
@@ -82,34 +92,14 @@ impl Claims {
 
     /// Follows all claims until cancelled.
     pub(crate) async fn follow(&self, cancel: &CancellationToken) {
-        let config = watcher::Config::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
-        let mut events = std::pin::pin!(watcher(self.api(), config).default_backoff());
-        let mut listed = Vec::new();
-        loop {
-            let event = tokio::select! {
-                event = events.try_next() => event,
-                () = cancel.cancelled() => return,
-            };
-            match event {
-                Ok(Some(Event::Init)) => listed.clear(),
-                Ok(Some(Event::InitApply(sandbox))) => {
-                    listed.extend(sandbox.metadata.name.clone());
-                    self.saw(&sandbox);
-                }
-                Ok(Some(Event::InitDone)) => self.keep_only(&listed),
-                Ok(Some(Event::Apply(sandbox))) => self.saw(&sandbox),
-                Ok(Some(Event::Delete(sandbox))) => {
-                    let name = sandbox.metadata.name.unwrap_or_default();
-                    // Whose claim was given back is not waited for any more.
-                    if self.standing(&name).is_some() {
-                        self.note(&name, deleted());
-                    }
-                }
-                // The watcher begins again by itself, and waits in between.
-                Err(error) => tracing::warn!(%error, "the watch on sandboxes broke"),
-                Ok(None) => return,
-            }
-        }
+        let hear = |news| match news {
+            News::There(sandbox) => self.saw(&sandbox),
+            // Whose claim was given back is not waited for any more.
+            News::Gone(name) if self.standing(&name).is_none() => {}
+            News::Gone(name) => self.note(&name, deleted()),
+            News::Only(names) => self.keep_only(&names),
+        };
+        watching::follow(self.api(), LABEL, cancel, hear).await;
     }
 
     fn saw(&self, sandbox: &Sandbox) {
@@ -131,7 +121,7 @@ impl Claims {
     }
 
     /// What is not in a fresh list was deleted while nobody looked.
-    fn keep_only(&self, listed: &[String]) {
+    fn keep_only(&self, listed: &BTreeSet<String>) {
         let standings = self
             .standings
             .lock()
@@ -300,15 +290,19 @@ impl Claims {
         Ok(())
     }
 
-    /// All claims there are, with their sessions.
-    pub(crate) async fn all(&self) -> Result<Vec<(String, String)>, ClaimError> {
+    /// All claims there are.
+    pub(crate) async fn all(&self) -> Result<Vec<Claim>, ClaimError> {
         let ours = kube::api::ListParams::default().labels(&format!("{}={}", LABEL.0, LABEL.1));
         let list = self.api().list(&ours).await?;
-        let named = |sandbox: Sandbox| {
-            let session = sandbox.metadata.annotations?.remove(SESSION)?;
-            Some((sandbox.metadata.name?, session))
+        let known = |sandbox: Sandbox| {
+            let metadata = sandbox.metadata;
+            Some(Claim {
+                session: metadata.annotations?.remove(SESSION)?,
+                name: metadata.name?,
+                made: metadata.creation_timestamp?.0,
+            })
         };
-        Ok(list.items.into_iter().filter_map(named).collect())
+        Ok(list.items.into_iter().filter_map(known).collect())
     }
 }
 

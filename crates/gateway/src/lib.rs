@@ -42,6 +42,7 @@ mod runs;
 mod serve;
 mod settings;
 mod sweep;
+mod watching;
 mod wire;
 mod workspaces;
 

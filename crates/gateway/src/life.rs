@@ -1,14 +1,16 @@
 //! A session's life: it gets a pod and its files, and gives both back.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use sandlot_decide::session::{ExecutionStatus, SessionStatus};
+use tokio::sync::oneshot;
 
 use crate::{
+    claims::ClaimError,
     executors::{Executor, ReachError},
     gateway::Gateway,
-    ledger::{Execution, InstallStatus, LedgerError, Session},
+    ledger::{Execution, InstallStatus, LedgerError, Session, Template},
     moment::now,
     pools::{Shape, object_name, pool_name},
     workspaces::{Content, Entry, FileError},
@@ -16,6 +18,8 @@ use crate::{
 
 /// So many files are brought into a new pod.
 const MOST_FILES: usize = 20_000;
+/// A pod that is warm is there within this time.
+const WARM: Duration = Duration::from_millis(500);
 
 /// Files as they were brought to a pod: path, size, and when they were last changed.
 type Brought = BTreeSet<(String, u64, Option<Timestamp>)>;
@@ -37,8 +41,8 @@ pub(crate) enum OpenError {
     Restore(String),
 }
 
-impl From<crate::claims::ClaimError> for OpenError {
-    fn from(error: crate::claims::ClaimError) -> Self {
+impl From<ClaimError> for OpenError {
+    fn from(error: ClaimError) -> Self {
         Self::Reach(error.into())
     }
 }
@@ -52,28 +56,107 @@ impl Gateway {
     /// Brings a session from `creating` to `running`, or to `failed` with the reason. It is
     /// waited for by nobody but the session itself.
     pub(crate) async fn open_session(self: &Arc<Self>, session: Session) {
-        let id = session.id.clone();
-        let opened = self.give_pod(&session).await;
-        let noted = match &opened {
-            Ok((executor, _)) => self.note_running(&id, executor).await,
-            Err(error) => self.note_failed(&id, &error.to_string()).await,
+        match self.template_of(&session).await {
+            Ok(template) => {
+                self.bring_up(session, &template, std::future::ready(true))
+                    .await
+            }
+            Err(error) => self.fail(&session, &error.to_string()).await,
+        }
+    }
+
+    /// The same for a new session whose note is being written; `noted` hears whether it is. A
+    /// session whose id is of our own making, and so nobody else's, claims its pod meanwhile.
+    pub(crate) async fn open_new_session(
+        self: &Arc<Self>,
+        session: Session,
+        template: &Template,
+        is_ours: bool,
+        noted: oneshot::Receiver<bool>,
+    ) {
+        let sought = session.clone();
+        let noted = async move {
+            match noted.await {
+                Ok(noted) => noted,
+                // Who was to say is gone in the middle of it.
+                Err(_) => self.is_noted(&sought).await,
+            }
         };
-        match (noted, opened) {
-            // It was ended meanwhile: what it was given goes back.
-            (Ok(false), _) | (Ok(true), Err(_)) => self.give_back(&session).await,
-            (Ok(true), Ok((executor, brought))) => {
+        match is_ours && self.is_usual(&session, template) {
+            true => self.bring_up(session, template, noted).await,
+            // A claim, or a pool, made too soon would be somebody else's, or taken for nobody's.
+            false if noted.await => {
+                let noted = std::future::ready(true);
+                self.bring_up(session, template, noted).await;
+            }
+            false => {}
+        }
+    }
+
+    async fn is_noted(&self, session: &Session) -> bool {
+        match self.ledger.session(&session.id).await {
+            Ok(Some(found)) => {
+                let mark = |session: &Session| (session.facts.gateway.clone(), session.created);
+                mark(&found) == mark(session)
+            }
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// Whether a session's pod comes from its template's pool, and that is there.
+    fn is_usual(&self, session: &Session, template: &Template) -> bool {
+        let usual = Some(Shape::of_template(template));
+        Shape::of_session(&session.facts) == usual && self.pools.has_kept(template)
+    }
+
+    async fn bring_up(
+        self: &Arc<Self>,
+        session: Session,
+        template: &Template,
+        noted: impl Future<Output = bool>,
+    ) {
+        let (given, is_noted) = tokio::join!(self.give_pod(&session, template), noted);
+        if !is_noted {
+            return self.give_back(&session).await;
+        }
+        let (executor, brought) = match given {
+            Ok(given) => given,
+            Err(error) => return self.fail(&session, &error.to_string()).await,
+        };
+        let id = session.id.clone();
+        match self.note_running(&session, &executor).await {
+            Ok(Some(session)) => {
                 // What was uploaded since the files were listed saw no running session yet.
                 if let Err(error) = self.bring_rest(&id, &executor, &brought).await {
                     tracing::warn!(%error, session = id, "a file that was just uploaded is missing in its pod");
                 }
-                self.furnish(&id).await;
-                self.prepare(&id, &executor).await;
+                let session = self.furnish(session).await;
+                self.prepare(&session, &executor).await;
             }
+            // It was ended meanwhile: what it was given goes back.
+            Ok(None) => self.give_back(&session).await,
             // The session stays as it was; the next sweep sees to it.
-            (Err(error), _) => {
+            Err(error) => {
                 tracing::warn!(%error, session = id, "how it stands could not be noted");
             }
         }
+    }
+
+    /// Ends a session that cannot come to run.
+    async fn fail(&self, session: &Session, why: &str) {
+        let noted = self.end_session(&session.id, SessionStatus::Failed, why);
+        match noted.await {
+            Ok(_) => self.give_back(session).await,
+            // The next sweep sees to it.
+            Err(error) => {
+                tracing::warn!(%error, session = session.id, "that it failed could not be noted");
+            }
+        }
+    }
+
+    async fn template_of(&self, session: &Session) -> Result<Template, OpenError> {
+        let template = self.ledger.template(&session.template).await?;
+        template.ok_or_else(|| OpenError::NoTemplate(session.template.clone()))
     }
 
     /// Brings the files that came since a session's files were listed.
@@ -87,64 +170,56 @@ impl Gateway {
         self.bring(id, executor, &files, brought).await.map(drop)
     }
 
-    /// Installs the packages that a session was asked for with, once it runs.
-    pub(crate) async fn furnish(self: &Arc<Self>, id: &str) {
-        let done = match self.ledger.session(id).await {
-            Ok(Some(session)) if session.facts.install == InstallStatus::Installing => {
-                self.install(&session).await.map(drop)
+    /// Installs the packages that a session was asked for with, once it runs; the session as
+    /// it is then.
+    pub(crate) async fn furnish(self: &Arc<Self>, session: Session) -> Session {
+        if session.facts.install != InstallStatus::Installing {
+            return session;
+        }
+        match self.install(&session).await {
+            Ok(furnished) => furnished,
+            Err(error) => {
+                tracing::warn!(%error, session = session.id, "its packages could not be seen to");
+                session
             }
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.into()),
-        };
-        if let Err(error) = done {
-            tracing::warn!(%error, session = id, "its packages could not be seen to");
         }
     }
 
     /// Has an interpreter started ahead, where the session's template asks for that.
-    async fn prepare(&self, id: &str, executor: &Executor) {
-        let Ok(Some(session)) = self.ledger.session(id).await else {
-            // Its first code starts its own.
-            return;
-        };
+    async fn prepare(&self, session: &Session, executor: &Executor) {
         if !session.facts.prestarted {
             return;
         }
-        if let Err(status) = executor.prepare(self.environment(&session)).await {
-            tracing::debug!(%status, session = id, "no interpreter was started ahead");
+        if let Err(status) = executor.prepare(self.environment(session)).await {
+            tracing::debug!(%status, session = session.id, "no interpreter was started ahead");
         }
     }
 
     /// The agent of its pod, and the files that were brought there.
-    async fn give_pod(&self, session: &Session) -> Result<(Executor, Brought), OpenError> {
-        let template = self.ledger.template(&session.template).await?;
-        let template = template.ok_or_else(|| OpenError::NoTemplate(session.template.clone()))?;
+    async fn give_pod(
+        &self,
+        session: &Session,
+        template: &Template,
+    ) -> Result<(Executor, Brought), OpenError> {
         let wanted = Shape::of_session(&session.facts);
-        let own = wanted.filter(|wanted| *wanted != Shape::of_template(&template));
+        let own = wanted.filter(|wanted| *wanted != Shape::of_template(template));
         let pool = match own {
-            None => pool_name(&template),
-            Some(shape) => self.pools.make_own(&template, &session.id, shape).await?,
+            None => pool_name(template),
+            Some(shape) => self.pools.make_own(template, &session.id, shape).await?,
         };
-        let claim = &session.facts.claim;
-        let make = self.claims.make(claim, &session.id, &pool);
-        match own {
-            // Should somebody have removed the pool, the claim waits until it is there again.
-            None if self.pools.has_kept(&template) => {
-                let (kept, made) = tokio::join!(self.pools.keep(&template), make);
-                kept?;
-                made?;
-            }
-            None => {
-                self.pools.keep(&template).await?;
-                make.await?;
-            }
-            Some(_) => make.await?,
+        let is_kept = own.is_some() || self.pools.has_kept(template);
+        if !is_kept {
+            self.pools.keep(template).await?;
         }
+        let claim = &session.facts.claim;
+        self.claims.make(claim, &session.id, &pool).await?;
         let patience = self.settings.limits.creating;
-        let (executor, files) = tokio::join!(
-            self.executors.of(&self.claims, claim, patience),
-            self.files.list(&session.id, "", MOST_FILES),
-        );
+        let coming = self.executors.of(&self.claims, claim, patience);
+        let listed = self.files.list(&session.id, "", MOST_FILES);
+        let (executor, files) = match is_kept && own.is_none() {
+            true => tokio::join!(self.though_removed(template, coming), listed),
+            false => tokio::join!(coming, listed),
+        };
         if own.is_some() {
             // The pod is the session's own by now, or never came.
             self.pools.remove(&pool).await?;
@@ -153,6 +228,23 @@ impl Gateway {
         let none = Brought::default();
         let brought = self.bring(&session.id, &executor, &files?, &none).await?;
         Ok((executor, brought))
+    }
+
+    /// Waits for a pod from a pool that was there before. Should somebody have removed it since,
+    /// it is made again.
+    async fn though_removed(
+        &self,
+        template: &Template,
+        coming: impl Future<Output = Result<Executor, ReachError>>,
+    ) -> Result<Executor, ReachError> {
+        let mut coming = std::pin::pin!(coming);
+        match tokio::time::timeout(WARM, &mut coming).await {
+            Ok(come) => come,
+            Err(_) => {
+                self.pools.keep(template).await.map_err(ClaimError::from)?;
+                coming.await
+            }
+        }
     }
 
     /// Brings files of a session into its new pod, but those that are there as they are; all
@@ -175,33 +267,35 @@ impl Gateway {
         Ok(files.iter().map(state).collect())
     }
 
-    /// Whether it was still waited for.
-    async fn note_running(&self, id: &str, executor: &Executor) -> Result<bool, LedgerError> {
-        let changed = self.ledger.change_session(id, |session| {
-            let recovered = session.status == SessionStatus::Running;
-            if !recovered && !session.status.may_become(SessionStatus::Running) {
-                return false;
-            }
-            session.status = SessionStatus::Running;
-            session.facts.pod = executor.pod.clone();
-            session.facts.pod_since = Some(now());
-            session.facts.node = executor.node.clone();
-            session.active = now();
-            true
-        });
+    /// The session as it is once it runs; nothing if it was not waited for any more.
+    async fn note_running(
+        &self,
+        session: &Session,
+        executor: &Executor,
+    ) -> Result<Option<Session>, LedgerError> {
+        let changed = self
+            .ledger
+            .change_known_session(session.clone(), |session| {
+                let recovered = session.status == SessionStatus::Running;
+                if !recovered && !session.status.may_become(SessionStatus::Running) {
+                    return false;
+                }
+                session.status = SessionStatus::Running;
+                session.facts.pod = executor.pod.clone();
+                session.facts.pod_since = Some(now());
+                session.facts.node = executor.node.clone();
+                session.active = now();
+                true
+            });
         let Some((session, true)) = changed.await? else {
-            return Ok(false);
+            return Ok(None);
         };
         // How long a pod that was lost took to be replaced is another matter.
-        let is_first = session.facts.claim == first_claim(id);
+        let is_first = session.facts.claim == first_claim(&session.id);
         let took = session.active.duration_since(session.created);
         self.metrics
             .session_runs(is_first.then(|| took.as_secs_f64().max(0.0)));
-        Ok(true)
-    }
-
-    async fn note_failed(&self, id: &str, why: &str) -> Result<bool, LedgerError> {
-        self.end_session(id, SessionStatus::Failed, why).await
+        Ok(Some(session))
     }
 
     /// Notes that a session is over. Says whether it was not before.

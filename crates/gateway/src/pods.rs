@@ -6,16 +6,15 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, Client,
-    runtime::{WatchStreamExt, watcher, watcher::Event},
-};
+use kube::{Api, Client};
 use sandlot_access::AGENT_KEY_ANNOTATION;
 use tokio_util::sync::CancellationToken;
 
-use crate::pools::MADE_BY;
+use crate::{
+    pools::MADE_BY,
+    watching::{self, News},
+};
 
 /// A pod's node, and the key that its agent proves itself with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,27 +45,12 @@ impl Pods {
 
     /// Follows all of them until cancelled.
     pub(crate) async fn follow(&self, cancel: &CancellationToken) {
-        let config = watcher::Config::default().labels(&format!("{}={}", MADE_BY.0, MADE_BY.1));
-        let mut events = std::pin::pin!(watcher(self.api(), config).default_backoff());
-        let mut listed = HashMap::new();
-        loop {
-            let event = tokio::select! {
-                event = events.try_next() => event,
-                () = cancel.cancelled() => return,
-            };
-            match event {
-                Ok(Some(Event::Init)) => listed.clear(),
-                Ok(Some(Event::InitApply(pod))) => listed.extend(whereabouts(pod)),
-                Ok(Some(Event::InitDone)) => *self.known() = std::mem::take(&mut listed),
-                Ok(Some(Event::Apply(pod))) => self.known().extend(whereabouts(pod)),
-                Ok(Some(Event::Delete(pod))) => {
-                    self.known().remove(&pod.metadata.name.unwrap_or_default());
-                }
-                // The watcher begins again by itself; meanwhile pods are asked for one by one.
-                Err(error) => tracing::debug!(%error, "the watch on pods broke"),
-                Ok(None) => return,
-            }
-        }
+        let hear = |news| match news {
+            News::There(pod) => self.known().extend(whereabouts(pod)),
+            News::Gone(name) => drop(self.known().remove(&name)),
+            News::Only(names) => self.known().retain(|name, _| names.contains(name)),
+        };
+        watching::follow(self.api(), MADE_BY, cancel, hear).await;
     }
 
     /// What is known of a pod, which is asked for where that is nothing.

@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::{
-    claims::Standing,
+    claims::{Claim, Standing},
     gateway::Gateway,
     ledger::{InstallStatus, LedgerError, Session},
     life::{OpenError, first_claim},
@@ -25,7 +25,8 @@ const SWEEPER: &str = "sweeper";
 const LENGTH: Duration = Duration::from_secs(15);
 /// How often leases are renewed.
 const BEAT: Duration = Duration::from_secs(4);
-
+/// A claim that no session has may be about to be noted for so long.
+const UNNOTED: SignedDuration = SignedDuration::from_secs(60);
 /// How often old packages are looked for.
 const BUNDLES: Duration = Duration::from_secs(3600);
 /// How long packages are kept for sessions to come.
@@ -269,7 +270,7 @@ impl Gateway {
         if let Some((session, true)) = changed.await? {
             let gateway = self.clone();
             self.tasks
-                .spawn(async move { gateway.furnish(&session.id).await });
+                .spawn(async move { gateway.furnish(session).await });
         }
         Ok(())
     }
@@ -312,17 +313,28 @@ impl Gateway {
         Ok(())
     }
 
-    /// Claims that no session has, or whose session is over, are given back.
+    /// Claims that no session has, or whose session is over, are given back; but a session's
+    /// first claim may be made before it is noted.
     async fn sweep_claims(&self) -> Result<(), OpenError> {
         let claims = self.claims.all().await?;
         if claims.is_empty() {
             return Ok(());
         }
         let wanted = self.claimed().await?;
-        for (claim, session) in claims {
-            if !wanted.contains_key(&claim) {
-                tracing::info!(claim, session, "a pod that no session has is given back");
-                self.claims.release(&claim).await?;
+        let young = now().checked_sub(UNNOTED).unwrap_or_default();
+        for Claim {
+            name,
+            session,
+            made,
+        } in claims
+        {
+            if !wanted.contains_key(&name) && made < young {
+                tracing::info!(
+                    claim = name,
+                    session,
+                    "a pod that no session has is given back"
+                );
+                self.claims.release(&name).await?;
             }
         }
         Ok(())

@@ -1,11 +1,17 @@
 //! From code in a language to a command. Pure.
 
-use std::{ffi::OsString, path::Path};
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+};
 
 use bytes::Bytes;
 
 /// Calls a Python handler and hands on what it returns.
 const PYTHON: &str = include_str!("python.py");
+/// What that needs for some code only, and is compiled then: every start would wait for it.
+const PYTHON_RARELY: &str = include_str!("python_rarely.py");
 /// The same in JavaScript.
 const JAVASCRIPT: &str = include_str!("javascript.js");
 /// A longer argument is refused by the kernel.
@@ -39,45 +45,46 @@ impl Language {
     /// The command that runs `code` with `event` and puts what it returns at `result`.
     pub(super) fn program(self, code: &str, event: &str, result: &Path) -> Program {
         match self {
-            Self::Python => driven("python3", "-c", PYTHON, code, event, result),
-            Self::JavaScript => driven("node", "-e", JAVASCRIPT, code, event, result),
+            Self::Python => driven(&python(result), code, event),
+            Self::JavaScript => {
+                let node = ["node", "-e", JAVASCRIPT].map(OsStr::new);
+                driven(&[&node[..], &[result.as_os_str()]].concat(), code, event)
+            }
             Self::Shell => shell(code),
         }
     }
 }
 
-/// A Python interpreter that waits for its code: it first reads, on a line of its own, where its
-/// result goes and where it works.
+/// A Python interpreter that waits for its code: it first reads where its result goes and where
+/// it works.
 pub(super) fn waiting() -> Vec<OsString> {
-    ["python3", "-c", PYTHON, "-"].map(OsString::from).to_vec()
+    python(Path::new("-")).map(OsString::from).to_vec()
 }
 
-/// What a waiting interpreter is sent.
+fn python(result: &Path) -> [&OsStr; 5] {
+    let [program, flag, driver, rarely] = ["python3", "-c", PYTHON, PYTHON_RARELY].map(OsStr::new);
+    [program, flag, driver, rarely, result.as_os_str()]
+}
+
+/// What a waiting interpreter is sent: the lengths of both paths, the paths, and what any
+/// interpreter is.
 pub(super) fn sent(code: &str, event: &str, result: &Path, directory: &Path) -> Vec<u8> {
-    let places = [result, directory].map(|place| place.to_string_lossy().into_owned());
-    // Two texts always have JSON.
-    let first = serde_json::json!(places);
-    format!("{first}\n{}\n{code}{event}", code.len()).into_bytes()
+    let places = [result, directory].map(|place| place.as_os_str().as_bytes());
+    let mut sent = format!("{} {}\n", places[0].len(), places[1].len()).into_bytes();
+    sent.extend(places.concat());
+    sent.extend(read_by_driver(code, event).into_bytes());
+    sent
 }
 
 /// The driver reads the code's length, the code and the event.
-fn driven(
-    interpreter: &str,
-    flag: &str,
-    driver: &str,
-    code: &str,
-    event: &str,
-    result: &Path,
-) -> Program {
-    let input = format!("{}\n{code}{event}", code.len());
+fn read_by_driver(code: &str, event: &str) -> String {
+    format!("{}\n{code}{event}", code.len())
+}
+
+fn driven(argv: &[&OsStr], code: &str, event: &str) -> Program {
     Program {
-        argv: vec![
-            interpreter.into(),
-            flag.into(),
-            driver.into(),
-            result.into(),
-        ],
-        input: Some(input.into()),
+        argv: argv.iter().map(OsString::from).collect(),
+        input: Some(read_by_driver(code, event).into()),
     }
 }
 
@@ -111,6 +118,12 @@ mod tests {
         let program = Language::Python.program("ä = 1", r#"{"a":1}"#, Path::new("/r"));
         assert_eq!(program.input.unwrap(), "6\nä = 1{\"a\":1}".as_bytes());
         assert_eq!(program.argv.last().unwrap(), "/r");
+    }
+
+    #[test]
+    fn a_waiting_interpreter_is_told_its_places_first() {
+        let told = sent("c", "{}", Path::new("/r"), Path::new("/w s"));
+        assert_eq!(told, b"2 4\n/r/w s1\nc{}");
     }
 
     #[test]

@@ -101,15 +101,21 @@ impl Ledger {
         let (dialect, url) = dialect(url)?;
         let options = AnyPoolOptions::new().acquire_timeout(PATIENCE);
         let options = match dialect {
-            // SQLite has one writer. Who waits for it waits here, in order.
-            Dialect::Sqlite => options.max_connections(1).after_connect(|connection, _| {
-                Box::pin(async move {
-                    for pragma in PRAGMAS {
-                        sqlx::query(pragma).execute(&mut *connection).await?;
-                    }
-                    Ok(())
-                })
-            }),
+            // SQLite has one writer. Who waits for it waits here, in order. A file does not hang
+            // up: its connection is never asked whether it is there, nor let go, and others in.
+            Dialect::Sqlite => options
+                .max_connections(1)
+                .test_before_acquire(false)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .after_connect(|connection, _| {
+                    Box::pin(async move {
+                        for pragma in PRAGMAS {
+                            sqlx::query(pragma).execute(&mut *connection).await?;
+                        }
+                        Ok(())
+                    })
+                }),
             _ => options.max_connections(connections),
         };
         let pool = options.connect(&url).await?;

@@ -253,12 +253,39 @@ impl Ledger {
         id: &str,
         change: impl Fn(&mut Session) -> bool,
     ) -> Result<Option<(Session, bool)>, LedgerError> {
+        self.change(id, None, change).await
+    }
+
+    /// The same for a session that hardly anybody else has changed since it was like this.
+    pub(crate) async fn change_known_session(
+        &self,
+        known: Session,
+        change: impl Fn(&mut Session) -> bool,
+    ) -> Result<Option<(Session, bool)>, LedgerError> {
+        let id = known.id.clone();
+        self.change(&id, Some(known), change).await
+    }
+
+    async fn change(
+        &self,
+        id: &str,
+        mut known: Option<Session>,
+        change: impl Fn(&mut Session) -> bool,
+    ) -> Result<Option<(Session, bool)>, LedgerError> {
         for _ in 0..TRIES {
-            let Some(mut session) = self.session(id).await? else {
+            let (found, is_fresh) = match known.take() {
+                Some(known) => (Some(known), false),
+                None => (self.session(id).await?, true),
+            };
+            let Some(mut session) = found else {
                 return Ok(None);
             };
             if !change(&mut session) {
-                return Ok(Some((session, false)));
+                // A refusal counts for the session as it is, not as it was.
+                match is_fresh {
+                    true => return Ok(Some((session, false))),
+                    false => continue,
+                }
             }
             session.updated = now();
             let sql = self.sql(

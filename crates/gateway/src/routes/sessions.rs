@@ -9,6 +9,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::{Answer, PAGE, Query, State, clamped, session_of};
 use crate::{
@@ -142,15 +143,22 @@ async fn create(
         facts.claim = first_claim(&id);
         facts.workspace = gateway.files.address(&id);
         let session = Session::new(id.clone(), template.id.clone(), caller.name.clone(), facts);
-        match gateway.ledger.add_session(&session).await {
-            Ok(()) => {
-                let body = wire::session(&session);
-                let opening = gateway.0.clone();
-                gateway
-                    .tasks
-                    .spawn(async move { opening.open_session(session).await });
-                return Ok((StatusCode::CREATED, Json(body)));
-            }
+        let (note, noted) = oneshot::channel();
+        let (opening, template, fresh) = (gateway.0.clone(), template.clone(), session.clone());
+        // An id that we thought up is nobody else's.
+        let is_ours = chosen.is_none();
+        gateway.tasks.spawn(async move {
+            opening
+                .open_new_session(fresh, &template, is_ours, noted)
+                .await;
+        });
+        let added = gateway.ledger.add_session(&session).await;
+        if !matches!(added, Err(LedgerError::Database(_))) {
+            // Who opens it may be gone: the gateway is about to stop.
+            let _ = note.send(added.is_ok());
+        }
+        match added {
+            Ok(()) => return Ok((StatusCode::CREATED, Json(wire::session(&session)))),
             Err(LedgerError::Taken) if chosen.is_some() => {
                 return Err(Refusal::Conflict(format!("Session already exists: {id}")));
             }

@@ -30,6 +30,10 @@ const EXECUTIONS: usize = 500;
 const WARM_UP: usize = 50;
 /// Interpreters started in a session, and beside it in turn.
 const INTERPRETERS: usize = 50;
+/// Python that does nothing.
+const TRIVIAL: &str = "def handler(event):\n    pass";
+/// How long a client thinks between two pieces of code.
+const THOUGHT: Duration = Duration::from_millis(200);
 /// Sessions in use at the same time, and executions in each.
 const CROWD: (usize, usize) = (50, 10);
 /// The large file.
@@ -53,6 +57,13 @@ pub(super) async fn measure() -> Result<Report> {
     let shell = trivial(&rest, &session, "shell", "true").await?;
     report.latency("execute-sync, trivial shell", &shell, Some(8.0), Some(40.0));
     interpreters(&rest, &session, &mut report).await?;
+    let waited = waiting(&rest).await?;
+    report.latency(
+        "execute-sync, trivial Python, an interpreter waiting",
+        &waited,
+        Some(15.0),
+        None,
+    );
 
     let (sessions, each) = CROWD;
     let failed = crowd(&rest).await?;
@@ -123,7 +134,6 @@ async fn trivial(rest: &Rest, session: &str, language: &str, code: &str) -> Resu
 
 /// Python in a session and the bare interpreter, in turn, so that both have the same weather.
 async fn interpreters(rest: &Rest, session: &str, report: &mut Report) -> Result<()> {
-    let code = "def handler(event):\n    pass";
     // The very program that the session runs; what PATH has here may be a script before it.
     let which = "import sys\ndef handler(event):\n    return sys.executable";
     let interpreter = rest.run(session, "python", which).await?["return_value"].clone();
@@ -131,7 +141,7 @@ async fn interpreters(rest: &Rest, session: &str, report: &mut Report) -> Result
     let (mut inside, mut bare) = (Samples::default(), Samples::default());
     for number in 0..INTERPRETERS + INTERPRETERS / 10 {
         let started = Instant::now();
-        rest.run(session, "python", code).await?;
+        rest.run(session, "python", TRIVIAL).await?;
         let took = started.elapsed();
         let started = Instant::now();
         let mut python = tokio::process::Command::new(&interpreter);
@@ -149,6 +159,23 @@ async fn interpreters(rest: &Rest, session: &str, report: &mut Report) -> Result
     let bar = Some(Bar::AtMost(1.15));
     report.number("Python in a session, of the bare one", share, "×", bar);
     Ok(())
+}
+
+/// Trivial Python where the template has an interpreter wait for it, for a client that thinks
+/// for a moment in between.
+async fn waiting(rest: &Rest) -> Result<Samples> {
+    let session = rest.waiting_session(PATIENCE).await?;
+    let mut samples = Samples::default();
+    for number in 0..INTERPRETERS + INTERPRETERS / 10 {
+        tokio::time::sleep(THOUGHT).await;
+        let started = Instant::now();
+        rest.run(&session, "python", TRIVIAL).await?;
+        if number >= INTERPRETERS / 10 {
+            samples.add(started.elapsed());
+        }
+    }
+    rest.end(&session).await?;
+    Ok(samples)
 }
 
 /// Many sessions busy at the same time; how many executions failed.

@@ -63,6 +63,18 @@ impl Rest {
         self.session_with(json!({ "disk": "3Gi" }), patience).await
     }
 
+    /// One of a template whose sessions have an interpreter wait for code.
+    pub(super) async fn waiting_session(&self, patience: Duration) -> Result<String> {
+        let template = json!({
+            "id": "waiting", "name": "An interpreter waits", "image_url": "host",
+            "runtime_type": "python3.11", "prestarted_interpreter": true,
+        });
+        let made = self.call(Method::POST, "/templates", Some(template));
+        made.await?;
+        let wanted = json!({ "template_id": "waiting" });
+        self.session_with(wanted, patience).await
+    }
+
     async fn session_with(&self, wanted: Value, patience: Duration) -> Result<String> {
         let made = self.call(Method::POST, "/sessions", Some(wanted)).await?;
         let id = made["id"].as_str().context("no id")?.to_owned();

@@ -8,11 +8,14 @@ FROM rust:1-bookworm AS build
 WORKDIR /sandlot
 COPY . .
 ENV CARGO_TARGET_DIR=/build RUSTFLAGS="-C target-feature=+crt-static"
-# With a target named, the flags are for the programs and not for what builds them.
-RUN target="$(rustc -vV | sed -n 's/^host: //p')" \
- && cargo build --release --locked -p sandlot --target "$target" \
+# With a target named, the flags are for the programs and not for what builds them. The agent
+# comes first: it is in the other one, too.
+RUN target="$(rustc -vV | sed -n 's/^host: //p')" && mkdir /out \
  && cargo build --profile agent --locked -p sandlot-agent --target "$target" \
- && mkdir /out && cp "/build/$target/release/sandlot" "/build/$target/agent/sandlot-agent" /out/
+ && cp "/build/$target/agent/sandlot-agent" /out/ \
+ && SANDLOT_AGENT_BINARY=/out/sandlot-agent \
+    cargo build --release --locked -p sandlot --target "$target" \
+ && cp "/build/$target/release/sandlot" /out/
 
 # What an init container copies into each sandbox's pod.
 FROM scratch AS agent

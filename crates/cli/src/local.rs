@@ -99,16 +99,23 @@ impl Local {
             },
         };
         let cluster = Cluster::start(config).await?;
-        let node = start_node(options, &cluster).await?;
+        let definitions = async {
+            match options.controllers {
+                true => sandlot_operator::install_crds(cluster.client())
+                    .await
+                    .context("the custom resources could not be installed"),
+                false => Ok(()),
+            }
+        };
+        let (node, ()) = tokio::try_join!(start_node(options, &cluster), definitions)?;
         let operator = match options.controllers {
-            true => Some(Operator::start(&cluster, node.clone(), options).await?),
+            true => Some(Operator::start(&cluster, node.clone(), options)?),
             false => None,
         };
-        let gateway = start_gateway(options, &cluster).await?;
-        let fleet = match &options.robots {
-            Some(robots) => Some(Fleet::start(cluster.client(), robots).await?),
-            None => None,
-        };
+        let (gateway, fleet) = tokio::try_join!(
+            start_gateway(options, &cluster),
+            start_fleet(options, &cluster)
+        )?;
         let listen = Listen {
             address: options.listen,
             keys,
@@ -182,6 +189,14 @@ async fn start_gateway(options: &Options, cluster: &Cluster) -> Result<Option<Se
     Ok(Some(serving))
 }
 
+/// What robots need, if it is wanted.
+async fn start_fleet(options: &Options, cluster: &Cluster) -> Result<Option<Fleet>> {
+    match &options.robots {
+        Some(robots) => Fleet::start(cluster.client(), robots).await.map(Some),
+        None => Ok(None),
+    }
+}
+
 /// The key that agents know the operator by, and the gateway beside it.
 fn operator_key(folder: &Path) -> Result<PrivateKey> {
     PrivateKey::kept_at(&folder.join("operator.key"))
@@ -241,10 +256,7 @@ struct Operator {
 }
 
 impl Operator {
-    async fn start(cluster: &Cluster, node: Arc<Node>, options: &Options) -> Result<Operator> {
-        sandlot_operator::install_crds(cluster.client())
-            .await
-            .context("the custom resources could not be installed")?;
+    fn start(cluster: &Cluster, node: Arc<Node>, options: &Options) -> Result<Operator> {
         let key = operator_key(&options.folder)?;
         let saver = NodeSaver::new(node, options.snapshot_registry.as_deref());
         let settings = Settings {

@@ -204,7 +204,11 @@ fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
     for entry in entries.flatten() {
         let (kind, to) = (entry.file_type()?, to.join(entry.file_name()));
         if kind.is_symlink() {
-            symlink(fs::read_link(entry.path())?, to)?;
+            let target = fs::read_link(entry.path())?;
+            // Most of a machine's alternatives are pages of manuals, and each takes time to make.
+            if !target.components().any(|part| part.as_os_str() == "man") {
+                symlink(target, to)?;
+            }
         } else if kind.is_file() {
             copy(&entry.path(), &to)?;
         }

@@ -36,7 +36,6 @@ use commit::CommitError;
 use layer::Limits;
 use pull::{Progress, Puller};
 pub(crate) use reference::Reference;
-use registry::Registries;
 use registry::credentials::Keyring;
 use store::{Hold, Record, Store, Uses};
 
@@ -156,12 +155,11 @@ impl Images {
         let host = HostImage::generate(&folder.join("host"))?;
         let builtin = builtin::unpack_all(&folder.join("builtin"), builtin)?;
         let store = Store::open(folder, sandboxes, Limits::default())?;
-        let registries = Registries::new().map_err(io::Error::other)?;
         Ok(Images {
             host,
             builtin,
             missing,
-            puller: Puller::new(store.clone(), registries),
+            puller: Puller::new(store.clone()),
             store,
             sandboxes: sandboxes.to_owned(),
             docker,

@@ -78,10 +78,10 @@ pub(crate) struct Puller {
 }
 
 impl Puller {
-    pub(crate) fn new(store: Arc<Store>, registries: Registries) -> Puller {
+    pub(crate) fn new(store: Arc<Store>) -> Puller {
         Puller {
             store,
-            registries,
+            registries: Registries::default(),
             turns: Semaphore::new(PULLS_AT_ONCE),
         }
     }

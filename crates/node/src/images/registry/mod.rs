@@ -10,7 +10,7 @@ mod login;
 mod push;
 pub(crate) mod secrets;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -57,6 +57,8 @@ pub(crate) enum RegistryError {
     WrongDigest { wanted: Digest, sent: Digest },
     #[error("the registry's answer makes no sense: {0}")]
     Nonsense(String),
+    #[error("no registry can be asked, TLS cannot be set up on this machine: {0}")]
+    NoTls(String),
 }
 
 impl RegistryError {
@@ -74,15 +76,32 @@ impl RegistryError {
     }
 }
 
-/// The way to all registries.
-#[derive(Clone)]
+/// The way to all registries: found when the first image is pulled, since reading a machine's
+/// certificates takes as long as the rest of a start, and keeping them some of its memory.
+#[derive(Default)]
 pub(crate) struct Registries {
-    http: reqwest::Client,
+    http: OnceLock<Result<reqwest::Client, String>>,
 }
 
 impl Registries {
+    /// One repository, with a login or without.
+    pub(crate) fn repository(
+        &self,
+        image: &Reference,
+        credentials: Option<Credentials>,
+    ) -> Result<Repository, RegistryError> {
+        let http = self.http.get_or_init(Registries::client).clone();
+        Ok(Repository {
+            http: http.map_err(RegistryError::NoTls)?,
+            base: base(image),
+            image: image.clone(),
+            credentials,
+            login: Mutex::default(),
+        })
+    }
+
     /// With the machine's certificates.
-    pub(crate) fn new() -> Result<Registries, String> {
+    fn client() -> Result<reqwest::Client, String> {
         let mut roots = rustls::RootCertStore::empty();
         // Without any, plain and local registries still work; others say what is missing.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -105,30 +124,14 @@ impl Registries {
                 attempt.follow()
             }
         });
-        let http = reqwest::Client::builder()
+        reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .redirect(stay_safe)
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
             .user_agent(concat!("sandlot/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| error.to_string())?;
-        Ok(Registries { http })
-    }
-
-    /// One repository, with a login or without.
-    pub(crate) fn repository(
-        &self,
-        image: &Reference,
-        credentials: Option<Credentials>,
-    ) -> Repository {
-        Repository {
-            http: self.http.clone(),
-            base: base(image),
-            image: image.clone(),
-            credentials,
-            login: Mutex::default(),
-        }
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -285,7 +288,7 @@ pub(crate) async fn manifest_with_any(
 ) -> Result<(Repository, Bytes, Digest), RegistryError> {
     let mut first_refusal = None;
     for login in logins.into_iter().map(Some).chain([None]) {
-        let repository = registries.repository(image, login);
+        let repository = registries.repository(image, login)?;
         match repository.manifest(&image.wanted()).await {
             Ok((bytes, digest)) => return Ok((repository, bytes, digest)),
             Err(error) if error.is_denied() => {

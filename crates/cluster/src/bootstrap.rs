@@ -18,7 +18,11 @@ pub(crate) async fn fill(cluster: &Cluster) -> Result<(), ApiError> {
     });
     all(cluster, namespaces).await?;
     let services = "/api/v1/namespaces/default/services".to_owned();
-    all(cluster, access::bootstrap().chain([(services, own_service())])).await
+    all(
+        cluster,
+        access::bootstrap().chain([(services, own_service())]),
+    )
+    .await
 }
 
 /// Objects that do not need one another are made at the same time: they share their commits.

@@ -157,9 +157,7 @@ pub(crate) async fn push(
         [root] if root.at == "/" && !record.over_host => root.layers.as_slice(),
         _ => return Err(CommitError::OverHost(record.name)),
     };
-    let repository = registries
-        .repository(to, login)
-        .map_err(PullError::from)?;
+    let repository = registries.repository(to, login).map_err(PullError::from)?;
     progress.all.store(
         root.iter().map(|layer| layer.bytes).sum(),
         Ordering::Relaxed,

@@ -55,7 +55,7 @@ pub(crate) async fn run(up: &Up) -> Result<()> {
     };
     let mut interrupts = Interrupts::listen()?;
     let local = Local::start(&options).await?;
-    memory::give_back();
+    memory::forget_program();
     introduce(&local, &options, started);
     interrupts.first().await;
     println!("stopping, pods have their grace; Ctrl-C again to stop at once");

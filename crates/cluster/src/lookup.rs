@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use sandlot_store::{Facts, Key, Range, Record, Store, Watch};
+use sandlot_store::{Key, Range, Store, Watch};
 use serde_json::Value;
+
+use crate::record::{Facts, Record};
 
 /// Reads objects at their newest durable state.
 ///
@@ -18,6 +20,9 @@ use serde_json::Value;
 pub trait Lookup: Send + Sync + 'static {
     /// One object; the namespace is empty for objects that belong to none.
     fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value>;
+
+    /// Whether an object that is there is on its way out.
+    fn is_leaving(&self, kind: &str, namespace: &str, name: &str) -> Option<bool>;
 
     /// Every object of a kind in a namespace, which is empty for kinds that live in none.
     fn list(&self, kind: &str, namespace: &str) -> Vec<Value>;
@@ -52,10 +57,15 @@ pub trait Follow: Send {
     fn changes(&mut self) -> Changes;
 }
 
-impl<F: Facts> Lookup for Store<F> {
+impl Lookup for Store<Facts> {
     fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
         let record = Store::get(self, &Key::new(kind, namespace, name))?;
         serde_json::from_slice(&record.value).ok()
+    }
+
+    fn is_leaving(&self, kind: &str, namespace: &str, name: &str) -> Option<bool> {
+        let record = Store::get(self, &Key::new(kind, namespace, name))?;
+        Some(record.facts.deleting)
     }
 
     fn list(&self, kind: &str, namespace: &str) -> Vec<Value> {
@@ -75,13 +85,13 @@ impl<F: Facts> Lookup for Store<F> {
     }
 }
 
-struct StoreFollow<F: Facts> {
-    store: Store<F>,
+struct StoreFollow {
+    store: Store<Facts>,
     kind: Arc<str>,
-    watch: Option<Watch<F>>,
+    watch: Option<Watch<Facts>>,
 }
 
-impl<F: Facts> Follow for StoreFollow<F> {
+impl Follow for StoreFollow {
     fn changes(&mut self) -> Changes {
         let Some(watch) = &mut self.watch else {
             return self.start();
@@ -98,7 +108,7 @@ impl<F: Facts> Follow for StoreFollow<F> {
     }
 }
 
-impl<F: Facts> StoreFollow<F> {
+impl StoreFollow {
     fn start(&mut self) -> Changes {
         let (listing, watch) = self.store.list_and_watch(Range::all(self.kind.clone()));
         self.watch = Some(watch);
@@ -112,7 +122,7 @@ impl<F: Facts> StoreFollow<F> {
     }
 }
 
-fn change<F>(record: &Record<F>, deleted: bool) -> Change {
+fn change(record: &Record, deleted: bool) -> Change {
     Change {
         namespace: record.key.namespace.clone(),
         name: record.key.name.clone(),

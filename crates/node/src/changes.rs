@@ -18,6 +18,10 @@ use crate::worker::Needs;
 pub(crate) async fn run(shared: Arc<Shared>) {
     let stop = shared.stopped().clone();
     let both = async {
+        // Every change of every config map would come by, for nobody.
+        while !is_anything_shown(&shared) {
+            shared.taken_on.notified().await;
+        }
         tokio::join!(
             follow::<ConfigMap>(&shared, |needs, name| needs.config_maps.contains(name)),
             follow::<Secret>(&shared, |needs, name| needs.secrets.contains(name)),
@@ -26,21 +30,26 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     stop.run_until_cancelled(both).await;
 }
 
+fn is_anything_shown(shared: &Shared) -> bool {
+    let workers = lock(&shared.workers);
+    workers.values().any(|worker| {
+        let shows = &lock(&worker.view).shows;
+        !shows.config_maps.is_empty() || !shows.secrets.is_empty()
+    })
+}
+
 async fn follow<K>(shared: &Shared, shows: fn(&Needs, &str) -> bool)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + 'static,
 {
     let api: Api<PartialObjectMeta<K>> = Api::all(shared.client.clone());
     let mut stream = std::pin::pin!(watcher::watcher(api, watcher::Config::default()));
-    let mut listed_once = false;
     while let Some(event) = stream.next().await {
         match event {
-            Ok(Watched::Apply(object) | Watched::Delete(object)) => {
-                tell(shared, &object.metadata, shows);
+            // What a list tells may be younger than what pods have read.
+            Ok(Watched::Apply(object) | Watched::Delete(object) | Watched::InitApply(object)) => {
+                tell(shared, &object.metadata, shows)
             }
-            // Pods have read what the first list tells, or something younger.
-            Ok(Watched::InitApply(object)) if listed_once => tell(shared, &object.metadata, shows),
-            Ok(Watched::InitDone) => listed_once = true,
             Ok(_) => {}
             Err(error) => {
                 let kind = K::kind(&());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cgroup::Cgroups;
@@ -164,6 +164,8 @@ pub(crate) struct Shared {
     /// Who may come, as the node's object says.
     pub(crate) seat: watch::Sender<Seat>,
     pub(crate) workers: Mutex<HashMap<String, Worker>>,
+    /// Told of each pod that is taken on.
+    pub(crate) taken_on: Notify,
     /// Sandboxes from before, until their pods are seen.
     pub(crate) found: Mutex<HashMap<String, Sandbox>>,
     pub(crate) images: Images,
@@ -256,6 +258,7 @@ impl Node {
             capacity: registration::Capacity::of_machine(),
             seat: watch::Sender::default(),
             workers: Mutex::default(),
+            taken_on: Notify::new(),
             found: Mutex::default(),
             images,
             service_env: config.service_env,
@@ -517,6 +520,7 @@ impl Shared {
                 let mut workers = lock(&self.workers);
                 workers.retain(|_, worker| !worker.task.is_finished());
                 workers.insert(uid, worker);
+                self.taken_on.notify_one();
             }
         }
     }

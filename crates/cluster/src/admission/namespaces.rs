@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::{Admission, AdmissionRequest, Denied, Operation, Warnings};
 use crate::kubelet::BoxFuture;
 use crate::lookup::Lookup;
-use crate::object::is_deleting;
 use crate::status::ApiError;
 
 /// Namespaces without which a cluster is none.
@@ -34,9 +33,8 @@ impl Namespaces {
         if request.operation != Operation::Create {
             return Ok(());
         }
-        let found = self.lookup.get("namespaces", "", namespace);
-        let found = found.ok_or_else(|| ApiError::not_found("", "namespaces", namespace))?;
-        if !is_deleting(&found) {
+        let leaving = self.lookup.is_leaving("namespaces", "", namespace);
+        if !leaving.ok_or_else(|| ApiError::not_found("", "namespaces", namespace))? {
             return Ok(());
         }
         let why = format!(

@@ -9,10 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use sandlot_store::{Key, Range, Store, Watch};
+use sandlot_store::{Facts, Key, Range, Record, Store, Watch};
 use serde_json::Value;
-
-use crate::record::{Facts, Record};
 
 /// Reads objects at their newest durable state.
 ///
@@ -29,6 +27,12 @@ pub trait Lookup: Send + Sync + 'static {
 
     /// Everything of a kind, and then what changes.
     fn follow(&self, kind: &str) -> Box<dyn Follow>;
+}
+
+/// Facts that tell whether an object is on its way out, so that nobody has to read it for that.
+pub trait Leaving: Facts {
+    /// Whether it is.
+    fn is_leaving(&self) -> bool;
 }
 
 /// One object's new state.
@@ -57,7 +61,7 @@ pub trait Follow: Send {
     fn changes(&mut self) -> Changes;
 }
 
-impl Lookup for Store<Facts> {
+impl<F: Leaving> Lookup for Store<F> {
     fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
         let record = Store::get(self, &Key::new(kind, namespace, name))?;
         serde_json::from_slice(&record.value).ok()
@@ -65,7 +69,7 @@ impl Lookup for Store<Facts> {
 
     fn is_leaving(&self, kind: &str, namespace: &str, name: &str) -> Option<bool> {
         let record = Store::get(self, &Key::new(kind, namespace, name))?;
-        Some(record.facts.deleting)
+        Some(record.facts.is_leaving())
     }
 
     fn list(&self, kind: &str, namespace: &str) -> Vec<Value> {
@@ -85,13 +89,13 @@ impl Lookup for Store<Facts> {
     }
 }
 
-struct StoreFollow {
-    store: Store<Facts>,
+struct StoreFollow<F: Facts> {
+    store: Store<F>,
     kind: Arc<str>,
-    watch: Option<Watch<Facts>>,
+    watch: Option<Watch<F>>,
 }
 
-impl Follow for StoreFollow {
+impl<F: Facts> Follow for StoreFollow<F> {
     fn changes(&mut self) -> Changes {
         let Some(watch) = &mut self.watch else {
             return self.start();
@@ -108,7 +112,7 @@ impl Follow for StoreFollow {
     }
 }
 
-impl StoreFollow {
+impl<F: Facts> StoreFollow<F> {
     fn start(&mut self) -> Changes {
         let (listing, watch) = self.store.list_and_watch(Range::all(self.kind.clone()));
         self.watch = Some(watch);
@@ -122,7 +126,7 @@ impl StoreFollow {
     }
 }
 
-fn change(record: &Record, deleted: bool) -> Change {
+fn change<F>(record: &Record<F>, deleted: bool) -> Change {
     Change {
         namespace: record.key.namespace.clone(),
         name: record.key.name.clone(),

@@ -10,6 +10,7 @@ use sandlot_store::{Change, Key, Record as StoreRecord};
 use serde_json::Value;
 
 use crate::kinds::builtin;
+use crate::lookup::Leaving;
 use crate::verbs::{FOREGROUND, ORPHAN};
 
 /// A version of an object in the store.
@@ -49,6 +50,12 @@ impl sandlot_store::Facts for Facts {
             return Facts::default();
         };
         Facts::of_object(&key.kind, &object)
+    }
+}
+
+impl Leaving for Facts {
+    fn is_leaving(&self) -> bool {
+        self.deleting
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sandlot_cluster::access::Authorizer;
-use sandlot_cluster::lookup::Lookup;
+use sandlot_cluster::lookup::{Leaving, Lookup};
 use sandlot_store::{Change, Config, Expect, Facts, Key, Store};
 use serde_json::{Value, json};
 
@@ -15,6 +15,12 @@ pub(crate) struct Nothing;
 impl Facts for Nothing {
     fn of(_: &Key, _: &[u8]) -> Self {
         Nothing
+    }
+}
+
+impl Leaving for Nothing {
+    fn is_leaving(&self) -> bool {
+        false
     }
 }
 

@@ -227,13 +227,18 @@ impl Claims {
         }
     }
 
+    /// Keeps what is heard of a claim, for as long as this is held.
+    pub(crate) fn wait_for(&self, name: &str) -> watch::Receiver<Option<Standing>> {
+        self.sender(name).subscribe()
+    }
+
     /// Waits for a claim's pod: its name and address.
     pub(crate) async fn ready(
         &self,
         name: &str,
         patience: Duration,
     ) -> Result<(String, String), ClaimError> {
-        let mut standing = self.sender(name).subscribe();
+        let mut standing = self.wait_for(name);
         let decided = standing.wait_for(|standing| {
             matches!(standing, Some(Standing::Ready { .. } | Standing::Lost(_)))
         });

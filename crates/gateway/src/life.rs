@@ -212,6 +212,8 @@ impl Gateway {
             self.pools.keep(template).await?;
         }
         let claim = &session.facts.claim;
+        // While somebody waits for it, nothing that is heard of it is forgotten.
+        let _waited_for = self.claims.wait_for(claim);
         self.claims.make(claim, &session.id, &pool).await?;
         let patience = self.settings.limits.creating;
         let coming = self.executors.of(&self.claims, claim, patience);

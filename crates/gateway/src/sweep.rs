@@ -98,7 +98,8 @@ impl Gateway {
 
     /// Each gateway hears of all claims; those of sessions that are over are of no use to it.
     async fn forget_claims(&self) -> Result<(), LedgerError> {
-        // In this order: what is heard of belongs to a session that was noted before.
+        // In this order: what is heard of belongs to a session that was noted before, or one that
+        // somebody waits for.
         let known = self.claims.known();
         let wanted = self.claimed().await?;
         let over = known.into_iter().filter(|name| !wanted.contains_key(name));

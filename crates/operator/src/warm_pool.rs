@@ -22,8 +22,10 @@ use crate::{
 
 /// Its counts are written no more often than this.
 const TELL: Duration = Duration::from_millis(200);
-/// Whoever waits for a pod hears how far it is no more often than this.
+/// Whoever waits for a pod hears how far it is no more often than this, and in a long line less
+/// often: each is a write, and those in front need the writes to go on.
 const REWORD: Duration = Duration::from_secs(5);
+const REWORD_EACH: Duration = Duration::from_millis(20);
 
 /// Looks at a pool and puts on the tray what is to be done.
 pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
@@ -74,6 +76,8 @@ fn tell_waiting(
     trouble: Option<Trouble>,
     now: Timestamp,
 ) {
+    let shelf = world.index.shelves.get(key);
+    let waiting = shelf.map_or(0, |shelf| shelf.claimants().count());
     let Some(entry) = world.index.pools.get_mut(key) else {
         return;
     };
@@ -86,7 +90,9 @@ fn tell_waiting(
     if coming == entry.coming {
         return;
     }
-    let due = coming.told.map_or(now, |told| later(told, REWORD));
+    let is_news = coming.trouble != entry.coming.trouble;
+    let pause = if is_news { REWORD } else { reword(waiting) };
+    let due = coming.told.map_or(now, |told| later(told, pause));
     if due > now {
         return world.wakes.at(due, Wake::Pool(key.clone()));
     }
@@ -95,6 +101,11 @@ fn tell_waiting(
         ..coming
     };
     world.index.mark_waiting(key);
+}
+
+/// How long so many who wait are told nothing new.
+fn reword(waiting: usize) -> Duration {
+    REWORD.max(REWORD_EACH.saturating_mul(u32::try_from(waiting).unwrap_or(u32::MAX)))
 }
 
 /// The pool's pods as the engine wants them.

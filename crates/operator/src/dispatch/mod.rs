@@ -184,7 +184,7 @@ impl World {
                 _ => beside.writes.clone(),
             };
             let client = beside.client();
-            beside.ask_through(&gate, async move {
+            beside.ask_through(&gate, move || async move {
                 Answer::Written(Box::new(writes::carry_out(client, write).await))
             });
         }
@@ -202,7 +202,7 @@ impl World {
         }
         for (pod, door) in tray.questions {
             let agents = self.agents.clone();
-            beside.ask_through(&self.questions, async move {
+            beside.ask_through(&self.questions, move || async move {
                 let running = agents.runs(&door).await;
                 Answer::Told(pod, door, running)
             });

@@ -182,7 +182,7 @@ impl World {
                 _ => beside.writes.clone(),
             };
             let client = beside.client();
-            beside.ask_through(&gate, async move {
+            beside.ask_through(&gate, move || async move {
                 Box::new(writes::carry_out(client, write).await)
             });
         }

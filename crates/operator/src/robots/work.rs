@@ -93,7 +93,7 @@ impl World {
         let gate = beside.writes.clone();
         for write in std::mem::take(&mut self.tray) {
             let client = beside.client();
-            beside.ask_through(&gate, async move {
+            beside.ask_through(&gate, move || async move {
                 Box::new(writes::carry_out(client, write).await)
             });
         }

@@ -25,6 +25,7 @@
 mod cgroup;
 mod changes;
 mod claims;
+mod config;
 pub mod doctor;
 mod events;
 mod images;
@@ -47,6 +48,7 @@ mod snapshot;
 mod visits;
 mod worker;
 
+pub use config::NodeConfig;
 pub use images::MissingImages;
 
 /// Asking a running node about its images, as `sandlot image` does.
@@ -56,6 +58,6 @@ pub mod images_door {
 }
 pub use keeper::enter_if_called;
 pub use network::PacketRules;
-pub use node::{Node, NodeConfig, NodeError, StopMode};
+pub use node::{Node, NodeError, StopMode};
 pub use runtime::{Runtime, RuntimeError};
 pub use snapshot::{Snapshot, SnapshotError};

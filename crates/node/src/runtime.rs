@@ -14,10 +14,13 @@ use serde_json::json;
 const OWN: &str = "sandlot";
 
 /// The OCI runtimes that pods may ask for, by the names of their programs.
-const KNOWN: [&str; 4] = ["runc", "crun", "runsc", "kata-runtime"];
+const KNOWN: [&str; 4] = ["runc", "crun", GVISOR, "kata-runtime"];
+
+/// The program of gVisor.
+const GVISOR: &str = "runsc";
 
 /// Names under which some of them are known too.
-const ALSO: [(&str, &str); 2] = [("gvisor", "runsc"), ("kata", "kata-runtime")];
+const ALSO: [(&str, &str); 2] = [("gvisor", GVISOR), ("kata", "kata-runtime")];
 
 /// Where a program may be that an ordinary search path does not name.
 const FURTHER: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/sbin"];
@@ -78,6 +81,16 @@ impl Runtime {
         match self {
             Runtime::Own => None,
             Runtime::Program(path) => Some(path.clone()),
+        }
+    }
+
+    /// Whether its containers can have the users that the pod's sandbox was made with. gVisor
+    /// cannot join a user namespace, and needs none: its containers meet a kernel of its own,
+    /// which has no more than an unprivileged user of the machine.
+    pub(crate) fn joins_users(&self) -> bool {
+        match self {
+            Runtime::Own => true,
+            Runtime::Program(path) => path.file_name().is_none_or(|name| name != GVISOR),
         }
     }
 }
@@ -167,6 +180,13 @@ mod tests {
     #[test]
     fn a_class_is_no_way_to_run_any_program() {
         assert!(judge("sly", Some("/bin/sh")).is_err());
+    }
+
+    #[test]
+    fn gvisor_alone_joins_no_users() {
+        let of = |path: &str| Runtime::Program(path.into()).joins_users();
+        assert!(Runtime::Own.joins_users() && of("/usr/bin/runc") && of("/opt/crun"));
+        assert!(!of("/usr/local/bin/runsc"));
     }
 
     #[test]

@@ -211,7 +211,7 @@ async fn take_sandbox(shared: &Shared, pod: &Pod) -> Result<Sandbox, String> {
     });
     let kind = Kind {
         host_network: spec.host_network == Some(true),
-        own_users: !privileged,
+        own_users: !privileged && runtime.joins_users(),
     };
     let mut sandbox = shared
         .pool

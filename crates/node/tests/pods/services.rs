@@ -36,10 +36,16 @@ async fn until_heard(ip: &str, port: u16, wanted: impl Fn(Option<&str>) -> bool)
     }
 }
 
-/// An address that no other test's service has: several nodes share this machine.
-fn own_address() -> String {
+/// An address and a node port that no other test's service has: several nodes share this
+/// machine. Each test of this file has a number of its own, below 3.
+fn own(test: u32) -> (String, u16) {
     let number = std::process::id();
-    format!("10.96.{}.{}", 100 + number / 250 % 100, 1 + number % 250)
+    let ip = format!(
+        "10.96.{}.{}",
+        100 + 50 * test + number / 250 % 50,
+        1 + number % 250
+    );
+    (ip, (30_000 + 900 * test + number % 900) as u16)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,7 +56,7 @@ async fn this_machine_reaches_a_service_by_its_address() {
         cluster.stop().await;
         return println!("skipped: {}", standing["message"]);
     }
-    let ip = own_address();
+    let (ip, _) = own(0);
     let service = json!({"metadata": {"name": "front"}, "spec": {"clusterIP": ip,
         "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}});
     cluster.make("services", service).await;
@@ -84,7 +90,7 @@ async fn this_machine_reaches_a_service_by_its_address() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_port_leads_from_this_machine_s_loopback_to_the_service() {
     let cluster = Cluster::start().await;
-    let free = 30_000 + (std::process::id() % 2700) as u16;
+    let (_, free) = own(1);
     let service = json!({"metadata": {"name": "front"}, "spec": {"type": "NodePort",
         "selector": {"app": "web"},
         "ports": [{"port": 80, "targetPort": 8080, "nodePort": free}]}});
@@ -153,8 +159,7 @@ async fn until_answered(ip: &str, port: u16) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn packets_reach_a_service_from_pods_and_from_this_machine() {
     let cluster = Cluster::start().await;
-    let free = 30_000 + (std::process::id() % 2700) as u16;
-    let ip = own_address();
+    let (ip, free) = own(2);
     // The same port is free for connections, which are another protocol's.
     let service = json!({"metadata": {"name": "ask"}, "spec": {"type": "NodePort", "clusterIP": ip,
         "selector": {"app": "ask"}, "ports": [

@@ -3,6 +3,7 @@
 mod deploy;
 mod generate;
 mod protobuf_fields;
+mod robot;
 mod test;
 mod tools;
 
@@ -35,6 +36,8 @@ enum Chore {
     /// Build the operator's and the agent's images, `--push` them too (`make docker-build
     /// docker-push docker-build-task-executor docker-push-task-executor`).
     Image(deploy::Image),
+    /// Build the robot's agent by itself, static, for aarch64 or x86_64.
+    Robot(robot::Options),
     /// Write the table of the protobuf fields of built-in kinds, from the published Go types.
     ProtobufFields {
         /// Only say whether the table is up to date.
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Chore::Deploy(options) => deploy::deploy(&options),
         Chore::Undeploy => deploy::undeploy(),
         Chore::Image(options) => deploy::image(&options),
+        Chore::Robot(options) => robot::build(&options),
         Chore::ProtobufFields { check } => protobuf_fields::run(check),
     };
     match result {

@@ -10,6 +10,7 @@
 //! session at the broker, so that what is said between two of them waits there, and an old one
 //! that does not know yet that it no longer leads is put out by the broker.
 
+mod announce;
 pub mod broker;
 mod command;
 mod desired;

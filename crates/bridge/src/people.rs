@@ -78,7 +78,7 @@ impl People {
     }
 
     /// As the API last said, for a bridge that has just begun: a robot that was Online counts as
-    /// heard of now, and has its whole time to beat.
+    /// heard of now, and one that no bridge heard is waited for: each has its whole time to beat.
     pub(crate) fn recall(
         &mut self,
         robot: &str,
@@ -86,8 +86,15 @@ impl People {
         now: Timestamp,
         timeout: Duration,
     ) {
-        if phase == RobotPhase::Online && !self.known.contains_key(robot) {
-            self.change(robot, now, timeout, |pulse| pulse.heard = Some(now));
+        if self.known.contains_key(robot) {
+            return;
+        }
+        match phase {
+            RobotPhase::Online => self.change(robot, now, timeout, |pulse| pulse.heard = Some(now)),
+            RobotPhase::Unknown => {
+                self.change(robot, now, timeout, |pulse| pulse.awaited = Some(now));
+            }
+            RobotPhase::Pending | RobotPhase::Offline => {}
         }
     }
 

@@ -155,7 +155,7 @@ impl Bridge {
         }
         let person = self.people.get(name);
         status.busy = person.and_then(|person| person.busy.clone());
-        let (phase, message) = match person.filter(|person| person.pulse.heard.is_some()) {
+        let (phase, message) = match person.filter(|person| person.pulse.due(self.settings.timeout).is_some()) {
             Some(person) => person.pulse.phase(now, self.settings.timeout),
             // One that this bridge has not heard of is where it was.
             None => {
@@ -254,7 +254,11 @@ fn settle(
 ) -> RobotStatus {
     status.phase = Some(phase);
     status.message = Some(message.clone());
-    let ready = phase == RobotPhase::Online;
+    let ready = match phase {
+        RobotPhase::Online => "True",
+        RobotPhase::Unknown => "Unknown",
+        RobotPhase::Pending | RobotPhase::Offline => "False",
+    };
     let known = status.conditions.iter().flatten();
     let word = format!("{phase:?}");
     let schedulable =
@@ -266,11 +270,11 @@ fn settle(
     };
     let conditions = [
         ("Ready", ready, word.as_str(), message.as_str()),
-        ("Schedulable", ready && schedulable, standing, ""),
+        ("Schedulable", if schedulable { ready } else { "False" }, standing, ""),
     ];
-    let conditions = conditions.map(|(kind, holds, reason, message)| {
+    let conditions = conditions.map(|(kind, status, reason, message)| {
         let before = known.clone().find(|condition| condition.type_ == kind);
-        condition(before, kind, holds, reason, message, now)
+        condition(before, kind, status, reason, message, now)
     });
     status.conditions = Some(conditions.into());
     status
@@ -279,12 +283,11 @@ fn settle(
 fn condition(
     before: Option<&Condition>,
     kind: &str,
-    holds: bool,
+    status: &str,
     reason: &str,
     message: &str,
     now: Timestamp,
 ) -> Condition {
-    let status = if holds { "True" } else { "False" };
     let same = before.filter(|before| before.status == status);
     Condition {
         type_: kind.to_owned(),

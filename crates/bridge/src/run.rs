@@ -9,11 +9,13 @@ use std::{
 };
 
 use kube::Client;
+use sandlot_api::robot::names;
 use sandlot_operator::Election;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    announce,
     broker::mosquitto::Passwords,
     link::{self, TlsError},
     metrics::Metrics,
@@ -24,8 +26,8 @@ use super::{
 
 /// How many questions for logs may wait.
 const ASKED: usize = 64;
-/// The Lease that decides which bridge works.
-const LEASE: &str = "bridge.robot.k8s4r.io";
+/// The Lease that decides which bridge works, and says that one does.
+const LEASE: &str = names::BRIDGE_LEASE;
 
 /// Why the bridge could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +104,9 @@ async fn lead(
     stop: CancellationToken,
 ) -> Result<(), Error> {
     if !settings.leader_election {
-        return connect(client, settings, metrics, asked, ready, stop).await;
+        let living = announce::announce(client.clone(), settings.clone(), stop.clone());
+        let working = connect(client, settings, metrics, asked, ready, stop);
+        return tokio::join!(working, living).0;
     }
     let identity = settings.identity.as_str();
     let mut election = Election::new(client.clone(), &settings.namespace, LEASE, identity);

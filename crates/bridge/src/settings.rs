@@ -27,6 +27,9 @@ pub struct Settings {
     pub serve: Option<SocketAddr>,
     /// Whether several bridges elect one to work.
     pub leader_election: bool,
+    /// Where none is elected: for how long it is good, in the Lease, that this one has said that it
+    /// lives; nothing where nobody but this process could notice its end.
+    pub lease: Option<Duration>,
     /// The name of this one among them.
     pub identity: String,
     /// The robots' credentials, shared with an embedded broker.
@@ -90,6 +93,7 @@ impl Default for Settings {
             published: true,
             serve: None,
             leader_election: false,
+            lease: None,
             identity: "k8s4r-bridge".to_owned(),
             robots: Robots::default(),
             door: None,

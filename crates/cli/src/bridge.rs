@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use sandlot_bridge::{
     Approval, Remote, Settings, Tls,
     broker::{
@@ -13,6 +13,9 @@ use sandlot_bridge::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{args::Bridge, interrupts::Interrupts, target};
+
+/// After twice as long without a word the robots of a bridge that is not elected are Unknown.
+const LEASE: Duration = Duration::from_secs(15);
 
 /// Works until a signal comes, then leaves in order.
 pub(crate) async fn run(options: &Bridge) -> Result<()> {
@@ -40,20 +43,18 @@ pub(crate) async fn run(options: &Bridge) -> Result<()> {
 }
 
 fn settings(options: &Bridge, namespace: String) -> Result<Settings> {
-    let (host, port, encrypted) = broker(&options.broker_url)?;
-    let identity = match (&options.cert, &options.key) {
-        (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
-        _ => None,
-    };
-    let tls = encrypted.then(|| Tls {
-        authority: options.ca.clone(),
-        identity,
+    let connection = &options.connection;
+    let broker = connection.broker()?;
+    let protection = connection.tls();
+    let tls = broker.tls.then_some(Tls {
+        authority: protection.authorities,
+        identity: protection.identity,
     });
     Ok(Settings {
         namespace,
         broker: Remote {
-            host,
-            port,
+            host: broker.host,
+            port: broker.port,
             // Under the configuration that we write, that is our name.
             user: options
                 .user
@@ -62,7 +63,7 @@ fn settings(options: &Bridge, namespace: String) -> Result<Settings> {
             password: options.password.clone().unwrap_or_default(),
             tls,
         },
-        token: options.token.clone(),
+        token: connection.token(),
         approval: match options.manual_approval {
             true => Approval::Manual,
             false => Approval::Auto,
@@ -73,6 +74,7 @@ fn settings(options: &Bridge, namespace: String) -> Result<Settings> {
         published: !options.own_credentials_only,
         serve: Some(options.listen),
         leader_election: options.leader_elect,
+        lease: Some(LEASE),
         identity: identity_name(),
         mosquitto: options.mosquitto.clone(),
         ..Settings::default()
@@ -81,7 +83,8 @@ fn settings(options: &Bridge, namespace: String) -> Result<Settings> {
 
 /// Writes the configuration of the Mosquitto that we log in to.
 fn configure(options: &Bridge, folder: &Path) -> Result<()> {
-    let (host, port, _) = broker(&options.broker_url)?;
+    let broker = options.connection.broker()?;
+    let host = &broker.host;
     let password = options.password.clone();
     let tls = match options.broker_identity.as_deref() {
         Some([certificate, key]) => Some(MosquittoTls {
@@ -99,10 +102,10 @@ fn configure(options: &Bridge, folder: &Path) -> Result<()> {
             Err(_) if host == "localhost" => "127.0.0.1".to_owned(),
             Err(_) => "0.0.0.0".to_owned(),
         },
-        port,
+        port: broker.port,
         bridge: password
             .context("choose the bridge's password with --password or K8S4R_BROKER_PASSWORD")?,
-        bootstrap: options.token.clone(),
+        bootstrap: options.connection.token(),
         anonymous: !options.own_credentials_only,
         tls,
     };
@@ -115,58 +118,10 @@ fn configure(options: &Bridge, folder: &Path) -> Result<()> {
     mosquitto.write().with_context(failed)
 }
 
-/// A broker's address: `tcp://host:1883`, `mqtts://host:8883`, or a host and a port.
-fn broker(url: &str) -> Result<(String, u16, bool)> {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("tcp", url));
-    let encrypted = match scheme {
-        "tcp" | "mqtt" => false,
-        "ssl" | "tls" | "mqtts" => true,
-        other => bail!(
-            "{other:?} is no way to reach a broker: write tcp://host:1883 or mqtts://host:8883"
-        ),
-    };
-    let rest = rest.trim_end_matches('/');
-    let usual = if encrypted { 8883 } else { 1883 };
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => {
-            let port = port
-                .parse()
-                .with_context(|| format!("{port:?} is no port"))?;
-            (host, port)
-        }
-        _ => (rest, usual),
-    };
-    if host.is_empty() {
-        bail!("{url:?} names no broker: write tcp://host:1883 or mqtts://host:8883");
-    }
-    Ok((host.trim_matches(['[', ']']).to_owned(), port, encrypted))
-}
-
 /// A name that no other bridge has: the pod's, or the machine's and the process's.
 fn identity_name() -> String {
     std::env::var("POD_NAME").unwrap_or_else(|_| {
         let host = nix::unistd::gethostname().unwrap_or_default();
         format!("{}-{}", host.to_string_lossy(), std::process::id())
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn brokers_are_named_as_other_clients_name_them() {
-        for (url, host, port, encrypted) in [
-            ("tcp://localhost:1883", "localhost", 1883, false),
-            ("mqtts://broker.site", "broker.site", 8883, true),
-            ("ssl://[::1]:9", "::1", 9, true),
-            ("broker:1884", "broker", 1884, false),
-        ] {
-            let read = broker(url).unwrap();
-            assert_eq!(read, (host.to_owned(), port, encrypted), "{url}");
-        }
-        for url in ["http://broker", "tcp://", "tcp://broker:x"] {
-            assert!(broker(url).is_err(), "{url}");
-        }
-    }
 }

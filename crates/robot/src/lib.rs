@@ -30,6 +30,7 @@ mod journal;
 mod link;
 mod logs;
 mod metrics;
+mod options;
 mod outbox;
 mod settings;
 mod task;
@@ -37,4 +38,5 @@ mod template;
 
 pub use agent::{RunError, run};
 pub use cell::enter_if_called;
+pub use options::{Connection, Options, WrongOption};
 pub use settings::{Address, Settings, Tls, WrongAddress};

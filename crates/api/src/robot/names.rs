@@ -9,6 +9,9 @@ pub const FIELD_MANAGER: &str = "k8s4r-operator";
 /// The field manager under which the bridge writes.
 pub const BRIDGE_MANAGER: &str = "k8s4r-bridge";
 
+/// The Lease of a namespace that says which bridge works there, and that one does.
+pub const BRIDGE_LEASE: &str = "bridge.robot.k8s4r.io";
+
 /// Label: the Job that an object belongs to.
 pub const JOB: &str = "job";
 /// Label: the group's name in its Job, on a TaskGroup.

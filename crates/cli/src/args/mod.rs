@@ -3,7 +3,6 @@
 mod bench;
 mod image;
 mod pool;
-mod robot;
 mod sandboxes;
 mod services;
 mod up;
@@ -15,7 +14,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use bench::{Bench, Subject};
 pub(crate) use image::Image;
 pub(crate) use pool::Pool;
-pub(crate) use robot::Robot;
 pub(crate) use sandboxes::{Copy, Exec, List, Run, Shell};
 pub(crate) use services::{Bridge, Gateway, Operator};
 pub(crate) use up::{MissingImages, Up};
@@ -56,7 +54,7 @@ pub(crate) enum Command {
     /// Serve sessions over REST: the Sandbox Control Plane.
     Gateway(Gateway),
     /// Run a robot's agent: registers over MQTT, and runs the robot's tasks.
-    Robot(Robot),
+    Robot(sandlot_robot::Options),
     /// Carry what robots say to a cluster, and back.
     Bridge(Bridge),
     /// Say what this machine offers for isolation, and what is missing.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use sandlot_robot::Connection;
 
 use super::Target;
 
@@ -12,14 +13,8 @@ use super::Target;
 pub(crate) struct Bridge {
     #[command(flatten)]
     pub(crate) target: Target,
-    /// The broker: tcp://host:1883, or mqtts://host:8883 for an encrypted connection.
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "tcp://localhost:1883",
-        env = "K8S4R_BROKER_URL"
-    )]
-    pub(crate) broker_url: String,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
     /// The user name to log in to the broker with.
     #[arg(long, value_name = "NAME", env = "K8S4R_BROKER_USER")]
     pub(crate) user: Option<String>,
@@ -31,23 +26,6 @@ pub(crate) struct Bridge {
         hide_env_values = true
     )]
     pub(crate) password: Option<String>,
-    /// Who vouches for the broker, as PEM [default: whom the machine trusts]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ca: Option<PathBuf>,
-    /// The certificate to prove ourselves with, as PEM; read again at every connect.
-    #[arg(long, value_name = "FILE", requires = "key")]
-    pub(crate) cert: Option<PathBuf>,
-    /// Its key, as PEM.
-    #[arg(long, value_name = "FILE", requires = "cert")]
-    pub(crate) key: Option<PathBuf>,
-    /// The token that new robots register with; without one, none can.
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        env = "K8S4R_TOKEN",
-        hide_env_values = true
-    )]
-    pub(crate) token: Option<String>,
     /// New robots wait until somebody sets spec.approved.
     #[arg(long)]
     pub(crate) manual_approval: bool,

@@ -14,6 +14,8 @@ use crate::expiry::later;
 pub struct Pulse {
     /// When it was last heard of.
     pub heard: Option<Timestamp>,
+    /// Since when it is waited for, if nobody knows where it is: no bridge has heard it for a while.
+    pub awaited: Option<Timestamp>,
     /// Its connection, if it has said anything of it.
     pub link: Option<Link>,
 }
@@ -31,6 +33,8 @@ pub struct Link {
 pub const TIMEOUT: &str = "Heartbeat timeout";
 /// The message of a robot whose connection broke.
 pub const BROKEN: &str = "Connection lost";
+/// The message of a robot that nobody listens to.
+pub const UNHEARD: &str = "No bridge listens";
 /// The message of a robot that has left.
 pub const LEFT: &str = "Disconnected";
 
@@ -57,19 +61,21 @@ impl Pulse {
 
     /// Where the robot stands, and why.
     pub fn phase(&self, now: Timestamp, timeout: Duration) -> (RobotPhase, &'static str) {
-        let Some(heard) = self.heard else {
+        let Some(since) = self.heard.or(self.awaited) else {
             return (RobotPhase::Pending, "Waiting for the robot to register");
         };
         match self.link.map(|link| link.state) {
             Some(PresenceState::ConnectionBroken) => (RobotPhase::Offline, BROKEN),
             Some(PresenceState::Offline) => (RobotPhase::Offline, LEFT),
-            _ if later(heard, timeout) <= now => (RobotPhase::Offline, TIMEOUT),
+            _ if later(since, timeout) <= now => (RobotPhase::Offline, TIMEOUT),
+            _ if self.heard.is_none() => (RobotPhase::Unknown, UNHEARD),
             _ => (RobotPhase::Online, ""),
         }
     }
 
     /// When its beats will have stopped for too long, if none comes.
     pub fn due(&self, timeout: Duration) -> Option<Timestamp> {
-        self.heard.map(|heard| later(heard, timeout))
+        let since = self.heard.or(self.awaited);
+        since.map(|since| later(since, timeout))
     }
 }

@@ -75,7 +75,11 @@ pub(crate) fn build(options: &Options) -> Result<bool> {
     let size = fs::metadata(&built)
         .with_context(|| format!("{} was not built", built.display()))?
         .len();
-    println!("{} ({:.1} MiB)", built.display(), size as f64 / f64::from(1 << 20));
+    println!(
+        "{} ({:.1} MiB)",
+        built.display(),
+        size as f64 / f64::from(1 << 20)
+    );
     Ok(true)
 }
 
@@ -87,7 +91,13 @@ fn cargo(target: &str, compiler: &str, folder: &Path) -> Result<PathBuf> {
         .args(["target", "add", target])
         .status();
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--package", "sandlot-robot", "--bin", "sandlot-robot"])
+        .args([
+            "build",
+            "--package",
+            "sandlot-robot",
+            "--bin",
+            "sandlot-robot",
+        ])
         .args(["--profile", "agent", "--target", target])
         .arg("--target-dir")
         .arg(folder)
@@ -99,7 +109,9 @@ fn cargo(target: &str, compiler: &str, folder: &Path) -> Result<PathBuf> {
         .status()
         .context("cannot run cargo")?;
     if !status.success() {
-        bail!("the agent for {target} was not built; if Rust lacks the target: rustup target add {target}");
+        bail!(
+            "the agent for {target} was not built; if Rust lacks the target: rustup target add {target}"
+        );
     }
     Ok(folder.join(target).join("agent/sandlot-robot"))
 }

@@ -53,7 +53,10 @@ async fn renew(api: &Api<Lease>, identity: &str, length: Duration) -> Result<(),
         field_manager: manager.clone(),
         ..PatchParams::default()
     };
-    match api.patch(BRIDGE_LEASE, &params, &Patch::Merge(&lease)).await {
+    match api
+        .patch(BRIDGE_LEASE, &params, &Patch::Merge(&lease))
+        .await
+    {
         Err(Error::Api(status)) if status.code == 404 => {
             let params = PostParams {
                 field_manager: manager,

@@ -1,28 +1,16 @@
 //! What a robot is to do, put together from what the API says.
 
 use jiff::Timestamp;
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 use sandlot_api::{
     GoDuration,
     robot::{
-        CommandResultState, JobType, Robot, RobotDeployment, Task, TaskSpec, TaskState, names,
-        wire::{
-            AttemptKey, Desired, DesiredCommand, DesiredDeployment, DesiredTask, GroupPlace,
-            LONGEST_MESSAGE,
-        },
+        CommandResultState, Robot, RobotDeployment, Task, TaskSpec, TaskState,
+        wire::{Desired, DesiredCommand, DesiredDeployment, DesiredTask, LONGEST_MESSAGE},
     },
 };
 
 use super::index::Index;
-
-/// Which attempt at a task this is.
-pub(crate) fn key(task: &Task) -> AttemptKey {
-    AttemptKey {
-        uid: task.uid().unwrap_or_default(),
-        generation: task.metadata.generation.unwrap_or(1),
-        attempt: task.spec.attempt.unwrap_or(0),
-    }
-}
 
 /// Where a task stands.
 pub(crate) fn state(task: &Task) -> TaskState {
@@ -32,17 +20,12 @@ pub(crate) fn state(task: &Task) -> TaskState {
         .unwrap_or_default()
 }
 
-/// Whether a task is to be stopped.
-pub(crate) fn is_stopped(task: &Task) -> bool {
-    task.meta().deletion_timestamp.is_some() || task.annotations().contains_key(names::STOP)
-}
-
 /// All that a robot is to do, but for the version of the document.
 pub(crate) fn desired(index: &Index, name: &str, robot: &Robot, now: Timestamp) -> Desired {
     let mut tasks: Vec<DesiredTask> = index
         .tasks_of(name)
         .filter(|task| !state(task).is_terminal())
-        .map(|task| desired_task(index, task))
+        .map(|task| DesiredTask::of(task, siblings(index, &task.spec)))
         .collect();
     tasks.sort_by(|one, other| (-one.priority, &one.name).cmp(&(-other.priority, &other.name)));
     let wish = robot.spec.credential.as_ref();
@@ -51,6 +34,7 @@ pub(crate) fn desired(index: &Index, name: &str, robot: &Robot, now: Timestamp) 
         tasks,
         commands: commands(index, name, now),
         deployments: deployments(index, name),
+        labels: Some(robot.spec.labels.clone().unwrap_or_default()),
         credential_revision: wish.and_then(|wish| wish.revision),
         ..Desired::default()
     };
@@ -71,39 +55,6 @@ fn fit(desired: &mut Desired) {
         }
         fits
     });
-}
-
-fn desired_task(index: &Index, task: &Task) -> DesiredTask {
-    let spec = &task.spec;
-    let group = spec.task_group_name.as_ref().map(|group| GroupPlace {
-        name: group.clone(),
-        uid: task
-            .metadata
-            .owner_references
-            .iter()
-            .flatten()
-            .find(|owner| owner.kind == "TaskGroup")
-            .map(|owner| owner.uid.clone())
-            .unwrap_or_default(),
-        replica: spec.replica.unwrap_or(0),
-        job: spec.job_name.clone().unwrap_or_default(),
-        tasks: siblings(index, spec),
-        resources: None,
-    });
-    DesiredTask {
-        key: key(task),
-        name: task.name_any(),
-        namespace: task.namespace().unwrap_or_default(),
-        group,
-        definition: spec.definition(),
-        init_tasks: spec.init_tasks.clone().unwrap_or_default(),
-        restart_policy: spec.restart_policy.clone(),
-        disconnect: spec.disconnect.clone(),
-        stop: is_stopped(task),
-        service: spec.kind == Some(JobType::Service) || spec.kind == Some(JobType::System),
-        priority: spec.priority.unwrap_or(50),
-        meta: spec.meta.clone().unwrap_or_default(),
-    }
 }
 
 /// How many tasks of a replica run beside one another.

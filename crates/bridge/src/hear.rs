@@ -3,12 +3,11 @@
 use jiff::Timestamp;
 use sandlot_api::robot::{
     DeviceInfo,
-    wire::{Beat, News as Told, Registration, Reports, Topic, upstream::Status},
+    wire::{AttemptKey, Beat, News as Told, Registration, Reports, Topic, upstream::Status},
 };
 use sandlot_decide::robots::course::end_of;
 
 use super::{
-    desired,
     inbox::{self, Said, What},
     logs::{self, Ask},
     registration::{self, Rules},
@@ -176,7 +175,7 @@ impl Bridge {
                     let known = self.index.task(&task.key.uid);
                     let name = known
                         .filter(|known| known.spec.target_robot.as_deref() == Some(robot))
-                        .filter(|known| desired::key(known) == task.key)
+                        .filter(|known| AttemptKey::of(known) == task.key)
                         .map(|known| known.metadata.name.clone().unwrap_or_default());
                     match name {
                         Some(name) => {
@@ -241,7 +240,7 @@ impl Bridge {
             self.refuse(robot, "spoofed");
             return;
         }
-        let key = desired::key(task);
+        let key = AttemptKey::of(task);
         let name = task.metadata.name.clone().unwrap_or_default();
         let Some(report) = status.report(key.generation, key.attempt) else {
             self.refuse(robot, "unknown_state");

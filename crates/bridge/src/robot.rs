@@ -155,15 +155,16 @@ impl Bridge {
         }
         let person = self.people.get(name);
         status.busy = person.and_then(|person| person.busy.clone());
-        let (phase, message) = match person.filter(|person| person.pulse.due(self.settings.timeout).is_some()) {
-            Some(person) => person.pulse.phase(now, self.settings.timeout),
-            // One that this bridge has not heard of is where it was.
-            None => {
-                let phase = status.phase.unwrap_or_default();
-                let message = status.message.clone().unwrap_or_default();
-                return settle(status, robot, phase, message, now);
-            }
-        };
+        let (phase, message) =
+            match person.filter(|person| person.pulse.due(self.settings.timeout).is_some()) {
+                Some(person) => person.pulse.phase(now, self.settings.timeout),
+                // One that this bridge has not heard of is where it was.
+                None => {
+                    let phase = status.phase.unwrap_or_default();
+                    let message = status.message.clone().unwrap_or_default();
+                    return settle(status, robot, phase, message, now);
+                }
+            };
         if let Some(heard) = person.and_then(|person| person.pulse.heard) {
             status.last_heartbeat_time = Some(Time(heard));
         }
@@ -270,7 +271,12 @@ fn settle(
     };
     let conditions = [
         ("Ready", ready, word.as_str(), message.as_str()),
-        ("Schedulable", if schedulable { ready } else { "False" }, standing, ""),
+        (
+            "Schedulable",
+            if schedulable { ready } else { "False" },
+            standing,
+            "",
+        ),
     ];
     let conditions = conditions.map(|(kind, status, reason, message)| {
         let before = known.clone().find(|condition| condition.type_ == kind);

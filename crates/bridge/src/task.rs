@@ -70,7 +70,7 @@ impl Bridge {
         let Some(robot) = &task.spec.target_robot else {
             return;
         };
-        if desired::is_stopped(task) && state == TaskState::Pending && !self.was_told(robot, task) {
+        if task.is_stopped() && state == TaskState::Pending && !self.was_told(robot, task) {
             // Nobody ever heard of it, and nobody will.
             return self.write_state(name, task, TaskState::Cancelled, "Stopped", now);
         }

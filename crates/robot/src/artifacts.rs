@@ -7,11 +7,15 @@ mod unpack;
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
+    os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
     time::Duration,
 };
 
-use cap_std::{ambient_authority, fs::Dir};
+use cap_std::{
+    ambient_authority,
+    fs::{Dir, OpenOptions},
+};
 use sandlot_api::robot::{Artifact, GetterMode};
 
 pub(crate) use check::Mismatch;
@@ -212,7 +216,17 @@ pub(crate) fn read_within(folder: &Path, path: &str, most: usize) -> Result<Stri
     }
 }
 
-/// Writes a file below a folder, whole or not at all.
+/// Gives a file to whom its folder was given to.
+fn own(file: &cap_std::fs::File, folder: &Path) -> io::Result<()> {
+    let owner = fs::metadata(folder)?;
+    if !nix::unistd::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
+    }
+    let (user, group) = (owner.uid().into(), owner.gid().into());
+    Ok(nix::unistd::fchown(file, Some(user), Some(group))?)
+}
+
+/// Writes a file below a folder, whole or not at all. It is its folder's owner's.
 pub(crate) fn write_within(
     folder: &Path,
     path: &str,
@@ -230,7 +244,10 @@ pub(crate) fn write_within(
     let mut fresh = std::ffi::OsString::from(".");
     fresh.push(name);
     fresh.push(".new");
-    let mut file = target.create(&fresh)?;
+    // Made anew: what a task has put there in the meantime is not written to.
+    drop(target.remove_file(&fresh));
+    let mut file = target.open_with(&fresh, OpenOptions::new().write(true).create_new(true))?;
+    own(&file, folder)?;
     file.write_all(content)?;
     set_mode(&file, mode)?;
     Ok(target.rename(&fresh, &target, name)?)

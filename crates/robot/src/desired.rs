@@ -28,12 +28,12 @@ impl Wanted {
     }
 
     /// Takes a document, unless it is older than what is known. Says whether it was taken.
-    pub(crate) fn take(&mut self, document: Desired) -> io::Result<bool> {
+    pub(crate) async fn take(&mut self, document: Desired) -> io::Result<bool> {
         let same_count = document.epoch == self.document.epoch;
         if same_count && document.version <= self.document.version {
             return Ok(false);
         }
-        files::replace_json(&self.path, &document)?;
+        files::keep_json(&self.path, &document).await?;
         self.document = document;
         Ok(true)
     }
@@ -51,14 +51,14 @@ mod tests {
         }
     }
 
-    #[test]
-    fn older_documents_are_passed_over_unless_somebody_has_lost_count() {
+    #[tokio::test]
+    async fn older_documents_are_passed_over_unless_somebody_has_lost_count() {
         let folder = tempfile::tempdir().unwrap();
         let mut wanted = Wanted::open(folder.path()).unwrap();
-        assert!(wanted.take(document("a", 5)).unwrap());
-        assert!(!wanted.take(document("a", 5)).unwrap());
-        assert!(!wanted.take(document("a", 4)).unwrap());
-        assert!(wanted.take(document("b", 1)).unwrap());
+        assert!(wanted.take(document("a", 5)).await.unwrap());
+        assert!(!wanted.take(document("a", 5)).await.unwrap());
+        assert!(!wanted.take(document("a", 4)).await.unwrap());
+        assert!(wanted.take(document("b", 1)).await.unwrap());
         drop(wanted);
         let wanted = Wanted::open(folder.path()).unwrap();
         assert_eq!(wanted.document().epoch, "b");

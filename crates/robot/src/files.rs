@@ -30,6 +30,13 @@ pub(crate) fn replace_json(path: &Path, value: &impl Serialize) -> io::Result<()
     replace(path, &serde_json::to_vec(value)?)
 }
 
+/// The same, while other things go on.
+pub(crate) async fn keep_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let (path, content) = (path.to_owned(), serde_json::to_vec(value)?);
+    let keeping = tokio::task::spawn_blocking(move || replace(&path, &content));
+    keeping.await.map_err(io::Error::other)?
+}
+
 /// Reads a value that may not be there. One that cannot be read is moved aside, and counts as
 /// not there: a robot must come up again whatever its disk has done.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {

@@ -55,23 +55,23 @@ impl Identity {
     }
 
     /// Notes whether it is.
-    pub(crate) fn set_registered(&mut self, registered: bool) -> io::Result<()> {
+    pub(crate) async fn set_registered(&mut self, registered: bool) -> io::Result<()> {
         if self.kept.registered == registered {
             return Ok(());
         }
         self.kept.registered = registered;
-        self.save()
+        self.save().await
     }
 
     /// The number of a connection that is about to be made: higher than all before.
-    pub(crate) fn next_session(&mut self) -> io::Result<i64> {
+    pub(crate) async fn next_session(&mut self) -> io::Result<i64> {
         self.kept.session += 1;
-        self.save()?;
+        self.save().await?;
         Ok(self.kept.session)
     }
 
     /// Chooses another credential when a later one is wanted, and says it with its revision.
-    pub(crate) fn rotate(&mut self, wanted: i64) -> io::Result<Option<(String, i64)>> {
+    pub(crate) async fn rotate(&mut self, wanted: i64) -> io::Result<Option<(String, i64)>> {
         if wanted <= self.kept.revision {
             return Ok(None);
         }
@@ -81,32 +81,32 @@ impl Identity {
         let before = std::mem::replace(&mut self.kept.credential, fresh());
         self.kept.previous = Some(before);
         self.kept.revision = wanted;
-        self.save()?;
+        self.save().await?;
         Ok(Some((self.kept.credential.clone(), wanted)))
     }
 
     /// Notes which revision the credential has.
-    pub(crate) fn learn_revision(&mut self, revision: i64) -> io::Result<()> {
+    pub(crate) async fn learn_revision(&mut self, revision: i64) -> io::Result<()> {
         if revision <= self.kept.revision {
             return Ok(());
         }
         self.kept.revision = revision;
-        self.save()
+        self.save().await
     }
 
     /// The broker does not take the present credential: perhaps it never heard of it.
-    pub(crate) fn fall_back(&mut self) -> io::Result<bool> {
+    pub(crate) async fn fall_back(&mut self) -> io::Result<bool> {
         let Some(previous) = self.kept.previous.take() else {
             return Ok(false);
         };
         self.kept.credential = previous;
         self.kept.revision -= 1;
-        self.save()?;
+        self.save().await?;
         Ok(true)
     }
 
-    fn save(&self) -> io::Result<()> {
-        files::replace_json(&self.path, &self.kept)
+    async fn save(&self) -> io::Result<()> {
+        files::keep_json(&self.path, &self.kept).await
     }
 }
 
@@ -121,32 +121,32 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_robot_stays_who_it_is_and_counts_its_connections() {
+    #[tokio::test]
+    async fn a_robot_stays_who_it_is_and_counts_its_connections() {
         let folder = tempfile::tempdir().unwrap();
         let mut first = Identity::open(folder.path()).unwrap();
         assert!(first.credential().len() >= SHORTEST_CREDENTIAL);
-        first.set_registered(true).unwrap();
-        assert_eq!(first.next_session().unwrap(), 1);
+        first.set_registered(true).await.unwrap();
+        assert_eq!(first.next_session().await.unwrap(), 1);
 
         let mut again = Identity::open(folder.path()).unwrap();
         assert_eq!(again.credential(), first.credential());
         assert!(again.is_registered());
-        assert_eq!(again.next_session().unwrap(), 2);
+        assert_eq!(again.next_session().await.unwrap(), 2);
     }
 
-    #[test]
-    fn a_credential_changes_once_for_each_revision_and_can_be_taken_back() {
+    #[tokio::test]
+    async fn a_credential_changes_once_for_each_revision_and_can_be_taken_back() {
         let folder = tempfile::tempdir().unwrap();
         let mut robot = Identity::open(folder.path()).unwrap();
-        robot.set_registered(true).unwrap();
-        robot.learn_revision(1).unwrap();
+        robot.set_registered(true).await.unwrap();
+        robot.learn_revision(1).await.unwrap();
         let first = robot.credential().to_owned();
-        let (second, revision) = robot.rotate(2).unwrap().unwrap();
+        let (second, revision) = robot.rotate(2).await.unwrap().unwrap();
         assert!(second != first && revision == 2);
-        assert_eq!(robot.rotate(2).unwrap(), None);
-        assert!(robot.fall_back().unwrap());
+        assert_eq!(robot.rotate(2).await.unwrap(), None);
+        assert!(robot.fall_back().await.unwrap());
         assert_eq!(robot.credential(), first);
-        assert!(!robot.fall_back().unwrap());
+        assert!(!robot.fall_back().await.unwrap());
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Entry {
     pub(crate) report: TaskReport,
     /// Its folder has what it needs.
     pub(crate) prepared: bool,
+    /// What each of its templates came to when it was last written.
+    pub(crate) rendered: Vec<String>,
     /// Which start of its program is the present one, from 0.
     pub(crate) start: u32,
     /// When its program was started again, as long as that counts.

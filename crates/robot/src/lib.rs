@@ -1,7 +1,7 @@
 //! The robot's side: what runs on a robot and does there what the cluster wants.
 //!
 //! A robot is often cut off, and is switched off without asking. So everything that counts is on
-//! its disk before it takes effect: what it is to do ([`desired`]), how far each attempt at it is
+//! its disk before it takes effect: what it is to do ([`desired`], [`orders`]), how far each attempt at it is
 //! ([`journal`]), what it has to report ([`outbox`]), and who it is ([`identity`]). Programs run
 //! under the supervisor, which finds them again after this agent was killed.
 //!
@@ -31,6 +31,7 @@ mod link;
 mod logs;
 mod metrics;
 mod options;
+mod orders;
 mod outbox;
 mod settings;
 mod task;

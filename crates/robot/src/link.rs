@@ -25,6 +25,24 @@ const INCOMING: usize = 64;
 /// After how long of silence the broker says that the robot is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
+/// What a robot with a credential of its own listens to.
+const OWN: [fn(String) -> Topic; 6] = [
+    Topic::Response,
+    Topic::Desired,
+    Topic::Acknowledged,
+    Topic::LogRequest,
+    Topic::Dispatch,
+    Topic::State,
+];
+/// What a robot of a server of the published protocol listens to, of both revisions.
+const PUBLISHED: [fn(String) -> Topic; 5] = [
+    Topic::Response,
+    Topic::FirstResponse,
+    Topic::Dispatch,
+    Topic::FirstDispatch,
+    Topic::State,
+];
+
 /// What is heard over a connection.
 #[derive(Debug)]
 pub(crate) enum Heard {
@@ -42,6 +60,8 @@ pub(crate) enum Heard {
 pub(crate) enum Login<'a> {
     /// A robot that is about to register, with the token if it was given one.
     Bootstrap(Option<&'a str>),
+    /// A robot that a server of the published protocol knows, with the token if it was given one.
+    Published(Option<&'a str>),
     /// The robot itself, over its connection of this number.
     Own { credential: &'a str, session: i64 },
 }
@@ -62,13 +82,16 @@ impl Link {
             MqttOptions::new(format!("k8s4r-agent-{robot}"), &broker.host, broker.port);
         options.set_keep_alive(KEEP_ALIVE);
         options.set_max_packet_size(LONGEST_MESSAGE + 1024, LONGEST_MESSAGE + 1024);
-        let filters = match login {
-            Login::Bootstrap(token) => {
-                options.set_clean_session(true);
+        let names: &[fn(String) -> Topic] = match login {
+            Login::Bootstrap(token) | Login::Published(token) => {
                 if let Some(token) = token {
                     options.set_credentials(BOOTSTRAP, *token);
                 }
-                vec![Topic::Response(robot.clone())]
+                options.set_clean_session(matches!(login, Login::Bootstrap(_)));
+                match login {
+                    Login::Bootstrap(_) => &[Topic::Response, Topic::FirstResponse],
+                    _ => &PUBLISHED,
+                }
             }
             Login::Own {
                 credential,
@@ -82,16 +105,10 @@ impl Link {
                     QoS::AtLeastOnce,
                     true,
                 ));
-                [
-                    Topic::Response,
-                    Topic::Desired,
-                    Topic::Acknowledged,
-                    Topic::LogRequest,
-                ]
-                .map(|topic| topic(robot.clone()))
-                .to_vec()
+                &OWN
             }
         };
+        let filters = names.iter().map(|name| name(robot.clone()).to_string());
         if broker.tls {
             options.set_transport(transport(&settings.tls)?);
         }
@@ -100,7 +117,7 @@ impl Link {
         let stop = CancellationToken::new();
         let ears = Ears {
             client: client.clone(),
-            filters: filters.iter().map(Topic::to_string).collect(),
+            filters: filters.collect(),
             sender,
             stop: stop.clone(),
         };

@@ -99,7 +99,13 @@ mod tests {
                 (host, port, tls)
             );
         }
-        for text in ["http://broker", "tcp://", "tcp://a:b", "tcp://broker:x", "tcp://a/b:1"] {
+        for text in [
+            "http://broker",
+            "tcp://",
+            "tcp://a:b",
+            "tcp://broker:x",
+            "tcp://a/b:1",
+        ] {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Amount, Artifact, Constraint, DisconnectPolicy, Driver, Freeform, JobType, NetworkNeed,
-    Resources, RestartPolicy, TaskConfig, TaskDefinition, Template,
+    Resources, RestartPolicy, TaskConfig, TaskDefinition, Template, names,
 };
 use crate::GoDuration;
 
@@ -122,6 +122,15 @@ pub struct TaskSpec {
     /// The network that it is part of, kept for those who look it up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Freeform>,
+}
+
+impl Task {
+    /// Whether it is to be stopped.
+    pub fn is_stopped(&self) -> bool {
+        let asked = |notes: &BTreeMap<String, String>| notes.contains_key(names::STOP);
+        self.metadata.deletion_timestamp.is_some()
+            || self.metadata.annotations.as_ref().is_some_and(asked)
+    }
 }
 
 impl TaskSpec {

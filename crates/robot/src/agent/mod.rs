@@ -1,5 +1,7 @@
 //! The loop in which everything comes together: what is heard, what has happened, and the clock.
 
+mod reports;
+mod talk;
 mod work;
 
 use std::{collections::HashMap, fs, io, net::SocketAddr, sync::Arc, time::Duration};
@@ -7,13 +9,9 @@ use std::{collections::HashMap, fs, io, net::SocketAddr, sync::Arc, time::Durati
 use jiff::Timestamp;
 use sandlot_api::robot::{
     DeviceInfo,
-    wire::{
-        Acknowledged, Beat, Desired, LogChunk, LogRequest, PROTOCOL, PresenceState, Registered,
-        Registration, RotatedCredential, Topic,
-    },
+    wire::{LogChunk, News, PresenceState, Topic},
 };
 use sandlot_supervisor::{Limits, Supervisor};
-use serde_json::Value;
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
@@ -27,15 +25,15 @@ use crate::{
     commands::Commands,
     desired::Wanted,
     device::Observer,
-    drivers,
     identity::Identity,
     journal::Journal,
-    link::{Heard, Link, LinkError, Login, presence},
+    link::{Heard, Link, LinkError, presence},
     logs::Logs,
     metrics::{self, Metrics},
+    orders::Orders,
     outbox::Outbox,
     settings::Settings,
-    task::Workshop,
+    task::{Labels, Workshop},
 };
 
 /// How long a broken connection is left alone, at first and at most.
@@ -68,7 +66,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
     let mut agent = Agent::open(settings, stop)
         .await
         .map_err(|error| RunError::Folder(folder, error))?;
-    agent.settle();
+    agent.settle().await;
     let (page, metrics) = (agent.settings.metrics, agent.metrics.clone());
     let serving = async {
         let Some(address) = page else {
@@ -99,6 +97,9 @@ struct Agent {
     identity: Identity,
     outbox: Outbox,
     wanted: Wanted,
+    orders: Orders,
+    /// What templates see of the robot's labels, as they change.
+    labels: watch::Sender<Labels>,
     commands: Arc<Commands>,
     busy: Busy,
     observer: Observer,
@@ -109,11 +110,15 @@ struct Agent {
     begun: HashMap<String, bool>,
     errands: JoinSet<String>,
     logs: Logs,
-    news: mpsc::Receiver<(Timestamp, sandlot_api::robot::wire::News)>,
+    news: mpsc::Receiver<(Timestamp, News)>,
     chunks: mpsc::Receiver<(String, LogChunk)>,
     link: Option<Link>,
     session: i64,
     connected: bool,
+    /// The server speaks the published protocol alone.
+    published: bool,
+    /// Up to which report such a server has been told before the last beat.
+    taken: i64,
     /// Since when the robot is cut off.
     alone_since: Option<Instant>,
     pause: Duration,
@@ -135,9 +140,12 @@ impl Agent {
         let supervisor = Supervisor::open(&folder.join("runs"), Limits::default()).await?;
         let (news, heard_news) = mpsc::channel(NEWS);
         let (chunks, heard_chunks) = mpsc::channel(NEWS);
+        let wanted = Wanted::open(&folder)?;
+        let known = wanted.document().labels.clone();
+        let (labels, seen) = watch::channel(known.unwrap_or_else(|| settings.labels.clone()));
         let shop = Arc::new(Workshop {
             robot: settings.robot.clone(),
-            labels: settings.labels.clone(),
+            labels: seen,
             supervisor,
             journal: Journal::open(&folder)?,
             fetcher: Fetcher::new().map_err(io::Error::other)?,
@@ -152,7 +160,9 @@ impl Agent {
         Ok(Self {
             identity: Identity::open(&folder)?,
             outbox: Outbox::open(&folder)?,
-            wanted: Wanted::open(&folder)?,
+            orders: Orders::open(&folder)?,
+            wanted,
+            labels,
             commands: Arc::new(Commands::open(&folder, settings.commands, stop.clone())?),
             shop,
             busy,
@@ -167,6 +177,8 @@ impl Agent {
             link: None,
             session: 0,
             connected: false,
+            published: false,
+            taken: 0,
             alone_since: Some(Instant::now()),
             pause: PAUSES.0,
             due: Some(Instant::now()),
@@ -183,14 +195,15 @@ impl Agent {
             let due = self.due;
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                heard = next(&mut self.link) => self.hear(heard),
-                Some((at, news)) = self.news.recv() => self.note(at, news),
+                heard = next(&mut self.link) => self.hear(heard).await,
+                Some((at, news)) = self.news.recv() => self.note(at, news).await,
+                () = self.outbox.more() => self.send_reports(),
                 Some((request, chunk)) = self.chunks.recv() => {
                     self.say_json(&Topic::LogChunk(self.settings.robot.clone(), request), &chunk);
                 }
                 Some(done) = self.errands.join_next() => self.errand_done(done),
-                () = until(due) => self.connect()?,
-                _ = self.beat.tick() => self.tick(),
+                () = until(due) => self.connect().await?,
+                _ = self.beat.tick() => self.tick().await,
             }
             self.measure();
         }
@@ -204,276 +217,6 @@ impl Agent {
         self.metrics.tasks.set(number(self.tasks.len()));
     }
 
-    /// Opens a connection, or registers again over the one there is.
-    fn connect(&mut self) -> Result<(), LinkError> {
-        if self.connected {
-            self.register();
-            return Ok(());
-        }
-        self.due = None;
-        let session = self.identity.next_session();
-        self.session = session.unwrap_or_else(|error| {
-            tracing::error!(%error, "the number of the connection cannot be kept");
-            self.session + 1
-        });
-        let login = match self.identity.is_registered() {
-            true => Login::Own {
-                credential: self.identity.credential(),
-                session: self.session,
-            },
-            false => Login::Bootstrap(self.settings.token.as_deref()),
-        };
-        self.link = Some(Link::open(&self.settings, &login)?);
-        Ok(())
-    }
-
-    fn hear(&mut self, heard: Heard) {
-        match heard {
-            Heard::Connected => {
-                tracing::info!(
-                    broker = self.settings.broker.host,
-                    reports = self.outbox.depth(),
-                    "connected"
-                );
-                self.connected = true;
-                self.metrics.connections.inc();
-                self.alone_since = None;
-                self.pause = PAUSES.0;
-                if self.identity.is_registered() {
-                    let online = presence(PresenceState::Online, self.session);
-                    self.say(&Topic::Presence(self.settings.robot.clone()), online, true);
-                    self.outbox.begin();
-                    self.send_reports();
-                }
-                self.register();
-            }
-            Heard::Lost(why) => {
-                tracing::info!(why, "the connection is lost; it is made again");
-                self.lost();
-            }
-            Heard::Refused => self.refused(),
-            Heard::Message(topic, payload) => self.read(&topic, &payload),
-        }
-    }
-
-    fn lost(&mut self) {
-        self.link = None;
-        self.connected = false;
-        self.alone_since.get_or_insert_with(Instant::now);
-        self.due = Some(Instant::now() + self.pause);
-        self.pause = (self.pause * 2).min(PAUSES.1);
-    }
-
-    /// The broker does not let the robot in: it may not know its latest credential, or not know
-    /// the robot at all.
-    fn refused(&mut self) {
-        tracing::warn!("the broker does not let this robot in");
-        let fell_back = self.identity.fall_back();
-        if !matches!(fell_back, Ok(true)) && self.settings.token.is_some() {
-            self.keep(|identity| identity.set_registered(false));
-        }
-        self.lost();
-        self.pause = (self.pause * 4).min(PAUSES.1);
-    }
-
-    fn keep(&mut self, change: impl FnOnce(&mut Identity) -> io::Result<()>) {
-        if let Err(error) = change(&mut self.identity) {
-            tracing::error!(%error, "what the robot knows of itself cannot be kept");
-        }
-    }
-
-    fn register(&mut self) {
-        let info = self.observer.look();
-        let own = self.identity.is_registered();
-        let robot = self.settings.robot.clone();
-        let registration = Registration {
-            robot_id: robot.clone(),
-            token: match own {
-                true => None,
-                false => self.settings.token.clone(),
-            },
-            device_info: json(&info),
-            credential: Some(self.identity.credential().to_owned()),
-            protocol: Some(PROTOCOL),
-            agent: Some(concat!("sandlot/", env!("CARGO_PKG_VERSION")).to_owned()),
-            drivers: Some(drivers::available()),
-            labels: Some(self.settings.labels.clone()),
-        };
-        let topic = match own {
-            true => Topic::OwnRegister(robot),
-            false => Topic::Register,
-        };
-        self.told = Some(info.lasting());
-        self.say_json(&topic, &registration);
-        self.due = Some(Instant::now() + PATIENCE);
-    }
-
-    fn read(&mut self, topic: &Topic, payload: &[u8]) {
-        if topic.robot() != Some(&self.settings.robot) {
-            return;
-        }
-        match topic {
-            Topic::Response(_) => self.taken(payload, Self::registered),
-            Topic::Desired(_) => self.taken(payload, Self::desired),
-            Topic::Acknowledged(_) => self.taken(payload, Self::acknowledged),
-            Topic::LogRequest(_) => self.taken(payload, Self::show_log),
-            _ => {}
-        }
-    }
-
-    fn taken<T: serde::de::DeserializeOwned>(&mut self, payload: &[u8], how: fn(&mut Self, T)) {
-        if payload.is_empty() {
-            return;
-        }
-        match serde_json::from_slice(payload) {
-            Ok(message) => how(self, message),
-            Err(error) => {
-                tracing::warn!(%error, "a message cannot be understood; it is passed over")
-            }
-        }
-    }
-
-    fn registered(&mut self, answer: Registered) {
-        if answer.register_again {
-            tracing::info!("the cluster does not know this robot; it registers again");
-            self.told = None;
-            match self.settings.token.is_some() {
-                true => {
-                    self.keep(|identity| identity.set_registered(false));
-                    self.lost();
-                }
-                false => self.register(),
-            }
-            return;
-        }
-        if !answer.success {
-            tracing::warn!(why = answer.message, "the robot was not registered");
-            self.due = Some(Instant::now() + PATIENCE);
-            return;
-        }
-        if let Some(revision) = answer.credential_revision {
-            self.keep(|identity| identity.learn_revision(revision));
-        }
-        if let Some(seconds) = answer
-            .beat_seconds
-            .filter(|seconds| (1..=3600).contains(seconds))
-        {
-            let wanted = Duration::from_secs(seconds);
-            if wanted != self.beat.period() {
-                self.beat = tokio::time::interval_at(Instant::now() + wanted, wanted);
-                self.beat
-                    .set_missed_tick_behavior(MissedTickBehavior::Delay);
-            }
-        }
-        self.due = None;
-        tracing::info!(pending = answer.pending, "registered");
-        if !self.identity.is_registered() {
-            self.keep(|identity| identity.set_registered(true));
-            // From here on with the robot's own credential, and its last will.
-            self.pause = PAUSES.0;
-            self.lost();
-        }
-    }
-
-    fn desired(&mut self, document: Desired) {
-        match self.wanted.take(document) {
-            Ok(true) => {
-                self.rotate();
-                self.settle();
-            }
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "what is wanted cannot be kept; it is not begun"),
-        }
-    }
-
-    fn rotate(&mut self) {
-        let Some(wanted) = self.wanted.document().credential_revision else {
-            return;
-        };
-        match self.identity.rotate(wanted) {
-            Ok(Some((credential, revision))) => {
-                let rotated = RotatedCredential {
-                    credential,
-                    revision,
-                };
-                self.say_json(&Topic::Credential(self.settings.robot.clone()), &rotated);
-            }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::error!(%error, "a new credential cannot be kept; the old one stays")
-            }
-        }
-    }
-
-    fn acknowledged(&mut self, told: Acknowledged) {
-        if let Err(error) = self.outbox.acknowledge(&told) {
-            tracing::warn!(%error, "an acknowledgement cannot be kept; reports are sent again");
-        }
-    }
-
-    fn show_log(&mut self, request: LogRequest) {
-        let run = self.run_of(&request.task);
-        self.logs.take(request, run);
-    }
-
-    fn note(&mut self, at: Timestamp, news: sandlot_api::robot::wire::News) {
-        if let Err(error) = self.outbox.push(at, news) {
-            tracing::error!(%error, "a report cannot be kept, and is lost");
-        }
-        self.metrics.reports.inc();
-        self.send_reports();
-    }
-
-    fn send_reports(&mut self) {
-        if !self.connected || !self.identity.is_registered() {
-            return;
-        }
-        let topic = Topic::Reports(self.settings.robot.clone());
-        while let Some(message) = self.outbox.next() {
-            if !self.say(&topic, message, false) {
-                // There is no room now: everything is sent again with the next beat.
-                self.outbox.begin();
-                return;
-            }
-        }
-    }
-
-    fn tick(&mut self) {
-        self.stop_those_cut_off();
-        if !self.connected || !self.identity.is_registered() {
-            return;
-        }
-        let info = self.observer.look();
-        let lasting = info.lasting();
-        let device_info = match self.told.as_ref() == Some(&lasting) {
-            true => Value::Null,
-            false => json(&info),
-        };
-        let beat = Beat {
-            robot_id: self.settings.robot.clone(),
-            token: None,
-            device_info,
-            busy: self.busy.reason(),
-        };
-        if self.say_json(&Topic::OwnHeartbeat(self.settings.robot.clone()), &beat) {
-            self.told = Some(lasting);
-            self.metrics.beats.inc();
-        }
-        // What is not acknowledged by now was heard by nobody who could write it down.
-        self.outbox.begin();
-        self.send_reports();
-    }
-
-    fn say_json(&self, topic: &Topic, message: &impl serde::Serialize) -> bool {
-        serde_json::to_vec(message).is_ok_and(|bytes| self.say(topic, bytes, false))
-    }
-
-    fn say(&self, topic: &Topic, message: Vec<u8>, retain: bool) -> bool {
-        self.link
-            .as_ref()
-            .is_some_and(|link| link.say(topic, message, retain))
-    }
-
     /// Notes the last words of what goes on, says goodbye, and lets the programs run on.
     async fn leave(mut self) {
         self.errands.abort_all();
@@ -483,10 +226,11 @@ impl Agent {
                 living.life.abort();
             }
             while let Ok((at, news)) = self.news.try_recv() {
-                if let Err(error) = self.outbox.push(at, news) {
+                if let Err(error) = self.outbox.push(at, news).await {
                     tracing::error!(%error, "a report cannot be kept, and is lost");
                 }
             }
+            self.outbox.flushed().await;
         };
         let _ = tokio::time::timeout(FAREWELL, noting).await;
         self.send_reports();
@@ -497,12 +241,8 @@ impl Agent {
         if let Some(link) = self.link.take() {
             link.leave().await;
         }
+        self.outbox.close().await;
     }
-}
-
-fn json(info: &DeviceInfo) -> Value {
-    // Numbers and texts are always JSON.
-    serde_json::to_value(info).unwrap_or_default()
 }
 
 /// What is heard next; nothing as long as there is no connection.

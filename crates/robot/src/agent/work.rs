@@ -5,7 +5,7 @@ use std::{collections::HashSet, fs, time::Duration};
 use jiff::Timestamp;
 use sandlot_api::robot::{
     DisconnectAction,
-    wire::{Desired, DesiredCommand, DesiredDeployment},
+    wire::{AttemptKey, Desired, DesiredCommand, DesiredDeployment, DesiredTask},
 };
 use sandlot_supervisor::{Key, Run};
 use tokio::{sync::watch, task::JoinError};
@@ -18,11 +18,18 @@ const CUT_OFF: Duration = Duration::from_secs(300);
 
 impl Agent {
     /// Begins what is wanted and does not go, and stops what goes and is not wanted.
-    pub(super) fn settle(&mut self) {
+    pub(super) async fn settle(&mut self) {
         let document = self.wanted.document().clone();
+        if let Some(labels) = &document.labels {
+            self.labels.send_if_modified(|known| {
+                let changed = known != labels;
+                known.clone_from(labels);
+                changed
+            });
+        }
         let came = Timestamp::now();
         let mut known = HashSet::new();
-        for task in &document.tasks {
+        for task in &self.told_tasks() {
             if !is_safe(&task.key) {
                 tracing::warn!(
                     task = task.name,
@@ -41,7 +48,7 @@ impl Agent {
                 living.stop.send_replace(true);
             }
         }
-        self.forget(&known);
+        self.forget(known).await;
         // What is not wanted any more is known from the disk, should it ever be again.
         let open: HashSet<String> = errands(&document).collect();
         self.begun
@@ -70,30 +77,46 @@ impl Agent {
         }
     }
 
+    /// All tasks that the robot was told of: those of the document, and those that were ordered one
+    /// by one. Of a task that is both, the document says the truth.
+    fn told_tasks(&self) -> Vec<DesiredTask> {
+        let document = &self.wanted.document().tasks;
+        let ordered = self.orders.tasks().iter();
+        let ordered = ordered.filter(|task| document.iter().all(|one| one.key.uid != task.key.uid));
+        document.iter().chain(ordered).cloned().collect()
+    }
+
     /// Stops and forgets tasks that are not wanted any more.
-    fn forget(&mut self, known: &HashSet<String>) {
+    async fn forget(&mut self, known: HashSet<String>) {
+        let mut folders = Vec::new();
         self.tasks.retain(|key, living| {
             if known.contains(key) {
                 return true;
             }
             living.stop.send_replace(true);
-            if living.life.is_finished() {
-                let folder = self.shop.folder.join("tasks").join(key);
+            let ended = living.life.is_finished();
+            if ended {
+                folders.push(self.shop.folder.join("tasks").join(key));
+            }
+            !ended
+        });
+        let (shop, commands) = (self.shop.clone(), self.commands.clone());
+        let clearing = tokio::task::spawn_blocking(move || {
+            for folder in folders {
                 // What stays is cleared away when the agent next forgets a task of that name.
                 drop(fs::remove_dir_all(folder));
-                return false;
             }
-            true
+            let wanted = |key: &AttemptKey| known.contains(&key.to_string());
+            if let Err(error) = shop.journal.tidy(wanted) {
+                tracing::warn!(%error, "old attempts cannot be forgotten");
+            }
+            let tidied = shop.groups.tidy(&shop.folder.join("groups"));
+            if let Err(error) = tidied.and_then(|()| commands.tidy()) {
+                tracing::warn!(%error, "what old groups and commands left cannot be cleared away");
+            }
         });
-        let wanted = |key: &sandlot_api::robot::wire::AttemptKey| known.contains(&key.to_string());
-        if let Err(error) = self.shop.journal.tidy(wanted) {
-            tracing::warn!(%error, "old attempts cannot be forgotten");
-        }
-        let groups = self.shop.folder.join("groups");
-        let tidied = self.shop.groups.tidy(&groups);
-        if let Err(error) = tidied.and_then(|()| self.commands.tidy()) {
-            tracing::warn!(%error, "what old groups and commands left cannot be cleared away");
-        }
+        // One that panics has said so, and is done again with the next document.
+        let _ = clearing.await;
     }
 
     /// A command or an installation is over.
@@ -109,12 +132,8 @@ impl Agent {
 
     /// The present run of a task, or its last.
     pub(super) fn run_of(&self, uid: &str) -> Option<Run> {
-        let task = self
-            .wanted
-            .document()
-            .tasks
-            .iter()
-            .rfind(|task| task.key.uid == uid)?;
+        let told = self.told_tasks();
+        let task = told.iter().rfind(|task| task.key.uid == uid)?;
         let start = self
             .shop
             .journal
@@ -135,7 +154,7 @@ impl Agent {
         let Some(since) = self.alone_since else {
             return;
         };
-        for task in &self.wanted.document().tasks {
+        for task in &self.told_tasks() {
             let policy = task.disconnect.clone().unwrap_or_default();
             let patience = policy.after.map_or(CUT_OFF, |after| after.0);
             if policy.action == Some(DisconnectAction::Stop)

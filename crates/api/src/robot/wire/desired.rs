@@ -9,7 +9,8 @@ use super::AttemptKey;
 use crate::{
     GoDuration,
     robot::{
-        Artifact, DisconnectPolicy, ExecConfig, GroupResources, RestartPolicy, TaskDefinition,
+        Artifact, DisconnectPolicy, ExecConfig, GroupResources, JobType, RestartPolicy, Task,
+        TaskDefinition,
     },
 };
 
@@ -33,6 +34,9 @@ pub struct Desired {
     /// Programs to install.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deployments: Vec<DesiredDeployment>,
+    /// The robot's labels, as the cluster knows them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
     /// The revision of the credential that is wanted: a robot with an older one chooses another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential_revision: Option<i64>,
@@ -74,6 +78,40 @@ pub struct DesiredTask {
     /// Notes of the job's, for templates and the environment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meta: BTreeMap<String, String>,
+}
+
+impl DesiredTask {
+    /// What a robot is to do for a Task. `siblings` says how many tasks its replica has.
+    pub fn of(task: &Task, siblings: usize) -> Self {
+        let spec = &task.spec;
+        let owners = task.metadata.owner_references.iter().flatten();
+        let group = spec.task_group_name.as_ref().map(|group| GroupPlace {
+            name: group.clone(),
+            uid: owners
+                .clone()
+                .find(|owner| owner.kind == "TaskGroup")
+                .map(|owner| owner.uid.clone())
+                .unwrap_or_default(),
+            replica: spec.replica.unwrap_or(0),
+            job: spec.job_name.clone().unwrap_or_default(),
+            tasks: siblings,
+            resources: None,
+        });
+        Self {
+            key: AttemptKey::of(task),
+            name: task.metadata.name.clone().unwrap_or_default(),
+            namespace: task.metadata.namespace.clone().unwrap_or_default(),
+            group,
+            definition: spec.definition(),
+            init_tasks: spec.init_tasks.clone().unwrap_or_default(),
+            restart_policy: spec.restart_policy.clone(),
+            disconnect: spec.disconnect.clone(),
+            stop: task.is_stopped(),
+            service: matches!(spec.kind, Some(JobType::Service | JobType::System)),
+            priority: spec.priority.unwrap_or(50),
+            meta: spec.meta.clone().unwrap_or_default(),
+        }
+    }
 }
 
 /// A group's replica.

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::robot::{CommandResultState, DeploymentState, TaskState, Usage};
+use crate::robot::{CommandResultState, DeploymentState, Task, TaskState, Usage};
 
 /// One attempt at one task: what makes that it takes effect once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
@@ -17,6 +17,17 @@ pub struct AttemptKey {
     pub generation: i64,
     /// The attempt, from 0.
     pub attempt: i64,
+}
+
+impl AttemptKey {
+    /// Which attempt a Task is.
+    pub fn of(task: &Task) -> Self {
+        Self {
+            uid: task.metadata.uid.clone().unwrap_or_default(),
+            generation: task.metadata.generation.unwrap_or(1),
+            attempt: task.spec.attempt.unwrap_or(0),
+        }
+    }
 }
 
 impl fmt::Display for AttemptKey {

@@ -97,6 +97,69 @@ fn the_published_words_for_a_tasks_state_are_understood() {
 }
 
 #[test]
+fn what_a_robot_says_is_said_in_the_published_words_and_means_the_same() {
+    let report = |state, exit_code, event: &str| TaskReport {
+        state,
+        exit_code,
+        event: Some(event.to_owned()),
+        ..TaskReport::default()
+    };
+    for (state, code, event, word, back) in [
+        (
+            TaskState::Accepted,
+            None,
+            "Assigned",
+            "pending",
+            TaskState::Accepted,
+        ),
+        (
+            TaskState::Running,
+            None,
+            "Started",
+            "running",
+            TaskState::Running,
+        ),
+        (
+            TaskState::Completed,
+            Some(0),
+            "Completed",
+            "exited",
+            TaskState::Completed,
+        ),
+        (
+            TaskState::Failed,
+            Some(3),
+            "Failed",
+            "exited",
+            TaskState::Failed,
+        ),
+        (
+            TaskState::Failed,
+            Some(0),
+            "Timeout",
+            "failed",
+            TaskState::Failed,
+        ),
+        (
+            TaskState::Rejected,
+            None,
+            "StartFailed",
+            "failed",
+            TaskState::Failed,
+        ),
+    ] {
+        let said = Status::of(
+            &report(state, code, event),
+            "arm-1",
+            jiff::Timestamp::UNIX_EPOCH,
+        );
+        assert_eq!(said.state, word);
+        assert_eq!(said.updated_at, json!("1970-01-01T00:00:00Z"));
+        assert_eq!(said.report(1, 0).unwrap().state, back);
+    }
+}
+
+#[test]
 fn a_newer_document_is_read_as_far_as_it_is_understood() {
     let sent = json!({
         "version": 3, "epoch": "e", "colour": "blue",

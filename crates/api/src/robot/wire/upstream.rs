@@ -1,5 +1,6 @@
 //! The messages of the published revisions, as their agents and servers say them.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -62,6 +63,33 @@ pub struct Status {
 }
 
 impl Status {
+    /// What a robot of ours says to a server of the published protocol. An end with a code is
+    /// `exited` there, and the server says what the code means.
+    pub fn of(report: &TaskReport, robot: &str, at: Timestamp) -> Self {
+        let state = match (report.state, report.exit_code) {
+            (TaskState::Completed | TaskState::Failed | TaskState::Exited, Some(_))
+                if report.event.as_deref() != Some("Timeout") =>
+            {
+                "exited"
+            }
+            (TaskState::Completed | TaskState::Exited, _) => "completed",
+            (TaskState::Failed | TaskState::Rejected | TaskState::Cancelled, _) => "failed",
+            (TaskState::Running | TaskState::Stopping, _) => "running",
+            _ => "pending",
+        };
+        Self {
+            task_uid: report.key.uid.clone(),
+            robot_name: robot.to_owned(),
+            state: state.to_owned(),
+            // Published servers read a number here, whatever the state.
+            exit_code: Some(report.exit_code.unwrap_or(0)),
+            message: report.message.clone(),
+            updated_at: Value::String(at.to_string()),
+            event: report.event.clone(),
+            resources: Value::Null,
+        }
+    }
+
     /// The same as a robot of ours would say it; nothing for a state that nobody knows.
     pub fn report(&self, generation: i64, attempt: i64) -> Option<TaskReport> {
         let state = match self.state.as_str() {

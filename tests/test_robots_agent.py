@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
+import threading
 import urllib.request
 
 import pytest
@@ -172,3 +174,104 @@ def test_a_robots_certificate_is_what_it_is(mosquitto, tmp_path):  # noqa: F811
     stranger, secret = Authority(tmp_path / "stranger").vouch("arm-1")
     forged = ["--cafile", authority.file, "--cert", stranger, "--key", secret]
     assert not broker.may(forged, "hear", "k8s4r/robots/arm-1/desired")
+
+
+def label(up, robot: str, **labels: str):
+    up.kubectl("patch", "robot", robot, "--type", "merge", "-p", json.dumps({"spec": {"labels": labels}}))
+
+
+def follow(up, name: str, change: dict):
+    """A task that prints what a template came to when it begins and with each HUP; what it has printed."""
+    script = 'trap "cat mode >> said" HUP; echo began >> said; cat mode >> said; while :; do sleep 0.1; done'
+    template = {"destPath": "mode", "embeddedTmpl": '{{ label "mode" }}\n', **change}
+    job = {
+        "apiVersion": "robot.k8s4r.io/v1alpha1", "kind": "Job", "metadata": {"name": name},
+        "spec": {"name": name, "type": "service", "taskGroups": [{"name": "main", "count": 1, "tasks": [{
+            "name": "run", "driver": "raw_exec", "templates": [template],
+            "config": {"execConfig": {"command": "/bin/sh", "args": ["-c", script]}},
+        }]}]},
+    }
+    up.kubectl("apply", "-f", "-", stdin=json.dumps(job))
+    task = lambda: up.kubectl("get", "rtask", f"{name}-main-r0-run", "-o", "jsonpath={.metadata.uid}", check=False)  # noqa: E731
+    return eventually(lambda: task().stdout, timeout=120)
+
+
+@pytest.mark.parametrize(("change", "printed"), [
+    ({"changeMode": "restart"}, ["began", "slow", "began", "fast"]),
+    ({"changeMode": "signal", "changeSignal": "SIGHUP"}, ["began", "slow", "fast"]),
+])
+def test_a_task_is_told_when_what_a_template_shows_has_changed(robot, change, printed):
+    up, folder, _ = robot
+    label(up, "arm-1", mode="slow")
+    uid = follow(up, "follows", change)
+    said = lambda: "".join(file.read_text() for file in folder.glob(f"tasks/{uid}.*/said")).split()  # noqa: E731
+    eventually(lambda: said() == ["began", "slow"], timeout=120)
+    label(up, "arm-1", mode="fast")
+    eventually(lambda: said() == printed, timeout=120)
+
+
+def test_a_file_may_change_without_a_word_to_its_task(robot):
+    up, folder, _ = robot
+    label(up, "arm-1", mode="slow")
+    uid = follow(up, "looks", {"changeMode": "noop"})
+    read = lambda file: "".join(one.read_text() for one in folder.glob(f"tasks/{uid}.*/{file}")).split()  # noqa: E731
+    eventually(lambda: read("said") == ["began", "slow"], timeout=120)
+    label(up, "arm-1", mode="fast")
+    eventually(lambda: read("mode") == ["fast"], timeout=120)
+    assert read("said") == ["began", "slow"]
+
+
+def test_an_agent_serves_a_server_of_the_published_protocol(tmp_path):
+    """No bridge of ours: a plain broker, and what the published server says with `mosquitto_pub`."""
+    port = free_port()
+    conf = tmp_path / "mosquitto.conf"
+    conf.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n")
+    here, effects = ["-h", "127.0.0.1", "-p", str(port), "-q", "1"], tmp_path / "effects"
+    with contextlib.ExitStack() as stack:
+        def start(*command: str) -> subprocess.Popen:
+            log = stack.enter_context(open(tmp_path / "log", "ab"))
+            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True))
+            stack.callback(process.kill)
+            return process
+
+        def say(topic: str, message: dict):
+            subprocess.run([which("mosquitto_pub"), *here, "-t", topic, "-m", json.dumps(message)], check=True, timeout=60)
+
+        def task(uid: str, script: str) -> dict:
+            config = {"execConfig": {"command": "/bin/sh", "args": ["-c", script]}}
+            return {"metadata": {"name": uid, "namespace": "default", "uid": uid},
+                    "spec": {"name": "run", "driver": "raw_exec", "config": config, "targetRobot": "arm-1"}}
+
+        start(shutil.which("mosquitto") or which("/usr/sbin/mosquitto"), "-c", str(conf))
+        eventually(lambda: subprocess.run([which("mosquitto_pub"), *here, "-t", "x", "-m", "x"]).returncode == 0)
+        heard = start(which("mosquitto_sub"), *here, "-t", "robots/arm-1/tasks/+/status", "-t", "k8s4r/heartbeat")
+        stack.enter_context(agent(tmp_path / "robot", "arm-1", f"tcp://127.0.0.1:{port}"))
+        lines: list[dict] = []
+
+        def listen():
+            for line in heard.stdout:
+                lines.append(json.loads(line))
+
+        threading.Thread(target=listen, daemon=True).start()
+        states = lambda uid: [line["state"] for line in lines if line.get("taskUid") == uid]  # noqa: E731
+
+        def answered():
+            say("k8s4r/response/arm-1", {"success": True, "message": "welcome"})
+            return any("robotId" in line for line in lines)
+
+        eventually(answered, every=0.5, timeout=120)
+        beat = next(line for line in lines if "robotId" in line)
+        assert (beat["robotId"], beat["token"]) == ("arm-1", TOKEN) and beat["deviceInfo"]["hostname"]
+        # Said once more it takes effect once, whichever revision's topic it comes on.
+        order = {"action": "create", "task": task("once", f"echo done >> {effects}")}
+        for topic in ("robots/arm-1/tasks/dispatch", "k8s4r/robots/arm-1/tasks/dispatch", "robots/arm-1/tasks/dispatch"):
+            say(topic, order)
+        eventually(lambda: "exited" in states("once"), timeout=120)
+        assert next(line for line in lines if line.get("state") == "exited")["exitCode"] == 0
+        assert states("once")[0] == "pending" and effects.read_text() == "done\n"
+        # What is retained for a robot that was away is done too, and what is deleted ends.
+        say("k8s4r/robots/arm-1/tasks/state", {"tasks": [task("once", "false"), task("long", "sleep 600")]})
+        eventually(lambda: "running" in states("long"), timeout=120)
+        say("k8s4r/robots/arm-1/tasks/dispatch", {"action": "delete", "task": task("long", "sleep 600")})
+        eventually(lambda: "failed" in states("long"), timeout=120)
+        assert effects.read_text() == "done\n"

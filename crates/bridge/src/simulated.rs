@@ -5,7 +5,10 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
-use rumqttc::{AsyncClient, Event, EventLoop, LastWill, MqttOptions, Packet, QoS, SubscribeFilter};
+use rumqttc::{
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions,
+    Packet, QoS, SubscribeFilter,
+};
 use sandlot_api::robot::{
     CommandResultState, TaskState,
     wire::{
@@ -21,6 +24,8 @@ use crate::broker::BOOTSTRAP;
 
 /// How long it waits before it tries again what did not work.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How often the broker may refuse it before it registers once more.
+const REFUSALS: u32 = 10;
 /// How long it waits for a word before it says the same again.
 const RESEND: Duration = Duration::from_secs(3);
 
@@ -41,6 +46,8 @@ pub struct Simulated {
     pub work: Duration,
     /// The labels it asks for.
     pub labels: Vec<(String, String)>,
+    /// The command that fails on it, as one that does not suit a robot would.
+    pub fails: Option<String>,
 }
 
 impl Simulated {
@@ -49,23 +56,28 @@ impl Simulated {
         // Credentials are as random as real ones: the bridge accepts nothing less.
         let credential = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
         let this = Arc::new(self);
-        loop {
-            let living = async {
-                if this.login && this.register(&credential).await.is_err() {
-                    return;
+        let mut body = Body::new(this.clone(), &credential);
+        let mut registered = !this.login;
+        let mut refusals = 0;
+        let living = async {
+            loop {
+                if !registered && this.register(&credential).await.is_ok() {
+                    (registered, refusals) = (true, 0);
                 }
-                let mut body = Body::new(this.clone(), credential.clone());
-                body.run().await;
-            };
-            tokio::select! {
-                () = living => {}
-                () = cancel.cancelled() => return,
+                if registered {
+                    body.connect(&credential);
+                    match body.run().await {
+                        Left::Lost => refusals = 0,
+                        // The broker may not have read the credential yet.
+                        Left::Refused => refusals += 1,
+                        Left::Forgotten => registered = !this.login,
+                    }
+                    registered &= !this.login || refusals < REFUSALS;
+                }
+                tokio::time::sleep(AGAIN).await;
             }
-            tokio::select! {
-                () = tokio::time::sleep(AGAIN) => {}
-                () = cancel.cancelled() => return,
-            }
-        }
+        };
+        cancel.run_until_cancelled(living).await;
     }
 
     fn registration(&self, token: Option<String>, credential: Option<String>) -> Registration {
@@ -87,7 +99,7 @@ impl Simulated {
     }
 
     /// Registers with the bootstrap token, until the bridge says that it worked.
-    async fn register(&self, credential: &str) -> Result<(), rumqttc::ConnectionError> {
+    async fn register(&self, credential: &str) -> Result<(), ConnectionError> {
         let mut options = self.options(&format!("k8s4r-boot-{}", self.id));
         options.set_credentials(BOOTSTRAP, &self.token);
         let (client, mut wire) = AsyncClient::new(options, 16);
@@ -131,6 +143,35 @@ impl Simulated {
     }
 }
 
+/// Why a connection is over.
+enum Left {
+    /// It broke.
+    Lost,
+    /// The broker does not let the robot in.
+    Refused,
+    /// The robot is told to register again.
+    Forgotten,
+}
+
+/// A connection with a last will of its own.
+fn connection(robot: &Simulated, session: i64, credential: &str) -> (AsyncClient, EventLoop) {
+    let mut options = robot.options(&format!("k8s4r-agent-{}", robot.id));
+    options.set_clean_session(false);
+    if robot.login {
+        options.set_credentials(&robot.id, credential);
+    }
+    let will = Presence {
+        state: PresenceState::ConnectionBroken,
+        session,
+        at: None,
+    };
+    // Plain data: writing it as JSON cannot fail.
+    let will = serde_json::to_vec(&will).unwrap_or_default();
+    let topic = Topic::Presence(robot.id.clone()).to_string();
+    options.set_last_will(LastWill::new(topic, will, QoS::AtLeastOnce, true));
+    AsyncClient::new(options, 256)
+}
+
 /// A simulated robot that is connected.
 struct Body {
     robot: Arc<Simulated>,
@@ -147,23 +188,9 @@ struct Body {
 }
 
 impl Body {
-    fn new(robot: Arc<Simulated>, credential: String) -> Self {
+    fn new(robot: Arc<Simulated>, credential: &str) -> Self {
         let session = Timestamp::now().as_millisecond();
-        let mut options = robot.options(&format!("k8s4r-agent-{}", robot.id));
-        options.set_clean_session(false);
-        if robot.login {
-            options.set_credentials(&robot.id, credential);
-        }
-        let will = Presence {
-            state: PresenceState::ConnectionBroken,
-            session,
-            at: None,
-        };
-        // Plain data: writing it as JSON cannot fail.
-        let will = serde_json::to_vec(&will).unwrap_or_default();
-        let topic = Topic::Presence(robot.id.clone()).to_string();
-        options.set_last_will(LastWill::new(topic, will, QoS::AtLeastOnce, true));
-        let (client, wire) = AsyncClient::new(options, 256);
+        let (client, wire) = connection(&robot, session, credential);
         Self {
             robot,
             client,
@@ -178,7 +205,13 @@ impl Body {
         }
     }
 
-    async fn run(&mut self) {
+    /// Begins another connection; what it has done it remembers.
+    fn connect(&mut self, credential: &str) {
+        self.session = Timestamp::now().as_millisecond().max(self.session + 1);
+        (self.client, self.wire) = connection(&self.robot, self.session, credential);
+    }
+
+    async fn run(&mut self) -> Left {
         let mut beat = tokio::time::interval(self.robot.beat);
         // Beats of many robots do not fall together.
         beat.reset_after(self.robot.beat.mul_f64(rand::random::<f64>()));
@@ -195,12 +228,15 @@ impl Body {
                 event = self.wire.poll() => match event {
                     Ok(Event::Incoming(packet)) => {
                         if self.is_forgotten(&packet) {
-                            return;
+                            return Left::Forgotten;
                         }
                         self.take(packet);
                     }
                     Ok(_) => {}
-                    Err(_) => return,
+                    Err(ConnectionError::ConnectionRefused(
+                        ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
+                    )) => return Left::Refused,
+                    Err(_) => return Left::Lost,
                 },
                 _ = beat.tick() => self.beat(),
                 _ = again.tick() => self.resend(),
@@ -315,6 +351,12 @@ impl Body {
                 let end = tokio::time::Instant::now() + self.robot.work;
                 self.tasks.insert(task.key.clone(), Some(end));
                 self.report(&task.key, TaskState::Running, "Started", None);
+                let config = &task.definition.config.exec_config;
+                let command = config.as_ref().map(|config| &config.command);
+                if command.is_some() && command == self.robot.fails.as_ref() {
+                    self.tasks.insert(task.key.clone(), None);
+                    self.report(&task.key, TaskState::Failed, "Failed", Some(1));
+                }
             }
         }
         for command in desired.commands {

@@ -102,6 +102,7 @@ impl Fleet {
             beat: Duration::from_secs(30),
             work: Duration::from_secs(2),
             labels: vec![("simulated".to_owned(), "true".to_owned())],
+            fails: None,
         };
         self.robots.spawn(robot.live(self.cancel.child_token()));
     }

@@ -21,10 +21,15 @@ use tokio::sync::mpsc;
 
 use super::rights::{ANONYMOUS_HEARS, ANONYMOUS_SAYS, BOOTSTRAP, BRIDGE, HEARS, SAYS};
 
-/// How often a password is stretched. Credentials are random, so this need not be much.
-const ITERATIONS: u32 = 101;
+/// How often a password that somebody has chosen is stretched.
+const CHOSEN: NonZeroU32 = NonZeroU32::new(101).unwrap();
+/// How often a robot's is: 32 random bytes gain nothing by it, and Mosquitto does it for every
+/// robot that is connected whenever it reads the file again.
+const RANDOM: NonZeroU32 = NonZeroU32::new(1).unwrap();
 /// Changes that come together are written together.
 const TOGETHER: Duration = Duration::from_millis(50);
+/// How long Mosquitto has its rest after it was told to read them: it looks at every client then.
+const REST: Duration = Duration::from_secs(1);
 /// How many changes may wait to be written.
 const WAITING: usize = 20_000;
 
@@ -66,9 +71,9 @@ impl Mosquitto {
         secret(&self.folder.join("acl"), &self.acl())?;
         let file = self.folder.join("passwords");
         let mut entries = read(&file)?;
-        entries.insert(BRIDGE.to_owned(), stretch(&self.bridge));
+        entries.insert(BRIDGE.to_owned(), stretch(&self.bridge, CHOSEN));
         match &self.bootstrap {
-            Some(token) => entries.insert(BOOTSTRAP.to_owned(), stretch(token)),
+            Some(token) => entries.insert(BOOTSTRAP.to_owned(), stretch(token, CHOSEN)),
             None => entries.remove(BOOTSTRAP),
         };
         write(&file, &entries)
@@ -151,8 +156,7 @@ impl Mosquitto {
 /// A change of a password: a robot has this one now, or none.
 pub(crate) struct Change {
     pub(crate) robot: String,
-    /// As it stands in the file.
-    pub(crate) entry: Option<String>,
+    pub(crate) password: Option<String>,
 }
 
 /// Where the bridge hands in what robots' passwords are.
@@ -175,7 +179,8 @@ impl Passwords {
                 let (file, pid) = (file.clone(), pid.clone());
                 let kept = tokio::task::spawn_blocking(move || apply(&file, &pid, changes)).await;
                 match kept {
-                    Ok(Ok(())) => {}
+                    Ok(Ok(true)) => tokio::time::sleep(REST).await,
+                    Ok(Ok(false)) => {}
                     Ok(Err(error)) => {
                         tracing::error!(%error, "the broker's passwords could not be written");
                     }
@@ -190,7 +195,7 @@ impl Passwords {
 
     /// A robot's credential is this now.
     pub(crate) fn set(&self, robot: &str, credential: &str) {
-        self.change(robot, Some(stretch(credential)));
+        self.change(robot, Some(credential.to_owned()));
     }
 
     /// A robot is let in no more.
@@ -198,35 +203,46 @@ impl Passwords {
         self.change(robot, None);
     }
 
-    fn change(&self, robot: &str, entry: Option<String>) {
+    fn change(&self, robot: &str, password: Option<String>) {
         let robot = robot.to_owned();
-        if self.0.try_send(Change { robot, entry }).is_err() {
+        if self.0.try_send(Change { robot, password }).is_err() {
             tracing::error!("too many passwords wait to be written; a robot must register again");
         }
     }
 }
 
-fn apply(file: &Path, pid: &Path, changes: Vec<Change>) -> io::Result<()> {
+/// Writes changes down, and tells Mosquitto. Whether there were any: robots say what they log in
+/// with whenever they come.
+fn apply(file: &Path, pid: &Path, changes: Vec<Change>) -> io::Result<bool> {
     let mut entries = read(file)?;
-    for change in changes {
-        match change.entry {
-            Some(entry) => entries.insert(change.robot, entry),
-            None => entries.remove(&change.robot),
+    let mut changed = false;
+    for Change { robot, password } in changes {
+        let known = entries.get(&robot);
+        changed |= match password {
+            Some(password) if known.is_some_and(|known| is_entry_of(known, &password)) => false,
+            Some(password) => {
+                entries.insert(robot, stretch(&password, RANDOM));
+                true
+            }
+            None => entries.remove(&robot).is_some(),
         };
+    }
+    if !changed {
+        return Ok(false);
     }
     write(file, &entries)?;
     // One that does not run reads the file when it starts.
     let Ok(text) = fs::read_to_string(pid) else {
-        return Ok(());
+        return Ok(true);
     };
     let Ok(number) = text.trim().parse() else {
-        return Ok(());
+        return Ok(true);
     };
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(number),
         nix::sys::signal::Signal::SIGHUP,
     )?;
-    Ok(())
+    Ok(true)
 }
 
 fn read(file: &Path) -> io::Result<BTreeMap<String, String>> {
@@ -264,26 +280,30 @@ fn secret(file: &Path, text: &str) -> io::Result<()> {
 }
 
 /// A password as Mosquitto keeps it: salted, and stretched by PBKDF2 with SHA-512.
-fn stretch(password: &str) -> String {
+fn stretch(password: &str, rounds: NonZeroU32) -> String {
     let salt: [u8; 12] = rand::random();
-    stretch_with(password, &salt)
+    stretch_with(password, &salt, rounds)
 }
 
-fn stretch_with(password: &str, salt: &[u8]) -> String {
-    const ROUNDS: NonZeroU32 = NonZeroU32::new(ITERATIONS).unwrap();
+fn stretch_with(password: &str, salt: &[u8], rounds: NonZeroU32) -> String {
     let mut hash = [0; 64];
-    pbkdf2::derive(
-        pbkdf2::PBKDF2_HMAC_SHA512,
-        ROUNDS,
-        salt,
-        password.as_bytes(),
-        &mut hash,
-    );
-    format!(
-        "$7${ITERATIONS}${}${}",
-        STANDARD.encode(salt),
-        STANDARD.encode(hash)
-    )
+    let algorithm = pbkdf2::PBKDF2_HMAC_SHA512;
+    pbkdf2::derive(algorithm, rounds, salt, password.as_bytes(), &mut hash);
+    let (salt, hash) = (STANDARD.encode(salt), STANDARD.encode(hash));
+    format!("$7${rounds}${salt}${hash}")
+}
+
+/// Whether an entry of the file is what this password comes to.
+fn is_entry_of(entry: &str, password: &str) -> bool {
+    let parts: Vec<&str> = entry.split('$').collect();
+    let ["", "7", rounds, salt, _] = parts[..] else {
+        return false;
+    };
+    let Ok(rounds) = rounds.parse() else {
+        return false;
+    };
+    let salt = STANDARD.decode(salt);
+    salt.is_ok_and(|salt| stretch_with(password, &salt, rounds) == entry)
 }
 
 #[cfg(test)]
@@ -322,7 +342,7 @@ mod tests {
         let (file, pid) = (folder.join("passwords"), folder.join("none.pid"));
         let change = |robot: &str, password: Option<&str>| Change {
             robot: robot.to_owned(),
-            entry: password.map(stretch),
+            password: password.map(str::to_owned),
         };
         apply(
             &file,
@@ -330,10 +350,16 @@ mod tests {
             vec![change("a", Some("x")), change("b", Some("y"))],
         )
         .unwrap();
-        apply(&file, &pid, vec![change("a", None)]).unwrap();
+        assert!(apply(&file, &pid, vec![change("a", None)]).unwrap());
+        let same = vec![change("a", None), change("b", Some("y"))];
+        assert!(
+            !apply(&file, &pid, same).unwrap(),
+            "nobody is told of what is known"
+        );
+        assert!(apply(&file, &pid, vec![change("b", Some("z"))]).unwrap());
         let entries = read(&file).unwrap();
         assert_eq!(entries.keys().collect::<Vec<_>>(), ["b"]);
-        assert!(entries["b"].starts_with("$7$101$"));
+        assert!(is_entry_of(&entries["b"], "z"));
         fs::remove_dir_all(&folder).unwrap();
     }
 }

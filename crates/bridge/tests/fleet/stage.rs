@@ -130,6 +130,7 @@ impl Stage {
             beat: Duration::from_secs(1),
             work: Duration::from_millis(10),
             labels: Vec::new(),
+            fails: None,
         };
         change(&mut robot);
         let cancel = self.cancel.child_token();

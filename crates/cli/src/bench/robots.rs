@@ -254,6 +254,7 @@ impl Scene {
             beat: BEAT,
             work: Duration::ZERO,
             labels: Vec::new(),
+            fails: None,
         }
     }
 

@@ -117,6 +117,8 @@ struct Agent {
     connected: bool,
     /// The server speaks the published protocol alone.
     published: bool,
+    /// How often the broker has refused this robot, one time after another.
+    refusals: u32,
     /// Up to which report such a server has been told before the last beat.
     taken: i64,
     /// Since when the robot is cut off.
@@ -178,6 +180,7 @@ impl Agent {
             session: 0,
             connected: false,
             published: false,
+            refusals: 0,
             taken: 0,
             alone_since: Some(Instant::now()),
             pause: PAUSES.0,

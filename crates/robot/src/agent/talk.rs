@@ -18,6 +18,9 @@ use crate::{
     link::{Heard, Link, LinkError, Login, presence},
 };
 
+/// How often the broker may refuse a robot before it doubts its credential: some seconds.
+const REFUSALS: u32 = 6;
+
 impl Agent {
     /// Opens a connection, or registers again over the one there is.
     pub(super) async fn connect(&mut self) -> Result<(), LinkError> {
@@ -63,6 +66,7 @@ impl Agent {
             "connected"
         );
         self.connected = true;
+        self.refusals = 0;
         self.metrics.connections.inc();
         self.alone_since = None;
         self.pause = PAUSES.0;
@@ -88,6 +92,12 @@ impl Agent {
     /// the robot at all.
     async fn refused(&mut self) {
         tracing::warn!("the broker does not let this robot in");
+        self.refusals += 1;
+        if self.identity.is_registered() && self.refusals < REFUSALS {
+            // It may not have read a credential yet that the bridge has taken a moment ago.
+            return self.lost();
+        }
+        self.refusals = 0;
         let fell_back = self.identity.fall_back().await;
         if !matches!(fell_back, Ok(true)) && self.settings.token.is_some() {
             note(self.identity.set_registered(false).await);

@@ -49,7 +49,7 @@ pub(crate) fn look(world: &mut World, key: &Key, fleet: &mut Fleet, now: Timesta
     }
     let latest = Template::of(&group.spec);
     let stable = stable(&group);
-    let facts = facts(world, key);
+    let facts = facts(world, key, now);
     let plan = {
         let gone = gone(world, key);
         let empty = BTreeMap::new();
@@ -111,7 +111,7 @@ fn delete(world: &mut World, key: &Key, task: &Task) {
 }
 
 /// The tasks of a group as decisions see them.
-fn facts(world: &World, key: &Key) -> Vec<TaskFact> {
+fn facts(world: &World, key: &Key, now: Timestamp) -> Vec<TaskFact> {
     let tasks = world.index.tasks_of(key);
     let facts = tasks.map(|(key, task)| {
         let status = task.status.as_ref();
@@ -125,7 +125,8 @@ fn facts(world: &World, key: &Key) -> Vec<TaskFact> {
             revision: revision.unwrap_or_default(),
             state: status.and_then(|status| status.state).unwrap_or_default(),
             leaving: world.index.is_leaving(task),
-            made: made(task.meta()),
+            // One that is only just being made has all its time to become healthy.
+            made: task.creation_timestamp().map_or(now, |made| made.0),
             started: time(status.and_then(|status| status.started_at.as_ref())),
             finished: time(status.and_then(|status| status.finished_at.as_ref())),
         }

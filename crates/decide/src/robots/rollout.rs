@@ -110,6 +110,7 @@ impl Rollout<'_> {
             if unit.revision.is_none() && self.stable.is_some_and(|stable| stable != self.latest) {
                 // It is being changed: between its old version and the new one.
                 count.waiting += 1;
+                count.changing += 1;
                 continue;
             }
             if unit.revision != Some(self.latest) {
@@ -192,7 +193,7 @@ impl Rollout<'_> {
         let canaries = self.canaries(units.len());
         let held = canaries > 0 && !(self.promoted() && count.healthy >= canaries);
         let limit = match held {
-            true => canaries.saturating_sub(count.updated),
+            true => canaries.saturating_sub(count.updated + count.changing),
             false => self.parallel().saturating_sub(count.waiting + count.failed),
         };
         let others = self.strays(units, Some(self.latest));
@@ -263,6 +264,8 @@ struct Count {
     updated: usize,
     healthy: usize,
     waiting: usize,
+    /// Of those that wait, the ones that have left their old version and have no new one yet.
+    changing: usize,
     failed: usize,
     wake: Option<Timestamp>,
 }

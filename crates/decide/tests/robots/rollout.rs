@@ -61,6 +61,16 @@ fn canaries_wait_to_be_promoted() {
     };
     let old = unit("old", Health::Running(at(0)));
     assert_eq!(step(&policy, None, &vec![old.clone(); 3], 100).change, [0]);
+    let between = Unit {
+        revision: None,
+        health: Health::Starting,
+        since: at(100),
+    };
+    let units = [between, old.clone(), old.clone()];
+    assert!(
+        step(&policy, None, &units, 100).change.is_empty(),
+        "the one that is on its way is the canary"
+    );
     let units = [
         unit("new", Health::Running(at(0))),
         old.clone(),

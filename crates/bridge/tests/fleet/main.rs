@@ -4,7 +4,6 @@
 mod access;
 mod commands;
 mod jobs;
-mod presence;
 mod published;
 mod rollouts;
 mod stage;

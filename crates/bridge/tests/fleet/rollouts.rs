@@ -154,7 +154,8 @@ async fn an_edit_that_fails_seldom_goes_on() {
     .await;
     let group = until(&stage, RolloutState::Completed, ROBOTS).await;
     let rollout = group.status.unwrap().rollout.unwrap();
-    // The one that failed is moved after a while, to a robot that it suits.
-    assert!(rollout.failed <= 1, "{rollout:?}");
+    // What fails is moved after a while, and another may have come to that robot in between; with
+    // more than half of them failing it would not have been completed.
+    assert!(rollout.failed <= 2, "{rollout:?}");
     assert_eq!(rollout.failed + rollout.healthy, ROBOTS);
 }

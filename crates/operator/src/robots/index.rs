@@ -72,7 +72,8 @@ impl Index {
         }
         let phase = |robot: &Robot| robot.status.as_ref().and_then(|status| status.phase);
         match phase(&robot) {
-            Some(RobotPhase::Offline | RobotPhase::Unknown) => {
+            // Of one that no bridge hears nobody knows: what runs there counts as running.
+            Some(RobotPhase::Offline) => {
                 self.gone
                     .entry(key.clone())
                     .or_insert(since(&robot).unwrap_or(now));

@@ -5,6 +5,7 @@
 //! it sees the Tasks made here and writes their status.
 
 mod answers;
+mod bridges;
 mod build;
 mod deployment;
 mod fleet;

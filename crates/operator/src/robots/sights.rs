@@ -1,8 +1,15 @@
 //! What the API tells of robots and the work on them.
 
-use sandlot_api::robot::{Job, Robot, RobotDeployment, Task, TaskGroup};
+use std::collections::HashSet;
 
-use crate::{index::Key, rounds::Watches};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::runtime::watcher;
+use sandlot_api::robot::{Job, Robot, RobotDeployment, Task, TaskGroup, names};
+
+use crate::{
+    index::Key,
+    rounds::{Seen, Watches},
+};
 
 /// A kind that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +29,17 @@ pub(crate) const KINDS: &[Kind] = &[
     Kind::Task,
     Kind::Deployment,
 ];
+
+/// What a watch tells.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    /// An object of one of the kinds.
+    Object(Object),
+    /// A bridge has said that it lives.
+    Bridge(Box<Lease>),
+    /// All Leases of bridges that there are.
+    Bridges(HashSet<Key>),
+}
 
 /// An object of one of the kinds.
 #[derive(Clone, Debug)]
@@ -59,11 +77,20 @@ impl Object {
     }
 }
 
-/// Begins to watch every kind.
-pub(crate) fn watch(watches: &mut Watches<Object, Kind>) {
-    watches.custom(Kind::Robot, Object::Robot);
-    watches.custom(Kind::Job, Object::Job);
-    watches.custom(Kind::Group, Object::Group);
-    watches.custom(Kind::Task, Object::Task);
-    watches.custom(Kind::Deployment, Object::Deployment);
+/// Begins to watch every kind, and the Leases of bridges.
+pub(crate) fn watch(watches: &mut Watches<Told, Kind>) {
+    watches.custom(Kind::Robot, |it| Told::Object(Object::Robot(it)));
+    watches.custom(Kind::Job, |it| Told::Object(Object::Job(it)));
+    watches.custom(Kind::Group, |it| Told::Object(Object::Group(it)));
+    watches.custom(Kind::Task, |it| Told::Object(Object::Task(it)));
+    watches.custom(Kind::Deployment, |it| Told::Object(Object::Deployment(it)));
+    // Nothing waits for these: an operator that may not see them, as under older manifests, does
+    // all else.
+    let only = format!("metadata.name={}", names::BRIDGE_LEASE);
+    let config = watcher::Config::default().fields(&only);
+    watches.aside(watches.api(), config, |seen| match seen {
+        Seen::There(lease) => Some(Told::Bridge(Box::new(lease))),
+        Seen::Gone(_) => None,
+        Seen::All(listed) => Some(Told::Bridges(listed)),
+    });
 }

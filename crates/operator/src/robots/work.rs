@@ -9,7 +9,7 @@ use super::{
     answers, deployment,
     fleet::Fleet,
     group, job, robot,
-    sights::{self, Kind, Object},
+    sights::{self, Kind, Told},
     task,
     world::World,
     writes::{self, Written},
@@ -21,17 +21,21 @@ use crate::{
 
 impl Family for World {
     type Kind = Kind;
-    type Object = Object;
+    type Object = Told;
     type Answer = Box<Written>;
 
     const KINDS: &'static [Kind] = sights::KINDS;
 
-    fn watch(&mut self, watches: &mut Watches<Object, Kind>) {
+    fn watch(&mut self, watches: &mut Watches<Told, Kind>) {
         sights::watch(watches);
     }
 
-    fn see(&mut self, object: Object, now: Timestamp) {
-        self.take_in(object, now);
+    fn see(&mut self, told: Told, now: Timestamp) {
+        match told {
+            Told::Object(object) => self.take_in(object, now),
+            Told::Bridge(lease) => self.bridges.see(&lease, now),
+            Told::Bridges(listed) => self.bridges.only(&listed),
+        }
     }
 
     fn lose(&mut self, kind: Kind, key: &Key, now: Timestamp) {
@@ -57,7 +61,10 @@ impl Family for World {
     /// What looking has marked is looked at without delay.
     fn due(&self) -> Option<Timestamp> {
         match self.index.marks.is_empty() {
-            true => self.wakes.next(),
+            true => [self.wakes.next(), self.bridges.due()]
+                .into_iter()
+                .flatten()
+                .min(),
             false => Some(Timestamp::UNIX_EPOCH),
         }
     }

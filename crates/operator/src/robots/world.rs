@@ -5,6 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use jiff::Timestamp;
 
 use super::{
+    bridges::Bridges,
     index::Index,
     sights::{Kind, Object},
     writes::{What, Write},
@@ -17,6 +18,7 @@ pub(crate) type Wake = (Kind, Key);
 /// What the controllers of robots and their work have at hand.
 pub(crate) struct World {
     pub(crate) index: Index,
+    pub(crate) bridges: Bridges,
     pub(crate) events: Events,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) wakes: Wakes<Wake>,
@@ -35,6 +37,7 @@ impl World {
     pub(crate) fn new(events: Events, metrics: Arc<Metrics>) -> Self {
         Self {
             index: Index::default(),
+            bridges: Bridges::default(),
             events,
             metrics,
             wakes: Wakes::default(),
@@ -84,6 +87,17 @@ impl World {
         while let Some(wake) = self.wakes.take_due(now) {
             self.resting.remove(&wake);
             self.index.marks.insert(wake);
+        }
+        for namespace in self.bridges.fallen_silent(now) {
+            let robots = self.index.robots.keys();
+            for robot in robots.filter(|robot| robot.namespace == namespace) {
+                self.bridges.unheard.insert(robot.clone());
+                self.index.marks.insert((Kind::Robot, robot.clone()));
+            }
+            tracing::warn!(
+                namespace = &*namespace,
+                "no bridge hears the robots any more"
+            );
         }
     }
 

@@ -128,7 +128,9 @@ impl<O: Send + 'static, K: Copy + Send + 'static> Watches<O, K> {
         });
     }
 
-    fn api<T: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<T> {
+    pub(crate) fn api<T: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(
+        &self,
+    ) -> Api<T> {
         match &self.namespace {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),

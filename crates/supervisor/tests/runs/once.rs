@@ -1,6 +1,6 @@
 //! A key is one run, whoever asks and whoever died meanwhile.
 
-use sandlot_supervisor::{End, Limits, Memory, StartError, Stream, Supervisor};
+use sandlot_supervisor::{End, Launch, Limits, Memory, StartError, Stream, Supervisor};
 
 use crate::{LONG, ended, fixture, key, lives, read_all, script, until, wait_for};
 
@@ -25,8 +25,13 @@ async fn the_same_key_asked_many_times_at_once_runs_once() {
 #[tokio::test]
 async fn a_key_used_for_another_command_is_refused() {
     let f = fixture().await;
-    f.supervisor.start(key("a"), script("true")).await.unwrap();
-    let refused = f.supervisor.start(key("a"), script("false")).await;
+    // Of one that is passing nothing is known any more once it is over.
+    let durable = |text| Launch {
+        memory: Memory::Durable,
+        ..script(text)
+    };
+    f.supervisor.start(key("a"), durable("true")).await.unwrap();
+    let refused = f.supervisor.start(key("a"), durable("false")).await;
     let refused = refused.err();
     assert!(
         matches!(refused, Some(StartError::KeyTaken { .. })),

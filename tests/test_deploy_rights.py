@@ -62,6 +62,9 @@ def test_what_is_missing_is_made_once_and_left_alone_then(cluster):
     assert gone.returncode != 0, "who has read and deleted it does not find it again"
 
 
+AGENT_PORT = "50077"
+
+
 def test_a_session_runs_with_no_more_rights_than_the_manifests_give(cluster, tmp_path):
     prepare(cluster)
     made = secret(cluster, "sandbox-credentials")
@@ -72,9 +75,9 @@ def test_a_session_runs_with_no_more_rights_than_the_manifests_give(cluster, tmp
         stdout=open(tmp_path / "scheduler.log", "wb"), stderr=subprocess.STDOUT,
         env={**os.environ, "POD_NAME": "one", "POD_NAMESPACE": "sandbox-system", "WATCH_NAMESPACE": config["KUBERNETES_NAMESPACE"],
              "SANDLOT_OPERATOR_KEY": made["SANDLOT_OPERATOR_KEY"], "SIDECAR_IMAGE": "sandlot-agent",
-             "METRICS_ADDR": "0", "PROBE_ADDR": f"127.0.0.1:{free_port()}"},
+             "SIDECAR_GRPC_PORT": AGENT_PORT, "METRICS_ADDR": "0", "PROBE_ADDR": f"127.0.0.1:{free_port()}"},
     )
-    here = {"PORT": "0", "HOST": "127.0.0.1", "DATABASE_URL": "", "DEFAULT_TEMPLATE_IMAGE": "host"}
+    here = {"PORT": "0", "HOST": "127.0.0.1", "DATABASE_URL": "", "DEFAULT_TEMPLATE_IMAGE": "host", "SIDECAR_GRPC_PORT": AGENT_PORT}
     (tmp_path / "key/data").mkdir(parents=True)
     (tmp_path / "key/data/operator.key").write_text(made["SANDLOT_OPERATOR_KEY"])
     stand_in = type("Machine", (), {"folder": tmp_path / "key", "kubeconfig": own})
@@ -89,6 +92,7 @@ def test_a_session_runs_with_no_more_rights_than_the_manifests_give(cluster, tmp
         # The template has the sizes of the configuration.
         assert found["resource_limit"]["cpu"] == "0.2" and found["resource_limit"]["memory"] == "256Mi"
         pod = cluster.get("-n", "sandbox-runtime", "pod", found["pod_name"])["spec"]
+        assert AGENT_PORT in json.dumps(pod) and "50051" not in json.dumps(pod), "the agent listens where both were told"
         assert pod["automountServiceAccountToken"] is False and pod["securityContext"]["runAsNonRoot"] is True
         assert rest.get(f"/containers/{found['container_id']}/logs").status == 200
         assert rest.delete(f"/sessions/{session}").status == 204

@@ -1,5 +1,8 @@
 """The API as a table of cases: the same against SQLite, PostgreSQL and MariaDB."""
 
+import gzip
+import json
+import re
 import uuid
 
 import databases
@@ -31,6 +34,11 @@ CASES = [
     ("a package that is a link", "POST", "/sessions", {"dependencies": [{"name": "https://x/y"}]}, 422, {"detail": [{"type": "value_error"}]}),
     ("a package and its version in one", "POST", "/sessions", {"dependencies": [{"name": "pandas2.3.3"}]}, 422, {"detail": [{"msg": ANY}]}),
     ("an index that is no address", "POST", "/sessions", {"python_package_index_url": "file:///x"}, 422, {"detail": [{"type": "value_error"}]}),
+    ("packages of which one is wrong", "POST", "/sessions", {"dependencies": [{"name": "six"}, {"name": "a b"}]}, 422, {"detail": [{"loc": ["body", "dependencies", 1], "input": {"name": "a b"}}]}),
+    ("a package of an odd version", "POST", "/sessions", {"dependencies": [{"name": "six", "version": "1; rm"}]}, 422, {"detail": [{"type": "value_error"}]}),
+    ("packages with too little time", "POST", "/sessions", {"install_timeout": 29}, 422, {"detail": [{"type": "greater_than_equal", "loc": ["body", "install_timeout"]}]}),
+    ("an empty name of a template", "POST", "/sessions", {"template_id": ""}, 422, {"detail": [{"type": "string_too_short", "msg": "String should have at least 1 character"}]}),
+    ("a session of broken JSON", "POST", "/sessions", b"{nope", 422, {"detail": [{"type": "json_invalid"}]}),
     ("a session that is taken", "POST", "/sessions", {"id": "{session}"}, 409, {"error": "Conflict", "message": ANY, "detail": ANY}),
     ("a session", "GET", SESSION, None, 200, {
         "id": "{session}", "template_id": "python-basic", "status": "running", "timeout": 300,
@@ -52,11 +60,15 @@ CASES = [
     ("packages without a list", "POST", SESSION + "/dependencies/install", {}, 422, {"detail": [{"loc": ["body", "dependencies"]}]}),
     ("an empty list of packages", "POST", SESSION + "/dependencies/install", {"dependencies": []}, 422, {"detail": [{"loc": ["body", "dependencies"]}]}),
     ("packages for no session", "POST", "/sessions/nobody/dependencies/install", {"dependencies": [{"name": "six"}]}, 404, {"error": "Not Found"}),
+    ("packages with too much time", "POST", SESSION + "/dependencies/install", {"dependencies": [{"name": "six"}], "install_timeout": 1801}, 422, {"detail": [{"loc": ["body", "install_timeout"]}]}),
     # Executions
     ("code without code", "POST", RUN + "execute", {"language": "shell"}, 422, {"detail": [{"type": "missing", "loc": ["body", "code"]}]}),
     ("empty code", "POST", RUN + "execute", {"code": "", "language": "shell"}, 422, {"detail": [{"type": "string_too_short"}]}),
     ("code that is too long", "POST", RUN + "execute", {"code": "x" * 102401, "language": "shell"}, 422, {"detail": [{"type": "string_too_long"}]}),
-    ("an unknown language", "POST", RUN + "execute", {"code": "x", "language": "cobol"}, 422, {"detail": [{"type": "enum", "loc": ["body", "language"]}]}),
+    ("an unknown language", "POST", RUN + "execute", {"code": "x", "language": "cobol"}, 422, {"detail": [{"type": "enum", "loc": ["body", "language"], "msg": "Input should be 'python', 'javascript' or 'shell'"}]}),
+    ("too much time", "POST", RUN + "execute", {"code": "x", "language": "shell", "timeout": 3601}, 422, {"detail": [{"type": "less_than_equal"}]}),
+    ("waiting too long", "POST", RUN + "execute-sync?sync_timeout=3601", {"code": "x", "language": "shell"}, 422, {"detail": [{"loc": ["query", "sync_timeout"]}]}),
+    ("polling too slowly", "POST", RUN + "execute-sync?poll_interval=11", {"code": "x", "language": "shell"}, 422, {"detail": [{"loc": ["query", "poll_interval"]}]}),
     ("no language", "POST", RUN + "execute", {"code": "x"}, 422, {"detail": [{"type": "missing"}]}),
     ("no time at all", "POST", RUN + "execute", {"code": "x", "language": "shell", "timeout": 0}, 422, {"detail": [{"type": "greater_than_equal"}]}),
     ("an event that is a list", "POST", RUN + "execute", {"code": "x", "language": "python", "event": [1]}, 422, {"detail": [{"loc": ["body", "event"]}]}),
@@ -75,12 +87,16 @@ CASES = [
     ("a folder that is not there", "POST", RUN + "execute-sync", {"code": "true", "language": "shell", "working_directory": "nowhere"}, 200, {"status": "failed", "error_message": ANY}),
     ("a zero byte in the output", "POST", RUN + "execute-sync", {"code": "printf 'a\\0b'", "language": "shell"}, 200, {"stdout": "a\ufffdb"}),
     ("code with a shell in front", "POST", RUN + "execute-sync", {"code": "bash echo hi", "language": "shell"}, 200, {"stdout": "hi\n"}),
+    ("shells in front of two commands", "POST", RUN + "execute-sync", {"code": "bash echo 'a;b' & sh echo c", "language": "shell"}, 200, {"status": "completed", "stdout": "a;b\nc\n"}),
+    ("code in JavaScript", "POST", RUN + "execute-sync", {"code": "function handler(event) { return [event.n] }", "language": "javascript", "event": {"n": 1}}, 200, {"status": "completed", "return_value": [1]}),
+    ("code that takes longer than it may", "POST", RUN + "execute-sync", {"code": "echo on; sleep 60", "language": "shell", "timeout": 1}, 200, {"status": "timeout", "stdout": "on\n"}),
     ("code that is not waited for", "POST", RUN + "execute", {"code": "true", "language": "shell"}, 201, {"execution_id": ANY, "session_id": "{session}", "status": "pending", "created_at": ANY}),
     ("executions", "GET", RUN + "executions?limit=1", None, 200, {"items": ANY, "total": ANY, "limit": 1, "offset": 0}),
     ("executions of no session", "GET", "/executions/sessions/nobody/executions", None, 404, {"error": "Not Found"}),
     ("the status of no execution", "GET", "/executions/nothing/status", None, 404, {"error": "Not Found"}),
     ("the result of no execution", "GET", "/executions/nothing/result", None, 404, {"error": "Not Found"}),
     ("stopping no execution", "POST", "/executions/nothing/cancel", {}, 404, {"error": "Not Found"}),
+    ("code that takes longer than somebody waits", "POST", RUN + "execute-sync?sync_timeout=10", {"code": "sleep 11", "language": "shell"}, 408, {"detail": ANY}),
     # Templates
     ("a template of nothing", "POST", "/templates", {}, 422, {"detail": [{"loc": ["body", "id"]}, {"loc": ["body", "name"]}, {"loc": ["body", "image_url"]}, {"loc": ["body", "runtime_type"]}]}),
     ("an unknown runtime", "POST", "/templates", {"id": "t", "name": "t", "image_url": "i", "runtime_type": "perl"}, 422, {"detail": [{"type": "enum"}]}),
@@ -111,7 +127,11 @@ CASES = [
     ("containers of another kind", "GET", "/containers?runtime_type=docker", None, 200, {"containers": [], "total": 0}),
     ("no container", "GET", "/containers/nothing", None, 404, {"error": "Not Found"}),
     ("no such path", "GET", "/nothing", None, 404, {"detail": "Not Found"}),
-    ("no such method", "PATCH", "/sessions", None, 405, None),
+    ("no such method", "PATCH", "/sessions", None, 405, {"detail": "Method Not Allowed"}),
+    ("an id that is no text", "GET", "/sessions/%ff", None, 400, {"detail": ANY}),
+    ("a socket that is none", "GET", "/executions/nothing/ws", None, 400, {"detail": ANY}),
+    ("a path with a slash behind it", "GET", "/sessions/?limit=3", None, 307, None),
+    ("a report of nobody", "POST", "/internal/executions/x/heartbeat", None, 401, {"detail": ANY}),
 ]
 
 
@@ -167,9 +187,57 @@ def test_case(rest, session, case):
     _, method, path, body, status, expected = case
     answer = rest.call(method, "/api/v1" + filled(path, session), filled(body, session))
     assert answer.status == status, answer
+    assert status < 400 or "detail" in answer.json, "every refusal says why, in one shape"
     assert answer.headers["X-Request-ID"] and answer.headers["X-Process-Time"]
     if expected is not None:
         assert differences(filled(expected, session), answer.json) == []
+
+
+def test_what_every_answer_carries(rest):
+    origin, sent = "http://localhost:3000", {"X-Request-ID": "mine"}
+    answer = rest.get("/health", headers={"Origin": origin, **sent})
+    assert uuid.UUID(answer.headers["X-Request-ID"]).version == 4, "one that comes in is ignored"
+    assert re.fullmatch(r"\d+\.\d{3}", answer.headers["X-Process-Time"])
+    assert answer.headers["Access-Control-Allow-Origin"] == origin and answer.headers["Access-Control-Allow-Credentials"] == "true"
+    asks = {"Origin": origin, "Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "x-odd, authorization"}
+    allowed = rest.call("OPTIONS", "/api/v1/sessions", headers=asks)
+    assert allowed.status == 200 and "PATCH" in allowed.headers["Access-Control-Allow-Methods"]
+    assert allowed.headers["Access-Control-Allow-Headers"] == "x-odd, authorization"
+
+
+def test_what_is_long_comes_smaller_to_who_reads_that(rest, session):
+    body = {"code": "head -c 1000 /dev/zero | tr '\\0' x", "language": "shell"}
+    path = f"/executions/sessions/{session}/execute-sync"
+    small = rest.post(path, body, headers={"Accept-Encoding": "gzip"})
+    assert small.headers["Content-Encoding"] == "gzip" and json.loads(gzip.decompress(small.content))["stdout"] == "x" * 1000
+    assert "Content-Encoding" not in rest.get("/health", headers={"Accept-Encoding": "gzip"}).headers, "under 1000 bytes it gains nothing"
+
+
+def test_a_slash_behind_a_path_leads_to_it_and_nowhere_else(rest):
+    answer = rest.get("/sessions/?limit=3")
+    assert answer.headers["Location"] == "/api/v1/sessions?limit=3"
+    for elsewhere in ("//evil.example/", "/api/v1//evil.example/../", "/other/"):
+        answer = rest.call("GET", elsewhere)
+        assert answer.headers.get("Location", "/api/v1/").startswith("/api/v1/"), answer
+
+
+def test_what_the_root_says(rest):
+    about = rest.call("GET", "/").json
+    assert (about["version"], about["status"]) == ("2.1.0", "operational") and about["documentation"] == {
+        "swagger": "/docs", "redoc": "/redoc", "openapi": "/openapi.json"}
+    assert about["features"] == ["session_management", "code_execution", "template_management", "file_operations", "state_sync"]
+    assert rest.call("GET", "/redoc").status == 200
+
+
+def test_names_and_moments_are_as_clients_read_them(rest, session):
+    made = rest.get(f"/sessions/{session}").json
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}", made["created_at"]), made
+    fresh = rest.post("/sessions", {"fail_on_dependency_error": False, "allow_version_conflicts": True, "event": {}, "mode": "odd"}).json
+    assert re.fullmatch(r"sess_\d{8}_[0-9a-f]{8}", fresh["id"]) and fresh["status"] == "creating"
+    assert rest.delete(f"/sessions/{fresh['id']}").status == 204
+    done = rest.run(session, "true")
+    assert re.fullmatch(r"exec_\d{14}_[0-9a-f]{8}", done["id"])
+    assert rest.get(f"/executions/{done['id']}/status").content == rest.get(f"/executions/{done['id']}/result").content
 
 
 def test_a_template_lives(rest):

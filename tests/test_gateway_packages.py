@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import threading
 import zipfile
 
 import pytest
@@ -151,6 +152,20 @@ def test_a_package_that_is_not_there_is_named(rest, index):
     found = rest.get(f"/sessions/{session}").json
     assert found["dependency_install_status"] == "failed" and "nosuchdemo" in found["dependency_install_error"]
     assert rest.run(session, "echo still here")["stdout"] == "still here\n"
+    rest.delete(f"/sessions/{session}")
+
+
+def test_an_agent_that_is_gone_in_the_middle_is_no_fault_of_the_packages(machine, rest, index):
+    session = rest.session(python_package_index_url=index.url)
+    answers = []
+    body = {"dependencies": [{"name": "slowdemo"}]}
+    asking = threading.Thread(target=lambda: answers.append(rest.post(f"/sessions/{session}/dependencies/install", body, timeout=120)))
+    asking.start()
+    until_it_tells(rest, session)
+    pod = rest.get(f"/sessions/{session}").json["pod_name"]
+    machine.kubectl("-n", "sandbox-runtime", "delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+    asking.join(timeout=120)
+    assert answers and answers[0].status == 503 and session in answers[0].json["detail"], answers
     rest.delete(f"/sessions/{session}")
 
 

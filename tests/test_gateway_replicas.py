@@ -21,7 +21,9 @@ def server(request, tmp_path_factory):
 def pair(machine, server, tmp_path):
     """Two gateways with the same database and the same store of files."""
     namespace = "pair-" + server.url.split(":")[0]
-    start = lambda _: Gateway(machine, tmp_path / "both", DATABASE_URL=server.url, KUBERNETES_NAMESPACE=namespace)  # noqa: E731
+    # What is cleared away now and then, as deployments have it, has nothing to do with who is gone.
+    seldom = {"CLEANUP_INTERVAL_SECONDS": "3600"}
+    start = lambda _: Gateway(machine, tmp_path / "both", DATABASE_URL=server.url, KUBERNETES_NAMESPACE=namespace, **seldom)  # noqa: E731
     with ThreadPoolExecutor() as both:
         started = list(both.map(start, range(2)))
     yield tuple(started)

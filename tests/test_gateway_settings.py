@@ -28,7 +28,7 @@ class Subject:
 
     def __init__(self, machine, rest: Rest, namespace: str):
         self.machine, self.rest, self.namespace = machine, rest, namespace
-        self.session = rest.session(template_id=None)
+        self.session = rest.session(template_id=None) if rest else None
 
     def seen(self) -> dict:
         return self.rest.get(f"/sessions/{self.session}").json
@@ -49,6 +49,15 @@ class Subject:
 
     def environment(self, name: str) -> str:
         return self.run(f"echo ${name}")["stdout"].strip()
+
+    def link(self) -> str:
+        """A link to a file that is too large to come by itself."""
+        assert self.run("head -c 11000000 /dev/zero > large.bin")["status"] == "completed"
+        return self.rest.get(f"/sessions/{self.session}/files/large.bin").json["presigned_url"]
+
+    def looks(self) -> int:
+        """How often it has looked at its sessions, as its log tells."""
+        return self.gateway.log.read_text().count("sessions were looked at")
 
     def pool(self, name: str) -> dict:
         return self.machine.get("-n", self.namespace, "warmpool", name)
@@ -73,6 +82,7 @@ TOLD = [
     ("KUBERNETES_NAMESPACE", NAMESPACE, lambda s: s.machine.kubectl("-n", NAMESPACE, "get", "pod", s.seen()["pod_name"], check=False).returncode, 1, 0),
     ("WARM_POOL_DEFAULT_SIZE", "1", lambda s: s.pool(s.seen()["template_id"])["spec"]["replicas"], 2, 1),
     ("WARM_POOL_ENABLED", "true", lambda s: "multi-language" in s.machine.kubectl("-n", s.namespace, "get", "warmpools", "-o", "name").stdout, False, True),
+    ("S3_REGION", "eu-told-1", lambda s: "eu-told-1" in s.link(), False, True),
     ("S3_BUCKET", "told", lambda s: s.seen()["workspace_path"].split("/sessions/")[0], "s3://sandbox-workspace", "s3://told"),
 ]
 
@@ -95,8 +105,8 @@ def usual(machine):
 def told(machine, store, tmp_path_factory):
     """One that is told all of it, and that its sessions need no looking after."""
     variables = store.variables | {name: value for name, value, *_ in TOLD}
-    gateway = Gateway(machine, tmp_path_factory.mktemp("told"), CLEANUP_INTERVAL_SECONDS="3600", LOG_LEVEL="INFO", LOG_FORMAT="json",
-                      DISABLE_BWRAP="false", **variables)
+    gateway = Gateway(machine, tmp_path_factory.mktemp("told"), CLEANUP_INTERVAL_SECONDS="3600", HEALTH_CHECK_INTERVAL_SECONDS="3600",
+                      LOG_LEVEL="ERROR", DEBUG="true", LOG_FORMAT="json", DISABLE_BWRAP="false", **variables)
     subject = Subject(machine, gateway.rest, NAMESPACE)
     subject.gateway = gateway
     yield subject
@@ -109,7 +119,7 @@ def test_told(usual, told, name, _, look, usually, then):
     assert (look(usual), look(told)) == (usually, then)
 
 
-def test_how_often_sessions_are_looked_through(usual, told):
+def test_how_often_what_is_left_over_is_cleared_away(usual, told):
     # What was made for a session that is not there goes with the next look.
     for subject in (told, usual):
         subject.machine.kubectl("-n", subject.namespace, "create", "-f", "-", stdin=json.dumps(POOL))
@@ -120,9 +130,22 @@ def test_how_often_sessions_are_looked_through(usual, told):
     assert not there(told), "or when somebody asks for it"
 
 
+def test_how_often_sessions_are_looked_at(machine, told, tmp_path):
+    often = Subject(machine, None, None)
+    often.gateway = Gateway(machine, tmp_path, KUBERNETES_NAMESPACE="told-often", HEALTH_CHECK_INTERVAL_SECONDS="1", CLEANUP_INTERVAL_SECONDS="3600", LOG_LEVEL="DEBUG")
+    try:
+        before, already = told.looks(), often.looks()
+        # Six seconds and more: who is not told otherwise looks every five.
+        eventually(lambda: often.looks() >= already + 7, timeout=120)
+        assert told.looks() == before, "HEALTH_CHECK_INTERVAL_SECONDS says in an hour"
+    finally:
+        often.gateway.stop()
+
+
 def test_the_log_is_as_it_is_told(told):
     lines = [json.loads(line) for line in told.gateway.log.read_text().splitlines() if line.startswith("{")]
     assert any("DISABLE_BWRAP=false has no effect" in json.dumps(line) for line in lines), lines
+    assert "DEBUG" in {line["level"] for line in lines}, "DEBUG wins over LOG_LEVEL"
 
 
 def test_the_store_and_its_key_are_those_it_is_told(machine, store, told, tmp_path):

@@ -32,15 +32,14 @@ Options, and the variables that say the same:
   --help, --version
 
 Called task-executor, it takes that program's options and variables, and serves nothing else:
-  -listen-addr ADDR          LISTEN_ADDR           [0.0.0.0:5758]
-  -data-dir FOLDER           DATA_DIR              [/var/lib/sandbox/tasks]
-  -enable-sidecar-mode       ENABLE_SIDECAR_MODE   run tasks in the container beside this one
-                                                   [where the pod shares its processes]
-  -main-container-name NAME  MAIN_CONTAINER_NAME   which one that is [main]
+see task-executor --help.
 
 Who may call is told by variables: SANDLOT_OPERATOR_KEYS, the callers' public keys, and
 SANDLOT_AGENT_KEY, the agent's own private key.
 ";
+
+/// What `--version` says.
+const VERSION: &str = concat!("sandlot-agent ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -123,7 +122,7 @@ pub fn parse(
     let mut words = words.into_iter();
     let program = words.next().unwrap_or_default();
     if Path::new(&program).file_name() == Some(OsStr::new(TASK_EXECUTOR)) {
-        return task_executor(words, variable).map(Task::Serve);
+        return task_executor(words, variable);
     }
     let mut parser = Parser::from_args(words);
     let mut given = Given::from_variables(&variable)?;
@@ -146,12 +145,7 @@ pub fn parse(
             Arg::Long("tasks-addr") => given.tasks = Some(parser.value()?.parse()?),
             Arg::Long("plain") => given.plain = true,
             Arg::Long("help") | Arg::Short('h') => return Ok(Task::Say(HELP.to_owned())),
-            Arg::Long("version") => {
-                return Ok(Task::Say(format!(
-                    "sandlot-agent {}\n",
-                    env!("CARGO_PKG_VERSION")
-                )));
-            }
+            Arg::Long("version") => return Ok(Task::Say(VERSION.to_owned())),
             other => return Err(other.unexpected().into()),
         }
     }

@@ -71,10 +71,27 @@ impl Fields {
 
     /// Notes that a field is wrong.
     pub(crate) fn fault(&mut self, name: &str, kind: &'static str, message: impl Into<String>) {
-        let input = self.fields.get(name).cloned().unwrap_or(Value::Null);
+        self.fault_in(name, &[], kind, message);
+    }
+
+    /// Notes that something in a field is wrong, and which part of it.
+    pub(crate) fn fault_in(
+        &mut self,
+        name: &str,
+        part: &[Value],
+        kind: &'static str,
+        message: impl Into<String>,
+    ) {
+        let field = self.fields.get(name).unwrap_or(&Value::Null);
+        let within = part.iter().try_fold(field, |value, step| match step {
+            Value::String(name) => value.get(name),
+            step => value.get(usize::try_from(step.as_u64()?).ok()?),
+        });
+        let input = within.cloned().unwrap_or(Value::Null);
+        let at = [json!(self.whence), json!(name)];
         self.faults.push(Fault {
             kind,
-            at: vec![json!(self.whence), json!(name)],
+            at: at.into_iter().chain(part.iter().cloned()).collect(),
             message: message.into(),
             input,
         });
@@ -103,8 +120,9 @@ impl Fields {
             count if count < *length.start() => (
                 "string_too_short",
                 format!(
-                    "String should have at least {} character(s)",
-                    length.start()
+                    "String should have at least {} character{}",
+                    length.start(),
+                    if *length.start() == 1 { "" } else { "s" }
                 ),
             ),
             count if count > *length.end() => (
@@ -209,8 +227,14 @@ impl Fields {
         match value.as_str().filter(|text| words.contains(text)) {
             Some(text) => Some(text.to_owned()),
             None => {
-                let list: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
-                let message = format!("Input should be {}", list.join(", "));
+                let quoted: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
+                let list = match quoted.split_last() {
+                    Some((last, others)) if !others.is_empty() => {
+                        format!("{} or {last}", others.join(", "))
+                    }
+                    _ => quoted.concat(),
+                };
+                let message = format!("Input should be {list}");
                 self.fault(name, "enum", message);
                 None
             }

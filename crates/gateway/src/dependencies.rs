@@ -12,6 +12,7 @@ pub(crate) const PLAIN_INDEX: &str = "https://pypi.org/simple/";
 const MOST: usize = 50;
 /// What may stand between a package's name and its version.
 const OPERATORS: [&str; 9] = ["==", ">=", "<=", "~=", "!=", ">", "<", "~", "="];
+
 /// The index given, if one is.
 pub(crate) fn index_url(fields: &mut Fields) -> Option<String> {
     let name = "python_package_index_url";
@@ -46,19 +47,25 @@ pub(crate) fn wanted(fields: &mut Fields, least: usize) -> Vec<Requirement> {
         fields.fault(name, "list_type", "Input should be a valid list");
         return Vec::new();
     };
-    if list.len() < least || list.len() > MOST {
-        fields.fault(
-            name,
-            "list_length",
-            format!("List should have {least} to {MOST} items"),
-        );
+    let count = list.len();
+    let length = match count {
+        _ if count < least => Some(("too_short", format!("at least {least} item"))),
+        _ if count > MOST => Some(("too_long", format!("at most {MOST} items"))),
+        _ => None,
+    };
+    if let Some((kind, bound)) = length {
+        let message = format!("List should have {bound} after validation, not {count}");
+        fields.fault(name, kind, message);
         return Vec::new();
     }
     let mut wanted = Vec::new();
-    for item in &list {
+    for (index, item) in list.iter().enumerate() {
         match requirement(item) {
             Ok(requirement) => wanted.push(requirement),
-            Err(why) => fields.fault(name, "value_error", format!("Value error, {why}")),
+            Err(why) => {
+                let message = format!("Value error, {why}");
+                fields.fault_in(name, &[index.into()], "value_error", message);
+            }
         }
     }
     wanted

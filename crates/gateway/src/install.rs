@@ -17,8 +17,8 @@ use crate::{
     executors::Executor,
     gateway::Gateway,
     ledger::{InstallStatus, Installed, LedgerError, Session},
-    life::OpenError,
     moment::now,
+    open::OpenError,
     output::Output,
     wire::PACKAGES,
 };
@@ -50,9 +50,30 @@ tar -xf "/workspace/$SANDBOX_BUNDLE""#;
 /// Removes it.
 const FORGET: &str = r#"rm -f "/workspace/$SANDBOX_BUNDLE""#;
 
+/// Why packages are not there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum InstallError {
+    /// The session's agent cannot be asked, or nothing came of it in time.
+    #[error("{0}")]
+    Unanswered(String),
+    /// The installer says no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// How an installation went.
+pub(crate) struct Installation {
+    /// The session as it is then.
+    pub(crate) session: Session,
+    pub(crate) outcome: Result<(), InstallError>,
+}
+
 impl Gateway {
-    /// Installs what a session asks for, and notes how that went; the session as it is then.
-    pub(crate) async fn install(self: &Arc<Self>, session: &Session) -> Result<Session, OpenError> {
+    /// Installs what a session asks for, and notes how that went.
+    pub(crate) async fn install(
+        self: &Arc<Self>,
+        session: &Session,
+    ) -> Result<Installation, OpenError> {
         let outcome = self.bring_packages(session).await;
         let changed = self.ledger.change_session(&session.id, |session| {
             let facts = &mut session.facts;
@@ -66,13 +87,16 @@ impl Gateway {
                 }
                 Err(why) => {
                     facts.install = InstallStatus::Failed;
-                    facts.install_error.clone_from(why);
+                    facts.install_error = why.to_string();
                 }
             }
             true
         });
         match changed.await? {
-            Some((session, _)) => Ok(session),
+            Some((session, _)) => Ok(Installation {
+                session,
+                outcome: outcome.map(drop),
+            }),
             None => Err(LedgerError::Unreadable(format!(
                 "session {} was deleted while its packages were installed",
                 session.id
@@ -81,9 +105,10 @@ impl Gateway {
         }
     }
 
-    async fn bring_packages(&self, session: &Session) -> Result<Vec<Installed>, String> {
+    async fn bring_packages(&self, session: &Session) -> Result<Vec<Installed>, InstallError> {
+        let unanswered = |why: String| InstallError::Unanswered(why);
         if session.status != SessionStatus::Running {
-            return Err(format!("session {} is not running", session.id));
+            return Err(unanswered(format!("session {} is not running", session.id)));
         }
         let facts = &session.facts;
         let patience = self.settings.limits.creating;
@@ -91,7 +116,7 @@ impl Gateway {
             .executors
             .of(&self.claims, &facts.claim, patience)
             .await
-            .map_err(|error| format!("session {}: {error}", session.id))?;
+            .map_err(|error| unanswered(format!("session {}: {error}", session.id)))?;
         let image = match self.ledger.template(&session.template).await {
             Ok(Some(template)) => template.facts.image,
             _ => String::new(),
@@ -106,7 +131,7 @@ impl Gateway {
             self.pack(session, &executor, &bundle).await;
         }
         let list = self.run_installer(session, &executor, LIST).await?;
-        installed(&list)
+        installed(&list).map_err(InstallError::Refused)
     }
 
     /// Brings a bundle into the pod. Says whether there was one and it is there.
@@ -129,12 +154,12 @@ impl Gateway {
                 .run_installer(session, executor, UNPACK)
                 .await
                 .map(drop),
-            Err(status) => Err(status.message().to_owned()),
+            Err(status) => Err(InstallError::Unanswered(status.message().to_owned())),
         };
         self.forget_bundle(session, executor).await;
         if let Err(why) = &unpacked {
             tracing::warn!(
-                why,
+                %why,
                 session = session.id,
                 "a bundle of packages is of no use"
             );
@@ -145,7 +170,8 @@ impl Gateway {
     /// Keeps a bundle of what was installed. Where that fails, the next session asks the index.
     async fn pack(&self, session: &Session, executor: &Executor, bundle: &str) {
         let packed = async {
-            self.run_installer(session, executor, PACK).await?;
+            let made = self.run_installer(session, executor, PACK).await;
+            made.map_err(|why| why.to_string())?;
             let content = executor.read(BUNDLE).await;
             let content = content.map_err(|status| status.message().to_owned())?;
             let kept = self.files.keep_bundle(bundle, content, LARGEST).await;
@@ -164,7 +190,7 @@ impl Gateway {
     async fn forget_bundle(&self, session: &Session, executor: &Executor) {
         if let Err(why) = self.run_installer(session, executor, FORGET).await {
             tracing::warn!(
-                why,
+                %why,
                 session = session.id,
                 "a bundle of packages is left in its workspace"
             );
@@ -193,7 +219,7 @@ impl Gateway {
         session: &Session,
         executor: &Executor,
         script: &str,
-    ) -> Result<String, String> {
+    ) -> Result<String, InstallError> {
         let facts = &session.facts;
         let mut env: BTreeMap<String, String> = facts.env.clone();
         let more = [
@@ -214,7 +240,10 @@ impl Gateway {
             env: env.into_iter().collect(),
             ..RunRequest::default()
         };
-        let said = |status: tonic::Status| status.message().to_owned();
+        let said = |status: tonic::Status| {
+            let why = format!("session {}: {}", session.id, status.message());
+            InstallError::Unanswered(why)
+        };
         let mut events = executor
             .client()
             .run(request)
@@ -236,12 +265,13 @@ impl Gateway {
                 self.tell(session, line.trim()).await;
             }
         }
-        Err(format!("the agent of session {} broke off", session.id))
+        let why = format!("the agent of session {} broke off", session.id);
+        Err(InstallError::Unanswered(why))
     }
 }
 
 /// What a script printed, or why it failed: its own words where it has some.
-fn outcome(ended: &Ended, stdout: &Output, stderr: &Output) -> Result<String, String> {
+fn outcome(ended: &Ended, stdout: &Output, stderr: &Output) -> Result<String, InstallError> {
     if ended.exit_code == 0 {
         return Ok(stdout.text());
     }
@@ -250,9 +280,13 @@ fn outcome(ended: &Ended, stdout: &Output, stderr: &Output) -> Result<String, St
         .lines()
         .filter(|line| line.starts_with("ERROR"))
         .collect();
-    Err(match errors.is_empty() {
+    let why = match errors.is_empty() {
         true => format!("{}: {}", ended.reason, text.trim()),
         false => errors.join("\n"),
+    };
+    Err(match ended.timed_out || ended.lost {
+        true => InstallError::Unanswered(why),
+        false => InstallError::Refused(why),
     })
 }
 
@@ -354,7 +388,14 @@ mod tests {
         };
         let (none, mut stderr) = (Output::new(100), Output::new(1000));
         stderr.push(b"Looking in indexes: x\nERROR: No matching distribution found for nosuch\n");
-        let why = outcome(&ended, &none, &stderr).unwrap_err();
-        assert_eq!(why, "ERROR: No matching distribution found for nosuch");
+        let why = "ERROR: No matching distribution found for nosuch".to_owned();
+        let refused = outcome(&ended, &none, &stderr).unwrap_err();
+        assert_eq!(refused, InstallError::Refused(why.clone()));
+        let late = Ended {
+            timed_out: true,
+            ..ended
+        };
+        let unanswered = outcome(&late, &none, &stderr).unwrap_err();
+        assert_eq!(unanswered, InstallError::Unanswered(why));
     }
 }

@@ -10,14 +10,19 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{access, compress, gateway::Gateway, routes};
+use crate::{access, compress, gateway::Gateway, refusal, routes};
 
+/// What a page may do that may call at all: as much as any other client.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+/// The headers that it may send when it does not ask about any.
+const HEADERS: &str = "Authorization, Content-Type, Range";
 /// How long a page may remember what it was told about calling from elsewhere.
 const REMEMBER: &str = "600";
 
 /// Everything that is served.
 pub(crate) fn app(gateway: Arc<Gateway>) -> Router {
     routes::router(gateway.clone())
+        .layer(middleware::map_response(refusal::in_shape))
         .layer(middleware::from_fn_with_state(
             gateway.clone(),
             access::admit,
@@ -34,6 +39,10 @@ async fn dress(State(gateway): State<Arc<Gateway>>, request: Request, next: Next
         && request
             .headers()
             .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let named = request
+        .headers()
+        .get(header::ACCESS_CONTROL_REQUEST_HEADERS);
+    let named = named.cloned().unwrap_or(HeaderValue::from_static(HEADERS));
     let reads_gzip = compress::is_read_by(request.headers());
     let mut response = match (asks, &origin) {
         (true, Some(_)) => StatusCode::OK.into_response(),
@@ -59,15 +68,9 @@ async fn dress(State(gateway): State<Arc<Gateway>>, request: Request, next: Next
         set("access-control-allow-origin", origin);
         set("access-control-allow-credentials", "true".to_owned());
         if asks {
-            set(
-                "access-control-allow-methods",
-                "GET, POST, PUT, DELETE, OPTIONS".to_owned(),
-            );
-            set(
-                "access-control-allow-headers",
-                "Authorization, Content-Type, Range".to_owned(),
-            );
+            set("access-control-allow-methods", METHODS.to_owned());
             set("access-control-max-age", REMEMBER.to_owned());
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, named);
         } else {
             set(
                 "access-control-expose-headers",

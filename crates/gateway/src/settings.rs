@@ -30,8 +30,10 @@ pub struct Settings {
     pub callback_url: Option<String>,
     /// How long sessions may live.
     pub limits: Limits,
-    /// How often sessions are looked through.
-    pub sweep_every: Duration,
+    /// How often sessions are looked at: whether they have what they should.
+    pub look_every: Duration,
+    /// How often sessions whose time is over, and what nobody needs any more, are cleared away.
+    pub clear_every: Duration,
     /// The template of sessions that name none, made at the first start.
     pub default_template: String,
     /// Its image.
@@ -134,7 +136,8 @@ impl Settings {
                 lifetime: None,
                 creating: Duration::from_secs(300),
             },
-            sweep_every: Duration::from_secs(5),
+            look_every: Duration::from_secs(5),
+            clear_every: Duration::from_secs(5),
             default_template: "python-basic".to_owned(),
             default_image: "sandbox-template-python-basic:v1.0.0".to_owned(),
             default_shape: Shape {

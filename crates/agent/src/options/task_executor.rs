@@ -4,17 +4,38 @@ use std::{ffi::OsString, path::PathBuf};
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use super::{Callers, Options, OptionsError, address, keys};
+use super::{Callers, Options, OptionsError, Task, VERSION, address, keys};
 use crate::tasks::Site;
 
 /// The name under which the agent is nothing but a task executor.
 pub(super) const TASK_EXECUTOR: &str = "task-executor";
 
+/// What `--help` says.
+const HELP: &str = "\
+task-executor: runs the tasks of its pod, over HTTP
+
+  task-executor [OPTIONS]
+
+Options, with one dash or two, and the variables that say the same:
+  -listen-addr ADDR          LISTEN_ADDR           where it listens [0.0.0.0:5758]
+  -data-dir FOLDER           DATA_DIR              where tasks are kept [/var/lib/sandbox/tasks]
+  -enable-sidecar-mode       ENABLE_SIDECAR_MODE   run tasks in the container beside this one
+                                                   [where the pod shares its processes]
+  -main-container-name NAME  MAIN_CONTAINER_NAME   which one that is [main]
+  -help, -version
+
+Taken and not needed, because no container runtime is asked and a container's log is its output:
+  -cri-socket, -log-dir, -log-max-size, -log-max-backups, -log-max-age
+
+SANDLOT_OPERATOR_KEYS, the callers' public keys, and SANDLOT_AGENT_KEY, its own private key, let
+nobody else call; without them everybody may who reaches it.
+";
+
 /// Reads the task executor's own options, which have one dash.
 pub(super) fn task_executor(
     words: impl Iterator<Item = OsString>,
     variable: impl Fn(&str) -> Option<String>,
-) -> Result<Options, OptionsError> {
+) -> Result<Task, OptionsError> {
     let doubled = words.map(|word| match word.to_str() {
         Some(text) if text.starts_with('-') && !text.starts_with("--") => {
             OsString::from(format!("-{text}"))
@@ -47,6 +68,8 @@ pub(super) fn task_executor(
             }
             Arg::Long("listen-addr") => tasks = address("-listen-addr", parser.value()?.string()?)?,
             Arg::Long("data-dir") => state = PathBuf::from(parser.value()?),
+            Arg::Long("help" | "h") => return Ok(Task::Say(HELP.to_owned())),
+            Arg::Long("version") => return Ok(Task::Say(VERSION.to_owned())),
             other => return Err(other.unexpected().into()),
         }
     }
@@ -57,7 +80,7 @@ pub(super) fn task_executor(
     };
     let workspace = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let (state, tasks) = (Some(state), Some(tasks));
-    Ok(Options {
+    Ok(Task::Serve(Options {
         workspace,
         state,
         grpc_ports: Vec::new(),
@@ -70,7 +93,7 @@ pub(super) fn task_executor(
         },
         callers,
         command: None,
-    })
+    }))
 }
 
 /// A switch as Go programs read it.
@@ -89,7 +112,7 @@ fn switch(name: &'static str, value: Option<String>) -> Result<Option<bool>, Opt
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Task, parse};
+    use super::super::parse;
     use super::*;
 
     #[test]
@@ -109,6 +132,19 @@ mod tests {
         );
         assert!(options.grpc_ports.is_empty() && matches!(options.callers, Callers::Anybody));
         assert_eq!(options.site, Site::Either("main".to_owned()));
+    }
+
+    #[test]
+    fn who_asks_for_help_gets_it_however_many_dashes() {
+        for word in ["-h", "-help", "--help", "--h"] {
+            let line = ["task-executor", word].map(OsString::from);
+            let Ok(Task::Say(help)) = parse(line, |_| None) else {
+                panic!("{word} is answered")
+            };
+            assert!(help.starts_with("task-executor:") && help.contains("-listen-addr"));
+        }
+        let wrong = ["task-executor", "-helpme"].map(OsString::from);
+        assert!(parse(wrong, |_| None).is_err());
     }
 
     #[test]

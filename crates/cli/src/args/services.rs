@@ -171,8 +171,9 @@ Environment:
   IDLE_THRESHOLD_MINUTES         a session that is not used so long goes; -1 for never [-1]
   MAX_LIFETIME_HOURS             how long a session lives; -1 for ever [-1]
   CREATING_TIMEOUT_SECONDS       how long a session waits for its pod  [300]
-  HEALTH_CHECK_INTERVAL_SECONDS, CLEANUP_INTERVAL_SECONDS
-                                 how often sessions are looked through [5]
+  HEALTH_CHECK_INTERVAL_SECONDS  how often sessions are looked at: one that lost its pod gets
+                                 another, at once where that is noticed [5]
+  CLEANUP_INTERVAL_SECONDS       how often those go whose time is over [5]
   MAX_UPLOAD_FILE_SIZE_MB, MAX_EXTRACTED_FILE_COUNT, MAX_EXTRACTED_TOTAL_SIZE_MB
                                  how much is taken in at once          [100, 10000, 512]
   LOG_LEVEL, LOG_FORMAT, DEBUG   DEBUG to ERROR; text or json; true for LOG_LEVEL=DEBUG

@@ -14,9 +14,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Request},
-    http::{StatusCode, header},
+    http::{StatusCode, Uri, header},
     middleware::{self, Next},
-    response::{IntoResponse, Response},
+    response::{IntoResponse, Redirect, Response},
     routing::get,
 };
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ use crate::{
     docs,
     gateway::Gateway,
     ledger::{LedgerError, Session},
-    life::OpenError,
+    open::OpenError,
     refusal::Refusal,
     workspaces::FileError,
 };
@@ -57,14 +57,21 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .nest("/api/v1", api)
         .route("/metrics", get(health::metrics))
         .merge(docs::routes())
-        .fallback(|| async {
-            (
-                StatusCode::NOT_FOUND,
-                Json(json!({ "detail": "Not Found" })),
-            )
-                .into_response()
-        })
+        .fallback(elsewhere)
         .with_state(gateway)
+}
+
+/// A call of the API whose path ends in a slash is sent on to the one without: clients write
+/// both. Anything else is nowhere.
+async fn elsewhere(uri: Uri) -> Response {
+    let plain = uri.path().trim_end_matches('/');
+    // Only ever to a path of our own: what begins with two slashes would be another host.
+    if plain.len() == uri.path().len() || !plain.starts_with("/api/v1/") {
+        let missing = Json(json!({ "detail": "Not Found" }));
+        return (StatusCode::NOT_FOUND, missing).into_response();
+    }
+    let query = uri.query().map(|query| format!("?{query}"));
+    Redirect::temporary(&format!("{plain}{}", query.unwrap_or_default())).into_response()
 }
 
 /// Refuses a body that says beforehand that it is too large.

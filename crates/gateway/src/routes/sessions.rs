@@ -17,9 +17,10 @@ use crate::{
     check::Fields,
     dependencies::{self, PLAIN_INDEX},
     gateway::Gateway,
+    install::InstallError,
     ledger::{InstallStatus, LedgerError, Session, SessionFacts, SessionFilter, Template},
-    life::first_claim,
     moment::now,
+    open::first_claim,
     pools::{cpu, mebibytes},
     refusal::Refusal,
     wire,
@@ -275,8 +276,11 @@ async fn install(
     let installed = installing
         .await
         .map_err(|error| Refusal::Broken(error.to_string()))??;
-    match installed.facts.install {
-        InstallStatus::Failed => Err(Refusal::bad(installed.facts.install_error)),
-        _ => Ok(Json(wire::session(&installed))),
+    match installed.outcome {
+        Ok(()) => Ok(Json(wire::session(&installed.session))),
+        Err(InstallError::Refused(why)) => Err(Refusal::bad(why)),
+        Err(InstallError::Unanswered(why)) => {
+            Err(Refusal::Plain(StatusCode::SERVICE_UNAVAILABLE, why))
+        }
     }
 }

@@ -1,20 +1,24 @@
 //! Sessions' files, kept in a folder or in a bucket. A session sees what is below its own
 //! prefix and nothing else; files are streamed, never held whole.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+mod bucket;
+mod bundles;
+mod place;
+
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use jiff::Timestamp;
 use object_store::{
-    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart,
-    aws::AmazonS3Builder,
-    local::LocalFileSystem,
-    path::{Path, PathPart},
-    signer::Signer,
+    GetOptions, GetRange, ObjectStore, ObjectStoreExt, WriteMultipart, local::LocalFileSystem,
+    path::Path, signer::Signer,
 };
 
-use crate::settings::{Bucket, Files};
+pub(crate) use place::is_path;
+use place::{entry, own, place};
+
+use crate::settings::Files;
 
 /// A file's content, piece by piece.
 pub(crate) type Content = BoxStream<'static, std::io::Result<Bytes>>;
@@ -23,10 +27,6 @@ pub(crate) type Content = BoxStream<'static, std::io::Result<Bytes>>;
 const PART: usize = 8 << 20;
 /// How many parts are on their way to it.
 const PARTS: usize = 2;
-/// Where bundles of packages are: beside the sessions, none of which can have this prefix.
-const BUNDLES: &str = "packages";
-/// How long a link to a file is good.
-const LINK: Duration = Duration::from_secs(3600);
 
 /// Where sessions' files are kept.
 #[derive(Clone)]
@@ -87,75 +87,9 @@ impl Workspaces {
         }
     }
 
-    fn in_bucket(bucket: &Bucket) -> Result<Self, FileError> {
-        // The store's client takes the process's own; that there is one already is fine.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = AmazonS3Builder::new()
-            .with_bucket_name(&bucket.name)
-            .with_region(&bucket.region);
-        if let Some(endpoint) = &bucket.endpoint {
-            builder = builder
-                .with_endpoint(endpoint)
-                .with_allow_http(endpoint.starts_with("http://"));
-        }
-        if let Some((key, secret)) = &bucket.credentials {
-            builder = builder
-                .with_access_key_id(key)
-                .with_secret_access_key(secret);
-        }
-        let store = Arc::new(builder.build()?);
-        Ok(Self {
-            store: store.clone(),
-            signer: Some(store),
-            bucket: bucket.name.clone(),
-        })
-    }
-
     /// How a session's workspace is called.
     pub(crate) fn address(&self, session: &str) -> String {
         format!("s3://{}/sessions/{session}", self.bucket)
-    }
-
-    /// Whether the store takes and gives. A bucket that is not there is made.
-    pub(crate) async fn answers(&self) -> Result<(), FileError> {
-        match self.probe().await {
-            Err(FileError::Store(object_store::Error::NotFound { .. })) => {
-                self.make_bucket().await?;
-                self.probe().await
-            }
-            probed => probed,
-        }
-    }
-
-    async fn probe(&self) -> Result<(), FileError> {
-        let probe = Path::from("health/probe");
-        let written = Timestamp::now().to_string();
-        let content = PutPayload::from(written.clone().into_bytes());
-        self.store.put(&probe, content).await?;
-        let read = self.store.get(&probe).await?.bytes().await?;
-        // Another gateway may have written in between; nothing at all is what must not be.
-        match read.is_empty() {
-            false => Ok(()),
-            true => Err(FileError::Missing(probe.to_string())),
-        }
-    }
-
-    /// Makes the bucket, by the same address that files are written to.
-    async fn make_bucket(&self) -> Result<(), FileError> {
-        let Some(signer) = &self.signer else {
-            return Ok(());
-        };
-        let place = Path::default();
-        let url = signer.signed_url(http::Method::PUT, &place, LINK).await?;
-        let refused = |why: String| FileError::Bucket(self.bucket.clone(), why);
-        let made = reqwest::Client::new().put(url).send().await;
-        let made = made.map_err(|error| refused(error.without_url().to_string()))?;
-        // Another gateway may have been faster.
-        if made.status().is_success() || made.status() == http::StatusCode::CONFLICT {
-            tracing::info!(bucket = self.bucket, "the bucket was made");
-            return Ok(());
-        }
-        Err(refused(made.status().to_string()))
     }
 
     /// Takes a file in, of at most so many bytes; its size. It is there whole or not at all.
@@ -167,46 +101,6 @@ impl Workspaces {
         most: u64,
     ) -> Result<u64, FileError> {
         self.put_at(&place(session, path)?, content, most).await
-    }
-
-    /// Keeps a bundle of packages for sessions to come.
-    pub(crate) async fn keep_bundle(
-        &self,
-        name: &str,
-        content: Content,
-        most: u64,
-    ) -> Result<u64, FileError> {
-        self.put_at(&bundle(name), content, most).await
-    }
-
-    /// A bundle of packages, if there is one that is not older than this.
-    pub(crate) async fn bundle(
-        &self,
-        name: &str,
-        not_before: Timestamp,
-    ) -> Result<Option<Content>, FileError> {
-        let got = match self.store.get(&bundle(name)).await {
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            got => got?,
-        };
-        let made = got.meta.last_modified.timestamp_millis();
-        if made < not_before.as_millisecond() {
-            return Ok(None);
-        }
-        let content = got.into_stream().map_err(std::io::Error::other);
-        Ok(Some(content.boxed()))
-    }
-
-    /// Forgets the bundles of packages that are older than this.
-    pub(crate) async fn forget_bundles(&self, not_before: Timestamp) -> Result<(), FileError> {
-        let all = Path::from(BUNDLES);
-        let mut listed = self.store.list(Some(&all));
-        while let Some(found) = listed.try_next().await? {
-            if found.last_modified.timestamp_millis() < not_before.as_millisecond() {
-                self.store.delete(&found.location).await?;
-            }
-        }
-        Ok(())
     }
 
     async fn put_at(
@@ -272,20 +166,6 @@ impl Workspaces {
         Ok(got.into_stream().map_err(std::io::Error::other).boxed())
     }
 
-    /// A link to a file that needs no other proof, where the store makes such.
-    pub(crate) async fn link(
-        &self,
-        session: &str,
-        path: &str,
-    ) -> Result<Option<String>, FileError> {
-        let Some(signer) = &self.signer else {
-            return Ok(None);
-        };
-        let place = place(session, path)?;
-        let link = signer.signed_url(http::Method::GET, &place, LINK).await?;
-        Ok(Some(link.to_string()))
-    }
-
     /// The session's files below a folder, by name, at most so many.
     pub(crate) async fn list(
         &self,
@@ -328,57 +208,6 @@ impl Workspaces {
         }
         Ok(())
     }
-}
-
-/// Where a bundle of packages is.
-fn bundle(name: &str) -> Path {
-    Path::from_iter([PathPart::from(BUNDLES), PathPart::from(name)])
-}
-
-/// The prefix that is a session's own.
-fn own(session: &str) -> Path {
-    Path::from_iter([PathPart::from("sessions"), PathPart::from(session)])
-}
-
-/// Where a file of a session is. The path is taken name by name, so that none of them can mean
-/// another folder.
-fn place(session: &str, path: &str) -> Result<Path, FileError> {
-    let is_name = |name: &str| {
-        !name.is_empty()
-            && name != "."
-            && name != ".."
-            && !name.contains(['\0', '\\'])
-            // Names are longer where they are kept than as they are written.
-            && PathPart::from(name).as_ref().len() <= 255
-    };
-    if path.len() > 1024 || !path.split('/').all(is_name) {
-        return Err(FileError::Path(path.to_owned()));
-    }
-    let names = path.split('/').map(PathPart::from);
-    let own = [PathPart::from("sessions"), PathPart::from(session)];
-    Ok(Path::from_iter(own.into_iter().chain(names)))
-}
-
-/// Whether this can be the path of a file of a session.
-pub(crate) fn is_path(path: &str) -> bool {
-    place("s", path).is_ok()
-}
-
-fn entry(session: &str, found: &ObjectMeta) -> Option<Entry> {
-    let own = own(session);
-    let below = found.location.prefix_match(&own)?;
-    let names: Option<Vec<String>> = below
-        .map(|part| {
-            let name = percent_encoding::percent_decode_str(part.as_ref());
-            name.decode_utf8().ok().map(|name| name.into_owned())
-        })
-        .collect();
-    Some(Entry {
-        path: names?.join("/"),
-        size: found.size,
-        modified: Timestamp::from_millisecond(found.last_modified.timestamp_millis()).ok(),
-        etag: found.e_tag.clone(),
-    })
 }
 
 fn missing(path: &str, error: object_store::Error) -> FileError {
@@ -444,22 +273,5 @@ mod tests {
             files.find("s", "b").await,
             Err(FileError::Missing(_))
         ));
-    }
-
-    #[test]
-    fn no_path_leads_out() {
-        for path in [
-            "", "/", "/etc", "..", "a/../b", "a//b", "./a", "a/", "a\\b", "a\0",
-        ] {
-            assert!(!is_path(path), "{path:?}");
-        }
-        assert!(is_path("a/b c/ä.txt") && is_path("..a"));
-        // What looks encoded is a name like any other.
-        assert!(
-            place("s", "%2e%2e")
-                .unwrap()
-                .as_ref()
-                .starts_with("sessions/s/%25")
-        );
     }
 }

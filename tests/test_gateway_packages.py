@@ -161,7 +161,7 @@ def test_an_agent_that_is_gone_in_the_middle_is_no_fault_of_the_packages(machine
     body = {"dependencies": [{"name": "slowdemo"}]}
     asking = threading.Thread(target=lambda: answers.append(rest.post(f"/sessions/{session}/dependencies/install", body, timeout=120)))
     asking.start()
-    until_it_tells(rest, session)
+    eventually(lambda: rest.get(f"/sessions/{session}").json["dependency_install_progress"], timeout=60, every=0.05)
     pod = rest.get(f"/sessions/{session}").json["pod_name"]
     machine.kubectl("-n", "sandbox-runtime", "delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
     asking.join(timeout=120)

@@ -12,7 +12,7 @@ use crate::{
     gateway::Gateway,
     ledger::{InstallStatus, LedgerError, Session, Template},
     moment::now,
-    pools::{Shape, object_name, pool_name},
+    pools::{Shape, object_name, own_pool_name, pool_name},
     workspaces::{Content, Entry, FileError},
 };
 
@@ -191,33 +191,56 @@ impl Gateway {
     ) -> Result<(Executor, Brought), OpenError> {
         let wanted = Shape::of_session(&session.facts);
         let own = wanted.filter(|wanted| *wanted != Shape::of_template(template));
-        let pool = match own {
-            None => pool_name(template),
-            Some(shape) => self.pools.make_own(template, &session.id, shape).await?,
+        // Nothing of this needs anything else of it: a claim waits for its pool, too.
+        let listed = self.files.list(&session.id, "", MOST_FILES);
+        let (executor, files) = match own {
+            None => tokio::join!(self.pod_of_pool(session, template), listed),
+            Some(shape) => tokio::join!(self.pod_of_its_own(session, template, shape), listed),
         };
-        let is_kept = own.is_some() || self.pools.has_kept(template);
-        if !is_kept {
-            self.pools.keep(template).await?;
+        let executor = executor?;
+        let none = Brought::default();
+        let brought = self.bring(&session.id, &executor, &files?, &none).await?;
+        Ok((executor, brought))
+    }
+
+    /// A warm pod of its template's pool.
+    async fn pod_of_pool(
+        &self,
+        session: &Session,
+        template: &Template,
+    ) -> Result<Executor, OpenError> {
+        let coming = self.claimed_pod(session, pool_name(template));
+        if self.pools.has_kept(template) {
+            return self.though_removed(template, coming).await;
         }
+        let kept = async { Ok(self.pools.keep(template).await?) };
+        let ((), executor) = tokio::try_join!(kept, coming)?;
+        Ok(executor)
+    }
+
+    /// A pod of another shape than its template's, from a pool of one.
+    async fn pod_of_its_own(
+        &self,
+        session: &Session,
+        template: &Template,
+        shape: Shape,
+    ) -> Result<Executor, OpenError> {
+        let pool = own_pool_name(&session.id);
+        let made = async { Ok(self.pools.make_own(template, &session.id, shape).await?) };
+        let come = tokio::try_join!(made, self.claimed_pod(session, pool.clone()));
+        // The pod is the session's own by now, or never came.
+        self.pools.remove(&pool).await?;
+        Ok(come?.1)
+    }
+
+    /// Claims a pod and waits for it.
+    async fn claimed_pod(&self, session: &Session, pool: String) -> Result<Executor, OpenError> {
         let claim = &session.facts.claim;
         // While somebody waits for it, nothing that is heard of it is forgotten.
         let _waited_for = self.claims.wait_for(claim);
         self.claims.make(claim, &session.id, &pool).await?;
         let patience = self.settings.limits.creating;
-        let coming = self.executors.of(&self.claims, claim, patience);
-        let listed = self.files.list(&session.id, "", MOST_FILES);
-        let (executor, files) = match is_kept && own.is_none() {
-            true => tokio::join!(self.though_removed(template, coming), listed),
-            false => tokio::join!(coming, listed),
-        };
-        if own.is_some() {
-            // The pod is the session's own by now, or never came.
-            self.pools.remove(&pool).await?;
-        }
-        let executor = executor?;
-        let none = Brought::default();
-        let brought = self.bring(&session.id, &executor, &files?, &none).await?;
-        Ok((executor, brought))
+        Ok(self.executors.of(&self.claims, claim, patience).await?)
     }
 
     /// Waits for a pod from a pool that was there before. Should somebody have removed it since,
@@ -225,13 +248,13 @@ impl Gateway {
     async fn though_removed(
         &self,
         template: &Template,
-        coming: impl Future<Output = Result<Executor, ReachError>>,
-    ) -> Result<Executor, ReachError> {
+        coming: impl Future<Output = Result<Executor, OpenError>>,
+    ) -> Result<Executor, OpenError> {
         let mut coming = std::pin::pin!(coming);
         match tokio::time::timeout(WARM, &mut coming).await {
             Ok(come) => come,
             Err(_) => {
-                self.pools.keep(template).await.map_err(ClaimError::from)?;
+                self.pools.keep(template).await?;
                 coming.await
             }
         }

@@ -109,6 +109,11 @@ pub(crate) fn pool_name(template: &Template) -> String {
     object_name(&template.id)
 }
 
+/// The name of the pool that a session has for itself.
+pub(crate) fn own_pool_name(session: &str) -> String {
+    object_name(&format!("own-{session}"))
+}
+
 /// The pools in the sessions' namespace.
 #[derive(Clone)]
 pub(crate) struct Pools {
@@ -171,18 +176,17 @@ impl Pools {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a pool of one pod for a session that wants other pods than its template has; its
-    /// name. It goes once the session has its pod.
+    /// Makes a pool of one pod for a session that wants other pods than its template has. It
+    /// goes once the session has its pod.
     pub(crate) async fn make_own(
         &self,
         template: &Template,
         session: &str,
         shape: Shape,
-    ) -> Result<String, kube::Error> {
-        let name = object_name(&format!("own-{session}"));
-        self.apply(&name, Some(session), pod_template(template, shape), 1)
-            .await?;
-        Ok(name)
+    ) -> Result<(), kube::Error> {
+        let pods = pod_template(template, shape);
+        self.apply(&own_pool_name(session), Some(session), pods, 1)
+            .await
     }
 
     /// The pools that were made for one session each, with the sessions.

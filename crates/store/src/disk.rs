@@ -1,11 +1,15 @@
 //! Writes kept in SQLite: one table of records, one transaction per batch, one fsync each.
 
+mod folding;
+
 use std::{
     collections::HashSet, fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc,
 };
 
 use bytes::Bytes;
 use rusqlite::{Connection, TransactionBehavior, params};
+
+use folding::Folding;
 
 use crate::{
     error::OpenError,
@@ -50,6 +54,8 @@ pub(crate) struct Row {
 /// The database, held by this process alone. Dropping it folds SQLite's write-ahead log into
 /// the file.
 pub(crate) struct Disk {
+    // Dropped in this order: the last connection to go folds in all that is left of the log.
+    folding: Folding,
     connection: Connection,
     _lock: Lock,
 }
@@ -74,7 +80,9 @@ impl Disk {
         };
         let mut connection = Connection::open(path).map_err(unreadable)?;
         prepare(&mut connection, path)?;
+        let folding = Folding::beside(&connection, path).map_err(unreadable)?;
         Ok(Disk {
+            folding,
             connection,
             _lock: lock,
         })
@@ -141,7 +149,10 @@ impl Disk {
             let revision = newest.record.revision.cast_signed();
             transaction.prepare_cached(ADVANCE)?.execute([revision])?;
         }
-        transaction.commit()
+        transaction.commit()?;
+        let bytes = batch.iter().map(|write| write.record.value.len()).sum();
+        self.folding.committed(&self.connection, batch.len(), bytes);
+        Ok(())
     }
 }
 

@@ -23,6 +23,8 @@ use super::{
 /// Idle pods of the pool from which one sandbox at a time is claimed, and how many are.
 const REAL: usize = 8;
 const CLAIMS: usize = 100;
+/// How long the machine rests before each: what a pod's start leaves to do is not what is measured.
+const REST: Duration = Duration::from_millis(100);
 /// The first claims warm connections and caches up.
 const WARM_UP: usize = 10;
 /// Stand-in pods of the big pool, and claims from it.
@@ -65,6 +67,7 @@ async fn one_at_a_time(machine: &Machine, report: &mut Report) -> Result<()> {
         // A claim is measured on a pool that is at rest, not on how fast pods start and end: each
         // waits until the pod that the one before it took is replaced, and all are kept to the end.
         until_full(&pools, "real").await?;
+        tokio::time::sleep(REST).await;
         let name = format!("one-{n}");
         let started = Instant::now();
         sandboxes

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd};
+use std::thread;
 
 use futures::TryStreamExt as _;
 use rtnetlink::packet_route::link::{InfoData, InfoKind, InfoVeth};
@@ -12,6 +13,7 @@ use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth,
     RouteMessageBuilder,
 };
+use tokio::{runtime, sync::oneshot};
 
 use super::subnet::Subnet;
 use super::ways::Way;
@@ -39,13 +41,8 @@ impl Guard {
 /// A conversation with the kernel about links; over when this is dropped.
 pub(super) struct Links {
     handle: Handle,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Links {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    /// Dropped with this, which ends the thread that speaks.
+    _over: oneshot::Sender<()>,
 }
 
 fn failed(error: rtnetlink::Error) -> io::Error {
@@ -65,18 +62,49 @@ fn message(way: Way) -> RouteMessage {
         .build()
 }
 
-impl Links {
-    /// Speaks through a routing socket, which must not block.
-    pub(super) fn new(socket: OwnedFd) -> Links {
-        use rtnetlink::sys::TokioSocket;
-        use std::os::fd::{FromRawFd as _, IntoRawFd as _};
+/// Carries messages to the kernel and answers back until it is over.
+fn converse(
+    socket: OwnedFd,
+    begun: oneshot::Sender<io::Result<Handle>>,
+    is_over: oneshot::Receiver<()>,
+) {
+    use rtnetlink::sys::TokioSocket;
+    let runtime = match runtime::Builder::new_current_thread().enable_io().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            // Who does not wait any more need not know.
+            let _ = begun.send(Err(error));
+            return;
+        }
+    };
+    runtime.block_on(async {
         // SAFETY: the descriptor is ours and given away whole.
         let socket = unsafe { TokioSocket::from_raw_fd(socket.into_raw_fd()) };
         let (connection, handle, _) = rtnetlink::from_socket(socket);
-        Links {
-            handle,
-            task: tokio::spawn(connection),
+        let _ = begun.send(Ok(handle));
+        tokio::select! {
+            () = connection => {}
+            _ = is_over => {}
         }
+    });
+}
+
+impl Links {
+    /// Speaks through a routing socket, which must not block.
+    ///
+    /// From a thread of its own: the kernel does what a message asks for before it has taken the
+    /// message, and to make or remove a link may take it ten milliseconds.
+    pub(super) async fn new(socket: OwnedFd) -> io::Result<Links> {
+        let (over, is_over) = oneshot::channel();
+        let (begun, handle) = oneshot::channel();
+        thread::Builder::new()
+            .name("links".into())
+            .spawn(move || converse(socket, begun, is_over))?;
+        let handle = handle.await.map_err(io::Error::other)??;
+        Ok(Links {
+            handle,
+            _over: over,
+        })
     }
 
     /// The number of the link with this name.

@@ -78,7 +78,8 @@ impl Network {
         let apart = wanted.ground.apart;
         let inside = apart.then(|| zygote.clone());
         let (raw, route) = (libc::SOCK_RAW, libc::NETLINK_ROUTE);
-        let links = Links::new(socket(inside.as_deref(), libc::AF_NETLINK, raw, route).await?);
+        let links = socket(inside.as_deref(), libc::AF_NETLINK, raw, route).await?;
+        let links = Links::new(links).await?;
         // Several nodes may share a machine; each has its own names.
         let digest = Sha256::digest(data_dir.as_os_str().as_encoded_bytes());
         let prefix = format!("sl{:02x}{:02x}", digest[0], digest[1]);

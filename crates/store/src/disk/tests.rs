@@ -1,4 +1,4 @@
-//! A disk that is really full, as SQLite sees it.
+//! A disk that is really full, as SQLite sees it, and one that is written to without pause.
 
 use super::*;
 use crate::{Change, Config, Expect, Range, Store, WriteError, state::State};
@@ -63,4 +63,33 @@ async fn a_full_disk_fails_writes_keeps_what_there_is_and_recovers_when_there_is
         .map(|record| (record.key.name.to_string(), record.revision));
     stored.sort();
     assert_eq!(found.collect::<Vec<_>>(), stored);
+}
+
+/// More than twice as much is written as the log may hold.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_stays_short_while_writes_never_pause() {
+    const WRITERS: usize = 16;
+    const EACH: usize = 1_200;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.db");
+    let store = Store::<()>::open(Config::at(&path)).unwrap();
+    let writing = (0..WRITERS).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut expect = Expect::Absent;
+            for _ in 0..EACH {
+                let put = Change::put((), |_| Bytes::from(vec![b'x'; 8_000]));
+                let key = Key::new("blobs", "", format!("blob-{writer}"));
+                let written = store.write(key, expect, put).await.unwrap();
+                expect = Expect::Revision(written.revision);
+            }
+        })
+    });
+    for writer in writing.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let log = std::fs::metadata(folder.path().join("data.db-wal")).unwrap();
+    assert!(log.len() < 100 << 20, "{} bytes", log.len());
+    store.close().await;
+    assert!(!folder.path().join("data.db-wal").exists());
 }

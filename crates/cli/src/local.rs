@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -18,7 +19,7 @@ use sandlot_cluster::{
 };
 use sandlot_gateway::Serving;
 use sandlot_node::{MissingImages, Node, NodeConfig, Runtime, StopMode};
-use sandlot_operator::{Agent, Delivery, Proof, Settings, Snapshots};
+use sandlot_operator::{Agent, Ahead, Delivery, Proof, Settings, Snapshots};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,9 @@ use crate::{
 
 /// The image, known to the node without a registry, that holds the agent.
 const AGENT_IMAGE: &str = "sandlot-agent";
+
+/// How long the controllers wait before they start over: a disk that is full stays so for a while.
+const START_OVER: Duration = Duration::from_secs(1);
 
 /// What is started, and where.
 #[derive(Debug)]
@@ -268,16 +272,46 @@ impl Operator {
                 proof: Proof::Key(key),
                 ..Settings::default().agent
             },
+            ahead: Some(Ahead {
+                client: cluster.client_ahead(),
+                settled: Arc::new({
+                    let cluster = cluster.clone();
+                    move || Box::pin(cluster.settled())
+                }),
+            }),
             ..Settings::default()
         };
         let cancel = CancellationToken::new();
-        let work = sandlot_operator::run(cluster.client(), settings, cancel.clone());
-        let running = tokio::spawn(async move {
-            if let Err(error) = work.await {
+        let running = tokio::spawn(Operator::run(cluster.clone(), settings, cancel.clone()));
+        Ok(Operator { cancel, running })
+    }
+
+    /// Works until it is cancelled. Claims are decided ahead of the disk: when something that was
+    /// accepted could not be stored after all, the controllers forget what they knew and start over.
+    async fn run(cluster: Cluster, settings: Settings, cancel: CancellationToken) {
+        while !cancel.is_cancelled() {
+            let turned_back = cluster.turned_back();
+            let stop = cancel.child_token();
+            let work = sandlot_operator::run(cluster.client(), settings.clone(), stop.clone());
+            let mut work = std::pin::pin!(work);
+            let ended = tokio::select! {
+                ended = &mut work => ended,
+                () = turned_back => {
+                    tracing::warn!("what the controllers have seen could not be stored: they start over");
+                    stop.cancel();
+                    let ended = work.await;
+                    let _ = tokio::time::timeout(START_OVER, cancel.cancelled()).await;
+                    if ended.is_ok() {
+                        continue;
+                    }
+                    ended
+                }
+            };
+            if let Err(error) = ended {
                 tracing::error!(%error, "the controllers ended");
             }
-        });
-        Ok(Operator { cancel, running })
+            return;
+        }
     }
 
     async fn stop(self) {

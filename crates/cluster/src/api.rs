@@ -94,6 +94,18 @@ impl Api {
         written.map(|record| record.value.clone()).map_err(failure)
     }
 
+    /// Stores an object, and says so as soon as it is accepted.
+    pub(crate) async fn put_ahead(
+        &self,
+        key: Key,
+        expect: Expect,
+        object: Value,
+    ) -> Result<bytes::Bytes, WriteFailure> {
+        let change = record::put(&key.kind, object);
+        let accepted = self.store.write_ahead(key, expect, change).await;
+        accepted.map(|record| record.value.clone()).map_err(failure)
+    }
+
     /// Removes an object, leaving its last state to those who watch.
     pub(crate) async fn remove(
         &self,

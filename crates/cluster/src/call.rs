@@ -14,6 +14,10 @@ use crate::ownership::Authorship;
 use crate::request::Request;
 use crate::status::ApiError;
 
+/// Marks a request in process whose client runs ahead of the disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ahead;
+
 /// One request about objects, and what is known by the time a verb sees it.
 pub(crate) struct Call {
     pub(crate) api: Arc<Api>,
@@ -26,6 +30,9 @@ pub(crate) struct Call {
     pub(crate) body: Bytes,
     pub(crate) accept: Accept,
     pub(crate) authorship: Authorship,
+    /// The client sees what is accepted, and is answered then; whatever it does upon it is undone
+    /// together with it.
+    pub(crate) ahead: bool,
     /// The connection itself, where the client wants to go on with another protocol.
     pub(crate) upgrade: Option<OnUpgrade>,
     /// What the client is told beside the answer.

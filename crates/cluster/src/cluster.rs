@@ -19,6 +19,7 @@ use tower::service_fn;
 use crate::access::{Authorizer, SigningKey, Tokens, User};
 use crate::admission::Chain;
 use crate::api::Api;
+use crate::call::Ahead;
 use crate::discovery::Documents;
 use crate::kinds::{Registry, definitions, removal};
 use crate::kubelet::Kubelet;
@@ -158,6 +159,32 @@ impl Cluster {
     /// A client in process that acts as somebody.
     pub fn client_as(&self, user: User) -> kube::Client {
         kube::Client::new(self.service(user), "default")
+    }
+
+    /// A client in process that may do anything and runs ahead of the disk: its watches tell what
+    /// is accepted and may still come to nothing, and its patches are answered then. Nothing that
+    /// it writes upon that outlives it; what it does elsewhere waits for
+    /// [`settled`](Self::settled), and when the cluster is [turned back](Self::turned_back) it
+    /// starts over.
+    pub fn client_ahead(&self) -> kube::Client {
+        let service = self.service(User::master("system:admin"));
+        let marked = tower::ServiceBuilder::new()
+            .map_request(|mut request: Request<kube::client::Body>| {
+                request.extensions_mut().insert(Ahead);
+                request
+            })
+            .service(service);
+        kube::Client::new(marked, "default")
+    }
+
+    /// Waits until all that was accepted so far is on disk or has come to nothing.
+    pub fn settled(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.api.store.settled_so_far()
+    }
+
+    /// Waits until something that was accepted comes to nothing, from now on.
+    pub fn turned_back(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.api.store.turned_back()
     }
 
     /// The API as a tower service for one user, without sockets.

@@ -13,7 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use crate::access::{Attributes, User};
 use crate::answer::{Answer, failed};
 use crate::api::Api;
-use crate::call::Call;
+use crate::call::{Ahead, Call};
 use crate::compress::{compressed, reads_gzip};
 use crate::discovery;
 use crate::metrics::Labels;
@@ -74,6 +74,7 @@ async fn answer(
 ) -> Result<Response<Body>, ApiError> {
     let (mut parts, body) = request.into_parts();
     let upgrade = parts.extensions.remove::<OnUpgrade>();
+    let ahead = parts.extensions.remove::<Ahead>().is_some();
     if parts
         .uri
         .path_and_query()
@@ -127,6 +128,7 @@ async fn answer(
         body,
         accept,
         authorship: Default::default(),
+        ahead,
         upgrade,
         warnings: Vec::new(),
     };

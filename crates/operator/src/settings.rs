@@ -1,7 +1,9 @@
 //! What the operator can be told, by its embedder or by environment variables.
 
-use std::{net::SocketAddr, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
+use kube::Client;
 use sandlot_access::PrivateKey;
 use sandlot_api::GoDuration;
 
@@ -43,6 +45,28 @@ pub struct Settings {
     pub leader_election: bool,
     /// The namespace of the lease, and the name this operator holds it under.
     pub identity: Identity,
+    /// Where the API is in this process: how claims are decided ahead of its disk.
+    pub ahead: Option<Ahead>,
+}
+
+/// A way to decide claims ahead of the API's disk: what the API has accepted comes to disk before
+/// anything written upon it, or neither does. Whoever gives this starts the operator over when
+/// something comes to nothing.
+#[derive(Clone)]
+pub struct Ahead {
+    /// A client that sees what is accepted, and is answered then.
+    pub client: Client,
+    /// Waits until what was accepted so far is on disk: what is done outside of the API comes after.
+    pub settled: Settled,
+}
+
+/// Waits until what was accepted so far is on disk.
+pub type Settled = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
+impl fmt::Debug for Ahead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ahead")
+    }
 }
 
 /// What is put into pods, and how it is reached there.
@@ -131,6 +155,7 @@ impl Default for Settings {
                 namespace: "arl-system".to_owned(),
                 name: "arl-operator".to_owned(),
             },
+            ahead: None,
         }
     }
 }
@@ -209,7 +234,16 @@ impl Settings {
             probes: served("PROBE_ADDR", ":8081")?,
             leader_election: flag(set("ENABLE_LEADER_ELECTION"))?.unwrap_or(false),
             identity,
+            ahead: None,
         })
+    }
+
+    /// Waits until what the operator has seen is on disk, if it may not be.
+    pub(crate) fn settled(&self) -> BoxFuture<'static, ()> {
+        match &self.ahead {
+            Some(ahead) => (ahead.settled)(),
+            None => Box::pin(std::future::ready(())),
+        }
     }
 }
 

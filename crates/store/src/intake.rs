@@ -2,14 +2,15 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
     error::WriteError,
-    record::{Expect, Key, Record},
+    record::{Event, Expect, Key, Range, Record},
+    watch::{ABANDONED, Waiter},
 };
 
 /// A write on its way to disk.
@@ -37,6 +38,11 @@ pub(crate) struct Intake<F> {
     revision: u64,
     unsettled: HashMap<Key, Unsettled<F>>,
     queue: VecDeque<Accepted<F>>,
+    /// What watchers will see once it is on disk, and those who run ahead see now.
+    coming: VecDeque<Event<F>>,
+    /// Who watches ahead of the disk.
+    ahead: HashMap<u64, (Range, Arc<Waiter>)>,
+    watches_begun: u64,
     closed: bool,
 }
 
@@ -54,6 +60,9 @@ impl<F> Intake<F> {
             revision,
             unsettled: HashMap::new(),
             queue: VecDeque::new(),
+            coming: VecDeque::new(),
+            ahead: HashMap::new(),
+            watches_begun: 0,
             closed: false,
         }
     }
@@ -71,15 +80,62 @@ impl<F> Intake<F> {
         self.revision + 1
     }
 
-    /// Queues a write, whose record has the next revision.
-    pub(crate) fn accept(&mut self, write: Accepted<F>) {
+    /// The newest revision given out.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Queues a write, whose record has the next revision and follows `previous`. Says who is to
+    /// be woken.
+    pub(crate) fn accept(
+        &mut self,
+        write: Accepted<F>,
+        previous: Option<Arc<Record<F>>>,
+    ) -> Vec<Arc<Waiter>> {
         self.revision = write.record.revision;
+        let woken = self.announce(&write.record);
+        self.coming.push_back(Event {
+            revision: write.record.revision,
+            record: write.record.clone(),
+            previous,
+            deleted: write.deleted,
+        });
         let unsettled = Unsettled {
             record: write.record.clone(),
             deleted: write.deleted,
         };
         self.unsettled.insert(write.record.key.clone(), unsettled);
         self.queue.push_back(write);
+        woken
+    }
+
+    /// Tells those ahead whom a write concerns.
+    fn announce(&self, record: &Record<F>) -> Vec<Arc<Waiter>> {
+        let concerned = self
+            .ahead
+            .values()
+            .filter(|(range, _)| range.contains(&record.key));
+        concerned
+            .filter(|(_, waiter)| waiter.announce(record.revision))
+            .map(|(_, waiter)| waiter.clone())
+            .collect()
+    }
+
+    /// The first event in a range after a revision that is not on disk yet.
+    pub(crate) fn coming(&self, range: &Range, after: u64) -> Option<&Event<F>> {
+        let mut later = self.coming.iter().filter(|event| event.revision > after);
+        later.find(|event| range.contains(&event.record.key))
+    }
+
+    /// Registers who watches a range ahead of the disk, from its next event on.
+    pub(crate) fn watch(&mut self, range: Range, waiter: Arc<Waiter>) -> u64 {
+        self.watches_begun += 1;
+        self.ahead.insert(self.watches_begun, (range, waiter));
+        self.watches_begun
+    }
+
+    pub(crate) fn unwatch(&mut self, id: u64) {
+        self.ahead.remove(&id);
     }
 
     /// Everything queued.
@@ -93,6 +149,10 @@ impl<F> Intake<F> {
 
     /// A write is on disk: it needs no remembering here unless a newer one came after it.
     pub(crate) fn settle(&mut self, record: &Record<F>) {
+        let is_settled = |event: &Event<F>| event.revision <= record.revision;
+        while self.coming.front().is_some_and(is_settled) {
+            self.coming.pop_front();
+        }
         if let Newest::OnItsWay(revision, _) = self.newest(&record.key)
             && revision == record.revision
         {
@@ -104,7 +164,25 @@ impl<F> Intake<F> {
     /// the newest revision that came to nothing.
     pub(crate) fn abandon(&mut self) -> (Vec<Accepted<F>>, u64) {
         self.unsettled.clear();
+        self.coming.clear();
         (self.take(), self.revision)
+    }
+
+    /// Ends the watches of those ahead, who have seen what came to nothing; says who is to be told.
+    pub(crate) fn turn_back(&mut self) -> Vec<Arc<Waiter>> {
+        let waiters = self.ahead.drain().map(|(_, (_, waiter))| waiter);
+        let mut woken = Vec::new();
+        for waiter in waiters {
+            waiter.next.store(ABANDONED, Ordering::Release);
+            woken.push(waiter);
+        }
+        woken
+    }
+
+    /// Nothing more will be accepted: who runs ahead has seen all there is. Says who is to be told.
+    pub(crate) fn leave(&mut self) -> Vec<Arc<Waiter>> {
+        let waiters = self.ahead.drain().map(|(_, (_, waiter))| waiter);
+        waiters.collect()
     }
 
     /// How many writes are on their way.

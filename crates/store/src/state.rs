@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     error::RevisionError,
     history::History,
+    intake::Intake,
     page::{Listing, Page, in_key_order},
     record::{Event, Key, Range, Record, Scope},
     watch::Waiter,
@@ -294,9 +295,59 @@ impl<F> State<F> {
         }
     }
 
-    /// The event at a revision that was announced to a watcher, and what comes after it.
-    pub(crate) fn deliver(&self, scope: &Scope, announced: u64) -> Found<F> {
-        self.find(scope, announced).unwrap_or(Found::Lagged)
+    /// The event at a revision that was announced to a watcher, and what comes after it; ahead of
+    /// the disk also among what is accepted.
+    pub(crate) fn deliver(
+        &self,
+        scope: &Scope,
+        announced: u64,
+        ahead: Option<&Intake<F>>,
+    ) -> Found<F> {
+        let found = match (ahead, scope) {
+            (Some(intake), Scope::Range(range)) => self.find_ahead(range, announced, intake),
+            _ => self.find(scope, announced),
+        };
+        found.unwrap_or(Found::Lagged)
+    }
+
+    fn find_ahead(&self, range: &Range, announced: u64, intake: &Intake<F>) -> Option<Found<F>> {
+        let kind = self.kinds.get(&range.kind);
+        let on_disk = kind.and_then(|kind| kind.event(announced));
+        let event = on_disk.or_else(|| {
+            let coming = intake.coming(range, announced - 1)?;
+            (coming.revision == announced).then_some(coming)
+        })?;
+        let next = self.next_ahead(range, announced, intake);
+        Some(Found::Event(event.clone(), next))
+    }
+
+    /// The revision of the first event in a range after a revision, on disk or only accepted; 0 if
+    /// there is none.
+    fn next_ahead(&self, range: &Range, after: u64, intake: &Intake<F>) -> u64 {
+        let kind = self.kinds.get(&range.kind);
+        match kind.map_or(0, |kind| kind.next_revision(range, after)) {
+            0 => {
+                let after = after.max(self.revision);
+                intake
+                    .coming(range, after)
+                    .map_or(0, |event| event.revision)
+            }
+            on_disk => on_disk,
+        }
+    }
+
+    /// Registers a watcher ahead of the disk, of everything in the range after a revision.
+    pub(crate) fn register_ahead(
+        &self,
+        range: Range,
+        after: u64,
+        intake: &mut Intake<F>,
+    ) -> Registered {
+        let next = self.next_ahead(&range, after, intake);
+        let scope = Scope::Range(range.clone());
+        let waiter = Arc::new(Waiter::new(&scope, next));
+        let id = intake.watch(range, waiter.clone());
+        Registered { scope, id, waiter }
     }
 
     fn find(&self, scope: &Scope, announced: u64) -> Option<Found<F>> {
@@ -314,7 +365,7 @@ impl<F> State<F> {
         Some(Found::Event(event.clone(), next))
     }
 
-    fn check_revision(&self, range: &Range, asked: u64) -> Result<(), RevisionError> {
+    pub(crate) fn check_revision(&self, range: &Range, asked: u64) -> Result<(), RevisionError> {
         let horizon = self
             .kinds
             .get(&range.kind)

@@ -35,6 +35,9 @@ pub(crate) struct Shared<F> {
     pub(crate) tally: Tally,
 }
 
+/// What becomes of an accepted write.
+type Answered<F> = oneshot::Receiver<Result<Arc<Record<F>>, WriteError<F>>>;
+
 /// How far the writer has come.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Settled {
@@ -181,24 +184,46 @@ impl<F: Facts> Store<F> {
         expect: Expect,
         change: Change<F>,
     ) -> Result<Arc<Record<F>>, WriteError<F>> {
+        let (_, answer) = self.submit(key, expect, change).await?;
+        answer.await.unwrap_or(Err(WriteError::Closed))
+    }
+
+    /// Writes a record and returns when that is accepted: if it comes to disk, then before
+    /// anything that is written later, and if not, nor does that. Who acts upon it outside of the
+    /// store waits until it is [settled](Self::settled), and starts over when
+    /// [something came to nothing](Self::turned_back).
+    pub async fn write_ahead(
+        &self,
+        key: Key,
+        expect: Expect,
+        change: Change<F>,
+    ) -> Result<Arc<Record<F>>, WriteError<F>> {
+        let (record, _) = self.submit(key, expect, change).await?;
+        Ok(record)
+    }
+
+    /// Has a write accepted.
+    async fn submit(
+        &self,
+        key: Key,
+        expect: Expect,
+        change: Change<F>,
+    ) -> Result<(Arc<Record<F>>, Answered<F>), WriteError<F>> {
         let room = self.shared.room.clone().acquire_owned().await;
         let room = room.map_err(|_| WriteError::Closed)?;
         let deleting = change.deletes;
         let mut settled = self.shared.settled.subscribe();
-        let answer = loop {
+        let (record, answered, woken) = loop {
             let (refused, by) = {
                 let mut intake = self.shared.intake.lock();
                 if intake.closed() {
                     return Err(WriteError::Closed);
                 }
-                let (judgement, by) = match intake.newest(&key) {
-                    Newest::OnItsWay(by, current) => (judge(expect, deleting, current), by),
-                    Newest::OnDisk => (
-                        judge(expect, deleting, self.shared.state.read().get(&key)),
-                        0,
-                    ),
+                let (current, by) = match intake.newest(&key) {
+                    Newest::OnItsWay(by, current) => (current.cloned(), by),
+                    Newest::OnDisk => (self.shared.state.read().get(&key).cloned(), 0),
                 };
-                match judgement {
+                match judge(expect, deleting, current.as_ref()) {
                     Err(refused) => (refused, by),
                     Ok(()) => {
                         let (answer, answered) = oneshot::channel();
@@ -209,13 +234,13 @@ impl<F: Facts> Store<F> {
                             value: (change.render)(revision),
                             facts: change.facts,
                         });
-                        intake.accept(Accepted {
-                            record,
+                        let accepted = Accepted {
+                            record: record.clone(),
                             deleted: deleting,
                             answer,
                             room,
-                        });
-                        break answered;
+                        };
+                        break (record, answered, intake.accept(accepted, current));
                     }
                 }
             };
@@ -230,7 +255,10 @@ impl<F: Facts> Store<F> {
             }
         };
         self.shared.arrived.notify_one();
-        answer.await.unwrap_or(Err(WriteError::Closed))
+        for waiter in woken {
+            waiter.wake();
+        }
+        Ok((record, answered))
     }
 
     /// Every record of a range, ordered by key.
@@ -266,6 +294,41 @@ impl<F: Facts> Store<F> {
         (listing, Watch::new(self.shared.clone(), registered))
     }
 
+    /// The same as [`watch`](Self::watch), ahead of the disk.
+    pub fn watch_ahead(&self, range: Range, after: u64) -> Result<Watch<F>, RevisionError> {
+        let mut intake = self.shared.intake.lock();
+        let state = self.shared.state.read();
+        if !(state.revision()..=intake.revision()).contains(&after) {
+            state.check_revision(&range, after)?;
+        }
+        let registered = state.register_ahead(range, after, &mut intake);
+        drop((state, intake));
+        Ok(Watch::ahead(self.shared.clone(), registered))
+    }
+
+    /// Every record of a range that is on disk, and every change after that, ahead of the disk.
+    pub fn list_and_watch_ahead(&self, range: Range) -> (Listing<F>, Watch<F>) {
+        let mut intake = self.shared.intake.lock();
+        let state = self.shared.state.read();
+        let listing = state.list(&range);
+        let registered = state.register_ahead(range, listing.revision, &mut intake);
+        drop((state, intake));
+        (listing, Watch::ahead(self.shared.clone(), registered))
+    }
+
+    /// Waits until something that was accepted comes to nothing, from now on.
+    pub fn turned_back(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut settled = self.shared.settled.subscribe();
+        let failures = settled.borrow_and_update().failures;
+        async move {
+            let failed = settled.wait_for(|settled| settled.failures > failures);
+            if failed.await.is_err() {
+                // The store is closed: nothing will be accepted any more.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Every record of every kind, ordered by key, and every change after that.
     pub fn list_and_watch_everything(&self) -> (Listing<F>, Watch<F>) {
         let mut state = self.shared.state.write();
@@ -288,6 +351,18 @@ impl<F: Facts> Store<F> {
         let _ = settled
             .wait_for(|settled| settled.through >= revision)
             .await;
+    }
+
+    /// Waits until every write that has been accepted by now is on disk or has failed.
+    pub fn settled_so_far(&self) -> impl Future<Output = ()> + Send + 'static {
+        let revision = self.shared.intake.lock().revision();
+        let mut settled = self.shared.settled.subscribe();
+        async move {
+            // An error means that the store is closed: then nothing is on its way.
+            let _ = settled
+                .wait_for(|settled| settled.through >= revision)
+                .await;
+        }
     }
 
     /// How many records of each kind there are.

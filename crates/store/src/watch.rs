@@ -3,6 +3,9 @@
 //! A watcher has no queue of its own. It knows the revision of its next event and reads the
 //! event from the history that all share, so a slow one costs nothing and delays nobody;
 //! when history moves past it, it is told so and ends.
+//!
+//! A watcher that runs ahead sees what is accepted and not on disk yet; when that comes to
+//! nothing, it is told like one whom history has passed, and what it did upon it is undone with it.
 
 use std::{
     future::poll_fn,
@@ -23,14 +26,18 @@ use crate::{
     store::Shared,
 };
 
+/// In place of a revision: what was announced came to nothing.
+pub(crate) const ABANDONED: u64 = u64::MAX;
+
 /// What the writer knows of a watcher.
 pub(crate) struct Waiter {
     namespace: Option<Arc<str>>,
     /// The revision of the next event to deliver; 0 when all have been.
     ///
     /// The writer changes it from 0 under the state's write lock, the watcher changes it
-    /// under the read lock, so they never do so at the same time.
-    next: AtomicU64,
+    /// under the read lock, so they never do so at the same time. Ahead of the disk both hold
+    /// the lock of what is accepted.
+    pub(crate) next: AtomicU64,
     waker: AtomicWaker,
 }
 
@@ -72,6 +79,8 @@ impl Waiter {
 pub struct Watch<F> {
     shared: Arc<Shared<F>>,
     registered: Registered,
+    /// It sees what is accepted, and not only what is on disk.
+    ahead: bool,
     ended: bool,
 }
 
@@ -80,8 +89,16 @@ impl<F> Watch<F> {
         Watch {
             shared,
             registered,
+            ahead: false,
             ended: false,
         }
+    }
+
+    /// The same ahead of the disk.
+    pub(crate) fn ahead(shared: Arc<Shared<F>>, registered: Registered) -> Self {
+        let mut watch = Watch::new(shared, registered);
+        watch.ahead = true;
+        watch
     }
 
     /// The next change; `None` once the watch has ended. Nothing is lost if this is cancelled.
@@ -92,9 +109,10 @@ impl<F> Watch<F> {
     /// Every event up to this revision has been delivered, so a client that saw them all may
     /// resume from here.
     pub fn progress(&self) -> u64 {
+        let intake = self.ahead.then(|| self.shared.intake.lock());
         let state = self.shared.state.read();
         match self.registered.waiter.next.load(Ordering::Acquire) {
-            0 => state.revision(),
+            0 => intake.map_or_else(|| state.revision(), |intake| intake.revision()),
             next => next - 1,
         }
     }
@@ -105,6 +123,7 @@ impl<F> Watch<F> {
         }
         // Registered before looking, so that an event in between is not slept through.
         self.registered.waiter.waker.register(context.waker());
+        let intake = self.ahead.then(|| self.shared.intake.lock());
         let state = self.shared.state.read();
         match self.registered.waiter.next.load(Ordering::Acquire) {
             0 if state.ended() => {
@@ -113,7 +132,7 @@ impl<F> Watch<F> {
             }
             0 => Poll::Pending,
             announced => Poll::Ready(Some(
-                match state.deliver(&self.registered.scope, announced) {
+                match state.deliver(&self.registered.scope, announced, intake.as_deref()) {
                     Found::Event(event, next) => {
                         self.registered.waiter.next.store(next, Ordering::Release);
                         Ok(event)
@@ -138,6 +157,9 @@ impl<F> Stream for Watch<F> {
 
 impl<F> Drop for Watch<F> {
     fn drop(&mut self) {
-        self.shared.state.write().unwatch(&self.registered);
+        match self.ahead {
+            true => self.shared.intake.lock().unwatch(self.registered.id),
+            false => self.shared.state.write().unwatch(&self.registered),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The one thread that writes.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use crate::{
     error::WriteError,
@@ -85,12 +85,18 @@ fn relieve<F: Clone>(shared: &Shared<F>, overflow: &mut Option<Overflow>) {
 
 /// Takes back a batch that could not be committed, and everything accepted after it.
 fn fail<F>(shared: &Shared<F>, batch: Vec<Accepted<F>>, refusal: &Refusal) {
-    let (later, revision) = shared.intake.lock().abandon();
+    let mut intake = shared.intake.lock();
+    let (later, revision) = intake.abandon();
+    let woken = intake.turn_back();
+    drop(intake);
     tracing::error!(writes = batch.len() + later.len(), %refusal, "writes could not be stored");
     shared.settled.send_modify(|settled| {
         settled.through = revision;
         settled.failures += 1;
     });
+    for waiter in woken {
+        waiter.wake();
+    }
     for write in batch.into_iter().chain(later) {
         drop(write.room);
         let _ = write.answer.send(Err(WriteError::Storage(refusal.clone())));
@@ -106,11 +112,14 @@ impl<F> Drop for Ending<'_, F> {
         intake.close();
         // Dropping them tells their writers that the store is closed.
         let (unwritten, _) = intake.abandon();
+        let mut woken = match unwritten.is_empty() {
+            true => intake.leave(),
+            false => intake.turn_back(),
+        };
         drop(intake);
         drop(unwritten);
         self.0.room.close();
 
-        let mut woken: Vec<Arc<_>> = Vec::new();
         self.0.state.write().end(&mut woken);
         for waiter in woken {
             waiter.wake();

@@ -85,8 +85,12 @@ async fn begin(call: &Call, selected: &Selected) -> Result<Result<Begun, ApiErro
     if let (true, Some(version)) = (everything_first, asked) {
         reached(&call.api, version).await?;
     }
+    let range = selected.range.clone();
     if everything_first || asked.is_none() {
-        let (listing, watch) = store.list_and_watch(selected.range.clone());
+        let (listing, watch) = match call.ahead {
+            true => store.list_and_watch_ahead(range),
+            false => store.list_and_watch(range),
+        };
         return Ok(Ok(Begun {
             watch,
             initial: if everything_first {
@@ -99,7 +103,10 @@ async fn begin(call: &Call, selected: &Selected) -> Result<Result<Begun, ApiErro
         }));
     }
     let after = asked.unwrap_or_default();
-    let begun = store.watch(selected.range.clone(), after);
+    let begun = match call.ahead {
+        true => store.watch_ahead(range, after),
+        false => store.watch(range, after),
+    };
     Ok(begun
         .map(|watch| Begun {
             watch,

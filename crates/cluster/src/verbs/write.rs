@@ -200,12 +200,11 @@ async fn change_once(
     }
     let new = to_stored(&kind, new).await?;
     let dry_run = call.request.options.write.dry_run;
+    let expect = Expect::Revision(record.revision);
     let bytes = match deletion::is_due(&new) && !dry_run {
         true => api.remove(key, record.revision, new).await?,
-        false => {
-            api.put(key, Expect::Revision(record.revision), new, dry_run)
-                .await?
-        }
+        false if call.ahead && !dry_run => api.put_ahead(key, expect, new).await?,
+        false => api.put(key, expect, new, dry_run).await?,
     };
     drop(promise);
     strategy::written(&api, &kind).await;

@@ -43,7 +43,7 @@ impl Family for World {
     const KINDS: &'static [Kind] = sights::KINDS;
 
     fn watch(&mut self, watches: &mut Watches<Object, Kind>) {
-        sights::watch(watches);
+        sights::watch(watches, self.settings.ahead.as_ref());
     }
 
     fn see(&mut self, object: Object, now: Timestamp) {
@@ -184,8 +184,10 @@ impl World {
                 _ => beside.writes.clone(),
             };
             let client = beside.client();
+            let settings = self.settings.clone();
             beside.ask_through(&gate, move || async move {
-                Answer::Written(Box::new(writes::carry_out(client, write).await))
+                let ahead = settings.ahead.as_ref();
+                Answer::Written(Box::new(writes::carry_out(client, ahead, write).await))
             });
         }
         for (job, stop) in tray.starts {
@@ -198,7 +200,12 @@ impl World {
         }
         for (pod, door) in tray.resets {
             let agents = self.agents.clone();
-            beside.ask(async move { Answer::Wiped(pod, agents.reset(&door).await) });
+            // Its sandbox's end may have been seen ahead of the disk, and a wipe is for good.
+            let settled = self.settings.settled();
+            beside.ask(async move {
+                settled.await;
+                Answer::Wiped(pod, agents.reset(&door).await)
+            });
         }
         for (pod, door) in tray.questions {
             let agents = self.agents.clone();
@@ -209,7 +216,9 @@ impl World {
         }
         for (door, key) in tray.kills {
             let agents = self.agents.clone();
+            let settled = self.settings.settled();
             beside.ask(async move {
+                settled.await;
                 if let Err(why) = agents.kill(&door, &key).await {
                     tracing::debug!(key, why, "could not end what ran");
                 }

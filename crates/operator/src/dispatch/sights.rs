@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use sandlot_api::arl::{Sandbox, Task, WarmPool, names};
 
 use super::Wake;
-use crate::{index::Key, rounds::Watches};
+use crate::{index::Key, rounds::Watches, settings::Ahead};
 
 /// A kind that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,10 +39,14 @@ impl Kind {
     }
 }
 
-/// Begins to watch every kind.
-pub(super) fn watch(watches: &mut Watches<Object, Kind>) {
+/// Begins to watch every kind; sandboxes, which want to be served at once, ahead of the API's disk
+/// where that can be.
+pub(super) fn watch(watches: &mut Watches<Object, Kind>, ahead: Option<&Ahead>) {
     watches.custom(Kind::Pool, Object::Pool);
-    watches.custom(Kind::Sandbox, Object::Sandbox);
+    match ahead {
+        Some(ahead) => watches.custom_by(ahead.client.clone(), Kind::Sandbox, Object::Sandbox),
+        None => watches.custom(Kind::Sandbox, Object::Sandbox),
+    }
     watches.custom(Kind::Task, Object::Task);
     watches.pods(Kind::Pod, names::POOL, Object::Pod);
 }

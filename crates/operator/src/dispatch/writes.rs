@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::{
     index::{Key, Uid},
     rounds::writes::{create_pod, delete, delete_pod, patch_by},
+    settings::Ahead,
 };
 
 /// Something to write.
@@ -102,7 +103,7 @@ pub(crate) struct Claimed {
 }
 
 /// Carries out a write.
-pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
+pub(crate) async fn carry_out(client: Client, ahead: Option<&Ahead>, write: Write) -> Written {
     match write {
         Write::CreatePod { pool, name, pod } => {
             let result = create_pod(client, names::FIELD_MANAGER, &pod).await;
@@ -120,7 +121,7 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
                 .map(Box::new);
             Written::PodReturned { pod, result }
         }
-        Write::Claim(claim) => Written::Claimed(Box::new(give(client, *claim).await)),
+        Write::Claim(claim) => Written::Claimed(Box::new(give(client, ahead, *claim).await)),
         Write::Sandbox { key, patch } => {
             let api: Api<Sandbox> = Api::namespaced(client, &key.namespace);
             let result = api
@@ -173,9 +174,11 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
 }
 
 /// Gives a pod to a sandbox: one write under the condition that the pod is just as it was seen,
-/// then the sandbox's status. A crash between the two is harmless: the pod says whose it is.
-async fn give(client: Client, claim: Claim) -> Claimed {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), &claim.pod.namespace);
+/// then the sandbox's status. A crash between the two is harmless: the pod says whose it is. Where
+/// the second need not wait until the first is on disk, both come to it together.
+async fn give(client: Client, ahead: Option<&Ahead>, claim: Claim) -> Claimed {
+    let first = ahead.map_or(&client, |ahead| &ahead.client);
+    let pods: Api<Pod> = Api::namespaced(first.clone(), &claim.pod.namespace);
     let mut given = pods
         .patch(&claim.pod.name, &manager(), &Patch::Merge(&claim.pod_patch))
         .await;

@@ -15,6 +15,8 @@ use sandlot_decide::{
 
 /// A busy pool is looked at no more often than this; claims do not wait for it.
 const BREATH: Duration = Duration::from_millis(20);
+/// For so long at most claims that follow one another put off that their pods are replaced.
+const RUSH: Duration = Duration::from_secs(1);
 /// A pod that was made and is not seen for so long is not waited for.
 const UNSEEN: Duration = Duration::from_secs(60);
 /// Refusals that come together are one.
@@ -30,7 +32,7 @@ pub(crate) struct Stock {
     /// Failures count for one template only.
     failures_of: Arc<str>,
     looked: Option<Timestamp>,
-    /// Its pods are being given away; they are replaced then.
+    /// Since when its pods are being given away, and are not replaced.
     put_off: Option<Timestamp>,
 }
 
@@ -78,9 +80,10 @@ impl Stock {
         }
     }
 
-    /// Whether pods that are just being given away may be replaced now; otherwise, when. To start a
-    /// pod takes all the processor there is, and who claims one is waiting for a few writes: they
-    /// go first. Pods that somebody waits for are not put off.
+    /// Whether pods that are just being given away may be replaced now; otherwise, when to ask again.
+    /// To start a pod takes all the processor there is, and who claims one is waiting for a few
+    /// writes: they go first, however many come together. Pods that somebody waits for are not put
+    /// off.
     pub(crate) fn replaces(
         &mut self,
         giving: bool,
@@ -92,15 +95,21 @@ impl Stock {
             return Ok(());
         }
         if giving && self.put_off.is_none() {
-            self.put_off = Some(later(now, BREATH));
+            self.put_off = Some(now);
         }
-        match self.put_off {
-            Some(then) if then > now => Err(then),
-            _ => {
-                self.put_off = None;
-                Ok(())
-            }
+        let Some(since) = self.put_off else {
+            return Ok(());
+        };
+        let soonest = later(since, BREATH);
+        if soonest > now {
+            return Err(soonest);
         }
+        let latest = later(since, RUSH);
+        if giving && latest > now {
+            return Err(latest.min(later(now, BREATH)));
+        }
+        self.put_off = None;
+        Ok(())
     }
 
     /// What is to be done.
@@ -174,9 +183,13 @@ mod tests {
         assert_eq!(stock.replaces(true, 0, start), Err(then));
         // The claim is done, the one who made it hears of it in this moment.
         assert_eq!(stock.replaces(false, 0, start), Err(then));
+        assert_eq!(stock.replaces(false, 0, then), Ok(()));
         assert_eq!(stock.replaces(true, 3, start), Ok(()));
         assert_eq!(stock.replaces(true, 0, start), Err(then));
-        // However many claims there are, pods are replaced a breath later.
-        assert_eq!(stock.replaces(true, 0, then), Ok(()));
+        assert_eq!(stock.replaces(true, 0, then), Err(later(then, BREATH)));
+        // However many claims there are, pods are replaced in the end.
+        let last = later(start, RUSH - Duration::from_millis(5));
+        assert_eq!(stock.replaces(true, 0, last), Err(later(start, RUSH)));
+        assert_eq!(stock.replaces(true, 0, later(start, RUSH)), Ok(()));
     }
 }

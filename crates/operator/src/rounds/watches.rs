@@ -86,8 +86,19 @@ impl<O: Send + 'static, K: Copy + Send + 'static> Watches<O, K> {
     where
         T: Watched + Resource<Scope = NamespaceResourceScope>,
     {
+        self.custom_by(self.client.clone(), kind, object);
+    }
+
+    /// The same through another client.
+    pub(crate) fn custom_by<T>(&mut self, client: Client, kind: K, object: fn(Box<T>) -> O)
+    where
+        T: Watched + Resource<Scope = NamespaceResourceScope>,
+    {
         let legible = move |told: Told<T>| told.legible().map(|read| object(Box::new(read)));
-        let api: Api<Told<T>> = self.api();
+        let api: Api<Told<T>> = match &self.namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        };
         self.follow(api, watcher::Config::default(), of_kind(kind, legible));
     }
 

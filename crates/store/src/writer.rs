@@ -113,7 +113,7 @@ impl<F> Drop for Ending<'_, F> {
         // Dropping them tells their writers that the store is closed.
         let (unwritten, _) = intake.abandon();
         let mut woken = match unwritten.is_empty() {
-            true => intake.leave(),
+            true => Vec::new(),
             false => intake.turn_back(),
         };
         drop(intake);
@@ -121,6 +121,8 @@ impl<F> Drop for Ending<'_, F> {
         self.0.room.close();
 
         self.0.state.write().end(&mut woken);
+        // After that: whoever comes later finds the end by itself.
+        woken.extend(self.0.intake.lock().leave());
         for waiter in woken {
             waiter.wake();
         }

@@ -63,6 +63,7 @@ impl Selected {
 pub(crate) async fn list(call: &Call) -> Result<Answer, ApiError> {
     let selected = Selected::new(call)?;
     let options = &call.request.options;
+    catch_up(call).await;
     let start = match options.continue_token.as_str() {
         "" => Start {
             at: revision_of(call).await?,
@@ -110,6 +111,14 @@ async fn revision_of(call: &Call) -> Result<Option<u64>, ApiError> {
         });
     reached(&call.api, asked).await?;
     Ok((rule == Match::Exact).then_some(asked))
+}
+
+/// Waits until the disk is where a client that runs ahead of it has been: what it has seen must not
+/// seem undone to it by a list.
+pub(crate) async fn catch_up(call: &Call) {
+    if call.ahead {
+        call.api.store.settled_so_far().await;
+    }
 }
 
 /// Waits a moment for a revision that is not there yet.

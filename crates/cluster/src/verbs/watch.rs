@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::list::{Selected, reached};
+use super::list::{Selected, catch_up, reached};
 use crate::answer::{Answer, metadata_only};
 use crate::call::Call;
 use crate::kinds::Kind;
@@ -88,7 +88,10 @@ async fn begin(call: &Call, selected: &Selected) -> Result<Result<Begun, ApiErro
     let range = selected.range.clone();
     if everything_first || asked.is_none() {
         let (listing, watch) = match call.ahead {
-            true => store.list_and_watch_ahead(range),
+            true => {
+                catch_up(call).await;
+                store.list_and_watch_ahead(range)
+            }
             false => store.list_and_watch(range),
         };
         return Ok(Ok(Begun {

@@ -1,6 +1,9 @@
 //! Writes on their way to disk, with a disk that waits for the test's word.
 
-use std::{pin::Pin, sync::mpsc};
+use std::{
+    pin::Pin,
+    sync::{Arc, mpsc},
+};
 
 use bytes::Bytes;
 use futures::poll;
@@ -100,6 +103,67 @@ async fn nothing_is_seen_before_it_is_on_disk() {
     assert_eq!(store.get(&key("a")).unwrap().revision, 1);
     assert_eq!(watch.next().await.unwrap().unwrap().revision, 1);
     assert_eq!(store.stats().writes_in_flight, 0);
+}
+
+#[tokio::test]
+async fn who_runs_ahead_sees_and_writes_before_anything_is_on_disk() {
+    let (store, keeper) = gated(Config::in_memory());
+    let (_, mut ahead) = store.list_and_watch_ahead(Range::all("pods"));
+    let writing = begin(&store, "a", Expect::Absent).await;
+    assert_eq!(keeper.batch(), [1]);
+    let event = ahead.next().await.unwrap().unwrap();
+    assert_eq!((event.revision, event.previous.is_none()), (1, true));
+    let put = Change::put((), |_| Bytes::from_static(b"upon it"));
+    let upon = store.write_ahead(key("a"), Expect::Revision(1), put);
+    assert_eq!(upon.await.unwrap().revision, 2);
+    let event = ahead.next().await.unwrap().unwrap();
+    assert_eq!((event.revision, event.previous.unwrap().revision), (2, 1));
+    assert_eq!((ahead.progress(), store.revision()), (2, 0));
+    // Who begins now sees the same: nothing is listed yet, and both changes come.
+    let (listing, mut late) = store.list_and_watch_ahead(Range::all("pods"));
+    assert!(listing.records.is_empty());
+    let mut settled = Box::pin(store.settled_so_far());
+    assert!(poll!(settled.as_mut()).is_pending());
+
+    keeper.pass();
+    assert_eq!(keeper.batch(), [2]);
+    keeper.pass();
+    settled.await;
+    assert_eq!(writing.await.unwrap().revision, 1);
+    for revision in [1, 2] {
+        assert_eq!(late.next().await.unwrap().unwrap().revision, revision);
+    }
+    assert!(poll!(Box::pin(ahead.next())).is_pending());
+    assert!(poll!(Box::pin(late.next())).is_pending());
+    assert_eq!(store.get(&key("a")).unwrap().revision, 2);
+}
+
+#[tokio::test]
+async fn who_ran_ahead_is_turned_back_when_it_comes_to_nothing() {
+    let (store, keeper) = gated(Config::in_memory());
+    let (_, mut ahead) = store.list_and_watch_ahead(Range::all("pods"));
+    let mut turned_back = Box::pin(store.turned_back());
+    let writing = begin(&store, "a", Expect::Absent).await;
+    keeper.batch();
+    assert_eq!(ahead.next().await.unwrap().unwrap().revision, 1);
+    let put = Change::put((), |_| Bytes::new());
+    let upon = store.write_ahead(key("b"), Expect::Absent, put);
+    assert_eq!(upon.await.unwrap().revision, 2);
+    assert!(poll!(turned_back.as_mut()).is_pending());
+
+    keeper.refuse();
+    assert!(matches!(writing.await, Err(WriteError::Storage(_))));
+    turned_back.await;
+    assert!(ahead.next().await.unwrap().is_err());
+    assert!(ahead.next().await.is_none());
+    // Neither is there, for those who run ahead no more than for others.
+    let (listing, mut ahead) = store.list_and_watch_ahead(Range::all("pods"));
+    assert!(listing.records.is_empty());
+    let writing = begin(&store, "c", Expect::Absent).await;
+    assert_eq!(ahead.next().await.unwrap().unwrap().revision, 3);
+    keeper.batch();
+    keeper.pass();
+    assert_eq!(writing.await.unwrap().revision, 3);
 }
 
 #[tokio::test]

@@ -144,7 +144,8 @@ async fn write(store: Store<()>, mut random: StdRng) -> Vec<Written> {
     acknowledged
 }
 
-/// Watches a random range until the store is closed, dropping and resuming at random.
+/// Watches a random range until the store is closed, dropping and resuming at random, some of the
+/// time ahead of the disk.
 async fn watch(store: Store<()>, mut random: StdRng) -> (Range, Vec<Seen>) {
     let mut range = Range::all(any_key(&mut random).kind);
     if random.random() {
@@ -152,7 +153,7 @@ async fn watch(store: Store<()>, mut random: StdRng) -> (Range, Vec<Seen>) {
     }
     let mut seen = Vec::new();
     let mut last;
-    let (_, mut watch) = relist(&store, &range, &mut seen);
+    let (_, mut watch) = relist(&store, &range, &mut seen, random.random());
     loop {
         match watch.next().await {
             None => return (range, seen),
@@ -166,7 +167,7 @@ async fn watch(store: Store<()>, mut random: StdRng) -> (Range, Vec<Seen>) {
                 let previous = previous.map(|previous| previous.revision);
                 seen.push(Seen::Change(Written::new(&record, deleted), previous));
             }
-            Some(Err(_)) => (last, watch) = relist(&store, &range, &mut seen),
+            Some(Err(_)) => (last, watch) = relist(&store, &range, &mut seen, random.random()),
         }
         if random.random_ratio(1, 5) {
             let after = if random.random() {
@@ -178,19 +179,27 @@ async fn watch(store: Store<()>, mut random: StdRng) -> (Range, Vec<Seen>) {
             for _ in 0..random.random_range(0..30) {
                 tokio::task::yield_now().await;
             }
-            watch = match store.watch(range.clone(), after) {
+            let ahead = random.random();
+            let resumed = match ahead {
+                true => store.watch_ahead(range.clone(), after),
+                false => store.watch(range.clone(), after),
+            };
+            watch = match resumed {
                 Ok(watch) => {
                     seen.push(Seen::Resumed(after));
                     watch
                 }
-                Err(_) => relist(&store, &range, &mut seen).1,
+                Err(_) => relist(&store, &range, &mut seen, ahead).1,
             };
         }
     }
 }
 
-fn relist(store: &Store<()>, range: &Range, seen: &mut Vec<Seen>) -> (u64, Watch<()>) {
-    let (listing, watch) = store.list_and_watch(range.clone());
+fn relist(store: &Store<()>, range: &Range, seen: &mut Vec<Seen>, ahead: bool) -> (u64, Watch<()>) {
+    let (listing, watch) = match ahead {
+        true => store.list_and_watch_ahead(range.clone()),
+        false => store.list_and_watch(range.clone()),
+    };
     let versions = |record: &Arc<Record<()>>| (record.key.clone(), record.revision);
     seen.push(Seen::Listed(
         listing.revision,
@@ -213,33 +222,44 @@ fn in_order(mut history: Vec<Written>) -> Vec<Written> {
     history
 }
 
-/// Whether what a watcher saw is what happened.
-fn compare(history: &[Written], range: &Range, seen: &[Seen]) -> Result<(), String> {
-    let mut live = BTreeMap::new();
-    let mut at = 0;
-    // Moves on in history to just after a revision, and counts what the watcher would miss.
-    let mut advance = |to: u64, live: &mut BTreeMap<Key, u64>| {
+/// Where in history a watcher is, and what lives there in its range.
+#[derive(Default)]
+struct Place {
+    at: u64,
+    live: BTreeMap<Key, u64>,
+}
+
+impl Place {
+    /// Moves on to just after a revision, and counts what the watcher would miss.
+    fn advance(&mut self, history: &[Written], range: &Range, to: u64) -> usize {
         let mut passed = 0;
-        for written in history
-            .iter()
-            .filter(|written| at < written.revision && written.revision <= to)
-        {
+        let between = |written: &&Written| self.at < written.revision && written.revision <= to;
+        for written in history.iter().filter(between) {
             if range.contains(&written.key) {
                 passed += 1;
                 match written.deleted {
-                    true => live.remove(&written.key),
-                    false => live.insert(written.key.clone(), written.revision),
+                    true => self.live.remove(&written.key),
+                    false => self.live.insert(written.key.clone(), written.revision),
                 };
             }
         }
-        at = at.max(to);
+        self.at = self.at.max(to);
         passed
-    };
+    }
+}
+
+/// Whether what a watcher saw is what happened.
+fn compare(history: &[Written], range: &Range, seen: &[Seen]) -> Result<(), String> {
+    let mut place = Place::default();
     for step in seen {
         match step {
             Seen::Listed(revision, versions) => {
-                advance(*revision, &mut live);
-                let expected: Vec<_> = live.clone().into_iter().collect();
+                // A list is of what is on disk, and who ran ahead had come further.
+                if *revision < place.at {
+                    place = Place::default();
+                }
+                place.advance(history, range, *revision);
+                let expected: Vec<_> = place.live.clone().into_iter().collect();
                 if *versions != expected {
                     return Err(format!(
                         "at {revision}: listed {versions:?}, not {expected:?}"
@@ -247,22 +267,22 @@ fn compare(history: &[Written], range: &Range, seen: &[Seen]) -> Result<(), Stri
                 }
             }
             Seen::Resumed(after) => {
-                if advance(*after, &mut live) > 0 {
+                if place.advance(history, range, *after) > 0 {
                     return Err(format!("progress {after} ran ahead of delivery"));
                 }
             }
             Seen::Change(change, previous) => {
-                if previous.as_ref() != live.get(&change.key) {
+                if previous.as_ref() != place.live.get(&change.key) {
                     return Err(format!("{change:?} replaced {previous:?}"));
                 }
                 let real = &history[change.revision as usize - 1];
-                if real != change || advance(change.revision, &mut live) != 1 {
+                if real != change || place.advance(history, range, change.revision) != 1 {
                     return Err(format!("{change:?} came double, late or early"));
                 }
             }
         }
     }
-    match advance(u64::MAX, &mut live) {
+    match place.advance(history, range, u64::MAX) {
         0 => Ok(()),
         missed => Err(format!("the last {missed} changes never came")),
     }

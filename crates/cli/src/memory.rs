@@ -1,7 +1,7 @@
 //! Where this process has its memory from, and what of it a start gives back.
 
 /// Objects are trees of short strings, made, copied and dropped by several threads: with the
-/// system's allocator that is a fifth of what a write costs.
+/// system's allocator that is a sixth of what a write costs.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

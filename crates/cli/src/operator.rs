@@ -7,7 +7,7 @@ use kube::Client;
 use sandlot_operator::Settings;
 use tokio_util::sync::CancellationToken;
 
-use crate::{args::Operator, interrupts::Interrupts, target};
+use crate::{args::Operator, interrupts::Interrupts, memory, target};
 
 /// What the cluster must serve.
 const SERVED: [&str; 2] = ["arl.infra.io/v1alpha1", "sandbox.opensandbox.io/v1alpha1"];
@@ -26,6 +26,7 @@ pub(crate) async fn run(options: &Operator) -> Result<()> {
         known = definitions(&client) => known?,
         _ = interrupts.first() => return Ok(()),
     }
+    memory::forget_program();
     let cancel = CancellationToken::new();
     let mut working = std::pin::pin!(sandlot_operator::run(client, settings, cancel.clone()));
     tokio::select! {

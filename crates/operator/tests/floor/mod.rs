@@ -3,7 +3,7 @@
 
 #![allow(dead_code)]
 
-use std::{fmt::Debug, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::{
@@ -19,7 +19,7 @@ use kube::{
     runtime::{WatchStreamExt, wait::await_condition, watcher},
 };
 use sandlot_cluster::{Cluster, Config};
-use sandlot_operator::{Proof, Settings, install_crds};
+use sandlot_operator::{Ahead, Proof, Settings, install_crds};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -32,8 +32,9 @@ pub struct Floor {
     pub client: Client,
     settings: Settings,
     operator: Option<(JoinHandle<()>, CancellationToken)>,
+    started: usize,
     _nodes: DropGuard,
-    _cluster: Cluster,
+    cluster: Cluster,
 }
 
 impl Floor {
@@ -55,8 +56,9 @@ impl Floor {
             client,
             settings,
             operator: None,
+            started: 0,
             _nodes: stop.drop_guard(),
-            _cluster: cluster,
+            cluster,
         };
         floor.start_operator();
         floor
@@ -67,10 +69,18 @@ impl Floor {
         self.settings.clone()
     }
 
+    /// Starts it as it runs beside its API, ahead of the disk, and after every second crash as it
+    /// runs on a cluster.
     pub fn start_operator(&mut self) {
         let cancel = CancellationToken::new();
-        let (client, settings, token) =
+        let (client, mut settings, token) =
             (self.client.clone(), self.settings.clone(), cancel.clone());
+        let cluster = self.cluster.clone();
+        settings.ahead = self.started.is_multiple_of(2).then(|| Ahead {
+            client: cluster.client_ahead(),
+            settled: Arc::new(move || Box::pin(cluster.settled())),
+        });
+        self.started += 1;
         let work = tokio::spawn(async move {
             sandlot_operator::run(client, settings, token)
                 .await

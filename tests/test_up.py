@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from conftest import SANDLOT, eventually
+from arl import Namespace, command, pool
+from conftest import SANDLOT, Machine, eventually
 
 
 def test_what_is_stored_survives_a_stop_and_a_kill(own_machine):
@@ -92,3 +93,37 @@ def test_a_runtime_that_is_not_here_is_refused_in_words(tmp_path):
                             capture_output=True, text=True, timeout=30)
         assert up.returncode != 0 and name in up.stderr
         assert not (tmp_path / "data").exists(), "it began all the same"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small disk is a mount")
+def test_a_full_disk_refuses_writes_and_the_controllers_start_over_when_there_is_room(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128m,mode=700", "tmpfs", str(data)], check=True)
+    machine = Machine(tmp_path, "--missing-images", "host")
+    try:
+        space = Namespace(machine, "full")
+        space.apply(pool("warm"))
+        space.ready("before", "warm")
+        with open(data / "filler", "wb") as filler:
+            while True:
+                try:
+                    os.write(filler.fileno(), bytes(1 << 20))
+                except OSError:
+                    break
+
+        def refusal():
+            name = f"large-{time.monotonic_ns()}"
+            made = machine.kubectl("create", "configmap", name, f"--from-literal=k={'x' * 100_000}", check=False)
+            return made.stderr if made.returncode else None
+        refused = eventually(refusal)
+        assert "could not be stored" in refused and "full" in refused, refused
+        eventually(lambda: "they start over" in machine.output())
+        os.unlink(data / "filler")
+        eventually(lambda: machine.kubectl("create", "configmap", "small", "--from-literal=k=v", check=False).returncode == 0)
+        assert space.get("sandbox", "before")["status"]["phase"] == "Ready"
+        space.ready("after", "warm")
+        assert space.run("works", "after", command("true"))["state"] == "Succeeded"
+    finally:
+        machine.stop()
+        subprocess.run(["umount", "-l", str(data)], check=False)

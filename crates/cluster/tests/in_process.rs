@@ -207,3 +207,49 @@ async fn services_that_are_made_at_the_same_time_never_share_an_address() {
     assert_eq!((addresses.len(), ports.len()), (50, 50));
     cluster.stop().await;
 }
+
+#[tokio::test]
+async fn who_runs_ahead_of_the_disk_sees_and_says_the_same_as_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = Config {
+        database: Some(folder.path().join("cluster.db")),
+        ..Config::default()
+    };
+    let cluster = Cluster::start(config).await.expect("starts");
+    let others: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    let ahead: Api<ConfigMap> = Api::default_namespaced(cluster.client_ahead());
+    let from = others.list(&ListParams::default()).await.expect("listed");
+    let from = from.metadata.resource_version.expect("a version");
+    let mut sights = ahead
+        .watch(&WatchParams::default(), &from)
+        .await
+        .expect("watched")
+        .boxed();
+    for n in 0..20 {
+        let name = format!("n-{n}");
+        let map = object(json!({"metadata": {"name": name}, "data": {"n": n.to_string()}}));
+        let params = PostParams::default();
+        let (made, seen) = tokio::join!(others.create(&params, &map), sights.try_next());
+        made.expect("made");
+        let Some(WatchEvent::Added(seen)) = seen.expect("told") else {
+            panic!("no new object");
+        };
+        assert_eq!(seen.metadata.name.as_deref(), Some(&*name));
+        let version = seen.metadata.resource_version;
+        let patch = json!({"metadata": {"resourceVersion": version}, "data": {"more": "yes"}});
+        let patched = ahead
+            .patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .expect("patched upon what was seen");
+        let Some(WatchEvent::Modified(seen)) = sights.try_next().await.expect("told") else {
+            panic!("no change");
+        };
+        assert_eq!(seen, patched);
+        // A list of who runs ahead is never behind what it has seen.
+        let listed = ahead.list(&ListParams::default()).await.expect("listed");
+        assert!(listed.items.contains(&patched));
+        cluster.settled().await;
+        assert_eq!(others.get(&name).await.expect("read"), patched);
+    }
+    cluster.stop().await;
+}

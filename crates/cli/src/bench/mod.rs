@@ -4,6 +4,7 @@ mod api;
 mod batch;
 mod claim;
 mod exec;
+mod floor;
 mod node;
 mod onlooker;
 mod operator_alone;
@@ -20,9 +21,9 @@ use anyhow::Result;
 
 use crate::args::{Bench, Subject};
 
-/// Measures one subject and prints the report.
+/// Measures one subject, and the machine in the same run, and prints the report.
 pub(crate) async fn run(options: &Bench) -> Result<()> {
-    let report = match options.what {
+    let mut report = match options.what {
         Subject::Api => api::measure().await?,
         Subject::Node => node::measure().await?,
         Subject::Claim => claim::measure().await?,
@@ -32,6 +33,7 @@ pub(crate) async fn run(options: &Bench) -> Result<()> {
         Subject::Session => session::measure().await?,
         Subject::Robots => robots::measure(options.robots).await?,
     };
+    tokio::task::block_in_place(|| floor::measure(&mut report))?;
     report.print(options.json)?;
     Ok(())
 }

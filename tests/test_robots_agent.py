@@ -103,6 +103,15 @@ def test_an_isolated_task_ends_as_its_program_does(robot):
     assert (slow["state"], slow["reason"]) == ("failed", "Timeout")
 
 
+def test_a_deleted_robot_that_lives_registers_again(robot):
+    up, _, _ = robot
+    before = up.get("robot", "arm-1")["metadata"]["uid"]
+    up.kubectl("delete", "robot", "arm-1")
+    uid = lambda: up.kubectl("get", "robot", "arm-1", "-o", "jsonpath={.metadata.uid}", check=False).stdout  # noqa: E731
+    eventually(lambda: uid() not in ("", before) and phase(up, "arm-1") == "Online", timeout=120)
+    assert task_of(up, "again", "true")["status"]["exitCode"] == 0
+
+
 def test_an_agent_tells_prometheus_how_it_is(robot):
     _, _, page = robot
 
@@ -180,13 +189,13 @@ def label(up, robot: str, **labels: str):
     up.kubectl("patch", "robot", robot, "--type", "merge", "-p", json.dumps({"spec": {"labels": labels}}))
 
 
-def follow(up, name: str, change: dict):
-    """A task that prints what a template came to when it begins and with each HUP; what it has printed."""
+def follow(up, name: str, change: dict, shown: str = 'label "mode"', **more):
+    """A task that prints what a template came to when it begins and with each HUP; its uid."""
     script = 'trap "cat mode >> said" HUP; echo began >> said; cat mode >> said; while :; do sleep 0.1; done'
-    template = {"destPath": "mode", "embeddedTmpl": '{{ label "mode" }}\n', **change}
+    template = {"destPath": "mode", "embeddedTmpl": f"{{{{ {shown} }}}}\n", **change}
     job = {
         "apiVersion": "robot.k8s4r.io/v1alpha1", "kind": "Job", "metadata": {"name": name},
-        "spec": {"name": name, "type": "service", "taskGroups": [{"name": "main", "count": 1, "tasks": [{
+        "spec": {"name": name, "type": "service", **more, "taskGroups": [{"name": "main", "count": 1, "tasks": [{
             "name": "run", "driver": "raw_exec", "templates": [template],
             "config": {"execConfig": {"command": "/bin/sh", "args": ["-c", script]}},
         }]}]},
@@ -208,6 +217,20 @@ def test_a_task_is_told_when_what_a_template_shows_has_changed(robot, change, pr
     eventually(lambda: said() == ["began", "slow"], timeout=120)
     label(up, "arm-1", mode="fast")
     eventually(lambda: said() == printed, timeout=120)
+
+
+def test_an_edit_of_a_jobs_notes_reaches_its_tasks_where_they_run(robot):
+    up, folder, _ = robot
+    change = {"changeMode": "signal", "changeSignal": "SIGHUP"}
+    uid = follow(up, "noted", change, 'meta "mode"', meta={"mode": "slow", "old": "x"})
+    said = lambda: "".join(file.read_text() for file in folder.glob(f"tasks/{uid}.*/said")).split()  # noqa: E731
+    eventually(lambda: said() == ["began", "slow"], timeout=120)
+    patch = {"spec": {"meta": {"mode": "fast", "old": None}}}
+    up.kubectl("patch", "rjob", "noted", "--type", "merge", "-p", json.dumps(patch))
+    eventually(lambda: said() == ["began", "slow", "fast"], timeout=120)
+    task = up.get("rtask", "noted-main-r0-run")
+    assert task["metadata"]["uid"] == uid and task["spec"]["meta"] == {"mode": "fast"}
+    assert task["status"]["state"] == "running" and not task["status"].get("restartCount")
 
 
 def test_a_file_may_change_without_a_word_to_its_task(robot):
@@ -262,6 +285,9 @@ def test_an_agent_serves_a_server_of_the_published_protocol(tmp_path):
         eventually(answered, every=0.5, timeout=120)
         beat = next(line for line in lines if "robotId" in line)
         assert (beat["robotId"], beat["token"]) == ("arm-1", TOKEN) and beat["deviceInfo"]["hostname"]
+        # What somebody says in words stands in the agent's log.
+        say("k8s4r/commands/arm-1", "dock at 3")
+        eventually(lambda: "dock at 3" in (tmp_path / "robot" / "agent.log").read_text(), timeout=120)
         # Said once more it takes effect once, whichever revision's topic it comes on.
         order = {"action": "create", "task": task("once", f"echo done >> {effects}")}
         for topic in ("robots/arm-1/tasks/dispatch", "k8s4r/robots/arm-1/tasks/dispatch", "robots/arm-1/tasks/dispatch"):

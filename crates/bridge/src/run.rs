@@ -11,7 +11,7 @@ use std::{
 use kube::Client;
 use sandlot_api::robot::names;
 use sandlot_operator::Election;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -150,25 +150,26 @@ async fn connect(
     let name = format!("k8s4r-bridge-{}", settings.namespace);
     let closing = CancellationToken::new();
     let (mouth, heard, keeping) = link::open(&settings.broker, &name, closing.clone())?;
-    let (passwords, keeping_passwords) = match settings.mosquitto.as_deref().map(Passwords::keep) {
-        Some((passwords, keeping)) => (Some(passwords), Some(keeping)),
-        None => (None, None),
-    };
+    // Beside the loop, which may have much to do at once: the broker waits for no answer then.
+    let mut beside = JoinSet::new();
+    beside.spawn(keeping);
+    let passwords = settings.mosquitto.as_deref().map(|folder| {
+        let (passwords, keeping) = Passwords::keep(folder);
+        beside.spawn(keeping);
+        passwords
+    });
     let bridge = Bridge::new(settings, metrics, mouth, passwords);
     let tell_ready = || {
         ready.store(true, Ordering::Release);
         tracing::info!("the bridge has read everything and works");
     };
-    let working = async {
-        work(client, bridge, heard, asked, tell_ready, stop).await;
-        // The connection goes last, when nothing is said any more.
-        closing.cancel();
-    };
-    let keeping_passwords = async {
-        if let Some(keeping) = keeping_passwords {
-            keeping.await;
+    work(client, bridge, heard, asked, tell_ready, stop).await;
+    // The connection goes last, when nothing is said any more.
+    closing.cancel();
+    while let Some(ended) = beside.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "what keeps the connection or the passwords panicked");
         }
-    };
-    tokio::join!(working, keeping, keeping_passwords);
+    }
     Ok(())
 }

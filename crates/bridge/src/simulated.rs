@@ -26,6 +26,8 @@ use crate::broker::BOOTSTRAP;
 const AGAIN: Duration = Duration::from_millis(500);
 /// How often the broker may refuse it before it registers once more.
 const REFUSALS: u32 = 10;
+/// How long a task that is to be kept running runs: longer than anybody looks.
+const KEPT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long it waits for a word before it says the same again.
 const RESEND: Duration = Duration::from_secs(3);
 
@@ -348,7 +350,8 @@ impl Body {
                     self.report(&task.key, TaskState::Cancelled, "Stopped", None);
                 }
             } else if known.is_none() {
-                let end = tokio::time::Instant::now() + self.robot.work;
+                let work = if task.service { KEPT } else { self.robot.work };
+                let end = tokio::time::Instant::now() + work;
                 self.tasks.insert(task.key.clone(), Some(end));
                 self.report(&task.key, TaskState::Running, "Started", None);
                 let config = &task.definition.config.exec_config;

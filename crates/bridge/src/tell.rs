@@ -5,16 +5,19 @@ use kube::ResourceExt;
 use sandlot_api::{
     GoDuration,
     robot::{
-        Robot, RobotPhase, TaskState,
+        CommandResultState, Robot, RobotPhase, TaskState,
         wire::{
-            Desired, Registered, Topic,
+            CommandReport, Desired, Registered, Topic,
             upstream::{Action, Dispatch, State},
         },
     },
 };
 use serde::Serialize;
 
-use super::{desired, work::Bridge};
+use super::{
+    desired,
+    work::{Bridge, CommandWord},
+};
 
 impl Bridge {
     /// Says something, if there is room now.
@@ -24,11 +27,13 @@ impl Bridge {
         self.mouth.say(topic, text, retain).is_ok()
     }
 
-    /// Tells everybody what is new to them. Who cannot be told now is told in the next round.
+    /// Tells everybody what is new to them. Who cannot be told now is told in the next round: when
+    /// there is no room for one, there is none for those who come after it.
     pub(crate) fn tell(&mut self, now: Timestamp) {
-        for robot in std::mem::take(&mut self.index.stale) {
+        while let Some(robot) = self.index.stale.pop_first() {
             if !self.tell_desired(&robot, now) {
                 self.index.stale.insert(robot);
+                break;
             }
         }
         let robots = std::mem::take(&mut self.acknowledge);
@@ -69,7 +74,8 @@ impl Bridge {
             self.people.of(name).told = None;
             return true;
         }
-        if published && !self.tell_published(name, before.as_ref(), &wanted) {
+        let orders = |this: &mut Self| this.tell_published(name, before.as_ref(), &wanted);
+        if published && !(orders(self) && self.tell_in_words(name, &wanted, now)) {
             return false;
         }
         self.version += 1;
@@ -133,6 +139,48 @@ impl Bridge {
                 self.say(&Topic::FirstDispatch(robot()), order, false)
                     && self.say(&Topic::Dispatch(robot()), order, false)
             })
+    }
+
+    /// Tells a robot of the published protocol its commands in words, as its agent logs them. It
+    /// answers nothing: that it was told is noted, so that no other bridge says it again, and the
+    /// command runs out.
+    fn tell_in_words(&mut self, name: &str, wanted: &Desired, now: Timestamp) -> bool {
+        for command in wanted.commands.iter().filter(|command| !command.cancel) {
+            let status = self.index.commands.get(&command.name);
+            let results = status.and_then(|found| found.status.as_ref()?.results.as_ref());
+            let result = results.and_then(|all| all.iter().find(|one| one.robot == name));
+            let mut noted = self.words.get(&command.uid).into_iter().flatten();
+            if result.is_none_or(|result| result.state != CommandResultState::Pending)
+                || noted.any(|word| word.robot == name)
+            {
+                continue;
+            }
+            let words = std::iter::once(&command.verb).chain(&command.args);
+            let words: Vec<&str> = words.map(String::as_str).collect();
+            let topic = Topic::Words(name.to_owned());
+            let said = self.mouth.say(&topic, words.join(" ").into_bytes(), false);
+            if said.is_err() {
+                return false;
+            }
+            self.index.fresh_commands.insert(command.name.clone());
+            let word = CommandWord {
+                robot: name.to_owned(),
+                report: CommandReport {
+                    uid: command.uid.clone(),
+                    name: command.name.clone(),
+                    state: CommandResultState::Running,
+                    ..CommandReport::default()
+                },
+                at: now,
+                // It stands in no spool of the robot's.
+                number: (String::new(), 0),
+            };
+            self.words
+                .entry(command.uid.clone())
+                .or_default()
+                .push(word);
+        }
+        true
     }
 
     fn answer(&self, robot: &str, answer: &Registered) {

@@ -54,7 +54,7 @@ pub(crate) async fn install(shop: Arc<Workshop>, busy: Busy, wanted: DesiredDepl
         Err((state, why)) => (state, Some(why)),
     };
     let report = app.report(state, why);
-    if let Err(error) = files::replace_json(&app.note(), &report) {
+    if let Err(error) = files::keep_json(&app.note(), &report).await {
         tracing::error!(app = wanted.name, %error, "what came of an installation cannot be kept");
     }
     shop.tell(News::Deployment(report)).await;
@@ -101,8 +101,8 @@ impl App<'_> {
         }
         let before = fs::read_link(self.home.join(CURRENT)).ok();
         let folder = self.folder();
-        self.point_at(Path::new(folder.file_name().unwrap_or_default()))
-            .map_err(failed)?;
+        let version = PathBuf::from(folder.file_name().unwrap_or_default());
+        self.point_at(version).await.map_err(failed)?;
         self.say(DeploymentState::Verifying, None).await;
         let Err(why) = self.check(&folder).await else {
             self.clear_away(before.as_deref());
@@ -117,7 +117,7 @@ impl App<'_> {
                 ))
             }
             Some(before) => {
-                self.point_at(&before).map_err(failed)?;
+                self.point_at(before.clone()).await.map_err(failed)?;
                 // The old version ran before; what it says now is for people to look at.
                 let again = self
                     .run(
@@ -148,19 +148,23 @@ impl App<'_> {
             let fetched = self.shop.fetcher.fetch(artifact, &folder).await;
             fetched.map_err(|error| format!("{}: {error}", artifact.getter_source))?;
         }
-        files::replace(&whole, b"").map_err(|error| error.to_string())
+        let noted = files::aside(move || files::replace(&whole, b"")).await;
+        noted.map_err(|error| error.to_string())
     }
 
     /// Switches at once: whoever looks finds the old version or the new one.
-    fn point_at(&self, version: &Path) -> io::Result<()> {
-        let fresh = self.home.join(".current.new");
-        match fs::remove_file(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        symlink(version, &fresh)?;
-        fs::rename(&fresh, self.home.join(CURRENT))?;
-        files::sync_folder(&self.home.join(CURRENT))
+    async fn point_at(&self, version: PathBuf) -> io::Result<()> {
+        let (fresh, current) = (self.home.join(".current.new"), self.home.join(CURRENT));
+        files::aside(move || {
+            match fs::remove_file(&fresh) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            symlink(version, &fresh)?;
+            fs::rename(&fresh, &current)?;
+            files::sync_folder(&current)
+        })
+        .await
     }
 
     async fn check(&self, folder: &Path) -> Result<(), String> {

@@ -64,10 +64,10 @@ impl Commands {
             return;
         }
         let path = self.folder.join(&command.uid);
-        let report = match self.begin(&path) {
+        let report = match begin(path.clone()).await {
             Ok(true) => {
                 let report = self.carry_out(shop, &command, came).await;
-                if let Err(error) = files::replace_json(&path, &report) {
+                if let Err(error) = files::keep_json(&path, &report).await {
                     tracing::error!(command = command.name, %error, "what came of a command cannot be kept");
                 }
                 report
@@ -97,15 +97,6 @@ impl Commands {
         files::keep_newest(&self.folder, REMEMBERED, YOUNG, |path| {
             fs::remove_file(path)
         })
-    }
-
-    /// Notes that a command is begun, before it is; `false` when it was before.
-    fn begin(&self, path: &Path) -> io::Result<bool> {
-        match File::create_new(path) {
-            Ok(_) => files::sync_folder(path).map(|()| true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 
     async fn carry_out(
@@ -201,6 +192,16 @@ impl Commands {
             ..CommandReport::default()
         }
     }
+}
+
+/// Notes that a command is begun, before it is; `false` when it was before.
+async fn begin(path: PathBuf) -> io::Result<bool> {
+    files::aside(move || match File::create_new(&path) {
+        Ok(_) => files::sync_folder(&path).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    })
+    .await
 }
 
 /// How long a command may still take. A robot whose clock is off counts from when the command

@@ -33,8 +33,16 @@ pub(crate) fn replace_json(path: &Path, value: &impl Serialize) -> io::Result<()
 /// The same, while other things go on.
 pub(crate) async fn keep_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let (path, content) = (path.to_owned(), serde_json::to_vec(value)?);
-    let keeping = tokio::task::spawn_blocking(move || replace(&path, &content));
-    keeping.await.map_err(io::Error::other)?
+    aside(move || replace(&path, &content)).await
+}
+
+/// Does something that waits for the disk, while other things go on.
+pub(crate) async fn aside<T: Send + 'static>(
+    what: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(what)
+        .await
+        .map_err(io::Error::other)?
 }
 
 /// Reads a value that may not be there. One that cannot be read is moved aside, and counts as

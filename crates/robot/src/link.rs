@@ -35,12 +35,13 @@ const OWN: [fn(String) -> Topic; 6] = [
     Topic::State,
 ];
 /// What a robot of a server of the published protocol listens to, of both revisions.
-const PUBLISHED: [fn(String) -> Topic; 5] = [
+const PUBLISHED: [fn(String) -> Topic; 6] = [
     Topic::Response,
     Topic::FirstResponse,
     Topic::Dispatch,
     Topic::FirstDispatch,
     Topic::State,
+    Topic::Words,
 ];
 
 /// What is heard over a connection.

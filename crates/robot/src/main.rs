@@ -1,7 +1,12 @@
 //! `sandlot-robot`: a robot's agent by itself, small and static, for robots that need nothing else
 //! of Sandlot. The same as `sandlot robot`.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::{IsTerminal, stderr},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Parser;
 use sandlot_robot::Options;
@@ -24,7 +29,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_max_level(tracing::Level::INFO)
-        .with_writer(std::io::stderr)
+        .with_ansi(stderr().is_terminal())
+        .with_writer(stderr)
         .with_target(false)
         .init();
     match run(&cli.options) {

@@ -83,7 +83,10 @@ pub struct JobSpec {
     /// Stop everything, and keep the job to be looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<bool>,
-    /// Notes of the caller's.
+    /// Notes for the tasks: in their environment as `META_NAME`, and in templates as
+    /// `{{ meta "NAME" }}`. An edit reaches tasks that run, in place: a template that shows it is
+    /// written anew, and its changeMode says what becomes of the task; the environment is as it
+    /// was until the next start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<BTreeMap<String, String>>,
 }
@@ -141,7 +144,7 @@ pub struct TaskGroupTemplate {
     /// The network that its replicas are part of, kept for those who look it up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Freeform>,
-    /// Notes of the caller's.
+    /// Notes for the group's tasks, instead of the job's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<BTreeMap<String, String>>,
 }

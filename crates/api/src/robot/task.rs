@@ -74,7 +74,8 @@ pub struct TaskSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub priority: Option<i32>,
-    /// Notes of the job's.
+    /// Notes of the job's, for the environment and templates: the one thing that may change while
+    /// the task has a robot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<BTreeMap<String, String>>,
     /// Which attempt this is at the replica, from 0: it grows when the replica moves.

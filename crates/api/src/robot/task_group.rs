@@ -112,7 +112,7 @@ pub struct TaskGroupSpec {
     /// Stop every replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<bool>,
-    /// Notes of the caller's.
+    /// Notes for the group's tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub meta: Option<BTreeMap<String, String>>,
 }

@@ -105,7 +105,7 @@ where
                     }
                     return Some((login, seat));
                 }
-                None => ConnectReturnCode::BadClientId,
+                None => ConnectReturnCode::ServiceUnavailable,
             }
         }
         Some(_) => ConnectReturnCode::BadClientId,

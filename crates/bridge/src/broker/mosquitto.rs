@@ -232,17 +232,19 @@ fn apply(file: &Path, pid: &Path, changes: Vec<Change>) -> io::Result<bool> {
     }
     write(file, &entries)?;
     // One that does not run reads the file when it starts.
-    let Ok(text) = fs::read_to_string(pid) else {
-        return Ok(true);
-    };
-    let Ok(number) = text.trim().parse() else {
-        return Ok(true);
-    };
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(number),
-        nix::sys::signal::Signal::SIGHUP,
-    )?;
+    if let Some(running) = running(pid) {
+        nix::sys::signal::kill(running, nix::sys::signal::Signal::SIGHUP)?;
+    }
     Ok(true)
+}
+
+/// The Mosquitto that has written this file, if it runs: one that was killed has left it behind,
+/// and its number may be anybody's by now.
+fn running(pid: &Path) -> Option<nix::unistd::Pid> {
+    let number: u32 = fs::read_to_string(pid).ok()?.trim().parse().ok()?;
+    let name = fs::read_to_string(format!("/proc/{number}/comm")).ok()?;
+    let pid = i32::try_from(number).ok()?;
+    (name.trim() == "mosquitto").then(|| nix::unistd::Pid::from_raw(pid))
 }
 
 fn read(file: &Path) -> io::Result<BTreeMap<String, String>> {

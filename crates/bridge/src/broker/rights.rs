@@ -63,8 +63,9 @@ pub(super) const ANONYMOUS_SAYS: [&str; 4] = [
     "robots/+/tasks/+/status",
 ];
 /// What a robot of the published protocol may hear.
-pub(super) const ANONYMOUS_HEARS: [&str; 5] = [
+pub(super) const ANONYMOUS_HEARS: [&str; 6] = [
     "k8s4r/response/+",
+    "k8s4r/commands/+",
     "k8s4r/robots/+/response",
     "k8s4r/robots/+/tasks/dispatch",
     "k8s4r/robots/+/tasks/state",

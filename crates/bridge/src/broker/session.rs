@@ -18,7 +18,7 @@ const FILTERS: usize = 64;
 
 /// What is kept for a client.
 pub(super) struct Session {
-    /// Who it was when it came last: a session is never taken over by somebody else.
+    /// Who it is.
     pub(super) login: Login,
     /// Whether it goes with the connection.
     pub(super) clean: bool,

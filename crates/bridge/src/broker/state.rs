@@ -63,8 +63,10 @@ impl State {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A client has connected: its earlier connection ends. Nothing if the name is somebody
-    /// else's, or there are too many.
+    /// A client has connected: its earlier connection ends. Nothing if there are too many.
+    ///
+    /// What clients call themselves is told apart by who they are: nobody ends a connection, takes
+    /// over a session or is in the way of somebody else by taking a name.
     pub(super) fn sit(
         &self,
         client: &str,
@@ -72,18 +74,14 @@ impl State {
         clean: bool,
         will: Option<LastWill>,
     ) -> Option<Seat> {
+        let client = own_name(&login, client);
         let mut inner = self.lock();
         inner.connections += 1;
         let number = inner.connections;
-        if let Some(known) = inner.sessions.get(client)
-            && known.session.login != login
-        {
+        if !inner.sessions.contains_key(&client) && inner.sessions.len() >= SESSIONS {
             return None;
         }
-        if !inner.sessions.contains_key(client) && inner.sessions.len() >= SESSIONS {
-            return None;
-        }
-        let old = inner.sessions.remove(client);
+        let old = inner.sessions.remove(&client);
         let (mut session, present) = match old {
             Some(entry) => {
                 if let Some(line) = entry.line {
@@ -92,7 +90,7 @@ impl State {
                 if !clean && !entry.session.clean {
                     (entry.session, true)
                 } else {
-                    inner.forget(client, &entry.session);
+                    inner.forget(&client, &entry.session);
                     (Session::new(login, clean), false)
                 }
             }
@@ -112,9 +110,9 @@ impl State {
             session,
             line: Some(line),
         };
-        inner.sessions.insert(client.to_owned(), entry);
+        inner.sessions.insert(client.clone(), entry);
         Some(Seat {
-            client: client.to_owned(),
+            client,
             number,
             wake,
             end,
@@ -243,6 +241,16 @@ impl State {
                 line.end.cancel();
             }
         }
+    }
+}
+
+/// What a client calls itself, as one of those who log in as it does. No robot's id has a slash.
+fn own_name(login: &Login, client: &str) -> String {
+    match login {
+        Login::Bridge => format!("bridge/{client}"),
+        Login::Robot(id) => format!("robot/{id}/{client}"),
+        Login::Bootstrap => format!("bootstrap/{client}"),
+        Login::Anonymous => format!("anonymous/{client}"),
     }
 }
 

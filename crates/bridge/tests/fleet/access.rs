@@ -54,6 +54,23 @@ async fn a_deleted_robot_that_lives_registers_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_who_takes_a_robots_name_is_not_in_its_way() {
+    let mut stage = Stage::set(|_| {}).await;
+    let port = stage.broker.address.port();
+    let mut options = MqttOptions::new("k8s4r-agent-arm-1", "127.0.0.1", port);
+    // It leaves a session behind, and would take over one that is there.
+    options.set_clean_session(false);
+    let (_client, mut wire) = AsyncClient::new(options, 16);
+    while !matches!(
+        wire.poll().await.unwrap(),
+        Event::Incoming(Packet::ConnAck(_))
+    ) {}
+    tokio::spawn(async move { while wire.poll().await.is_ok() {} });
+    stage.robot("arm-1", |_| {});
+    stage.works("arm-1").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_hears_nothing_that_is_not_for_everybody() {
     let stage = Stage::set(|_| {}).await;
     let options = MqttOptions::new("stranger", "127.0.0.1", stage.broker.address.port());

@@ -6,7 +6,10 @@ use kube::api::{DeleteParams, ListParams};
 use sandlot_api::robot::{Job, Robot, RobotPhase, Task, TaskGroup};
 use serde_json::json;
 
-use crate::stage::{Stage, job, state, task_state};
+use crate::{
+    listener::Listener,
+    stage::{Stage, job, state, task_state},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_runs_on_a_robot_that_registered_itself() {
@@ -157,8 +160,9 @@ async fn a_robot_that_is_killed_is_offline_through_its_will_and_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn work_goes_on_over_the_restart_of_a_bridge() {
     let mut stage = Stage::set(|_| {}).await;
-    stage.robot("arm-1", |robot| robot.work = Duration::from_millis(500));
+    stage.robot("arm-1", |robot| robot.work = Duration::from_secs(1));
     stage.phase("arm-1", RobotPhase::Online).await;
+    let mut listener = Listener::new(&stage).await;
     let _: Job = stage.make(job("over", 1)).await;
     stage
         .until("over-main-r0-run", |task: &Task| {
@@ -166,7 +170,8 @@ async fn work_goes_on_over_the_restart_of_a_bridge() {
         })
         .await;
     stage.stop_bridge().await;
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    // It ends while nobody is there to write it down.
+    listener.until("arm-1", "Completed").await;
     stage.start_bridge();
     let done = stage
         .until("over", |job: &Job| state(job) == "Completed")

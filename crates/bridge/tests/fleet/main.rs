@@ -4,6 +4,7 @@
 mod access;
 mod commands;
 mod jobs;
+mod listener;
 mod presence;
 mod published;
 mod rollouts;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use sandlot_api::robot::RobotPhase;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::DeleteParams;
+use sandlot_api::robot::{RobotPhase, names::BRIDGE_LEASE};
 
 use crate::stage::Stage;
 
@@ -27,4 +29,18 @@ async fn robots_are_unknown_while_no_bridge_listens_and_known_again_with_the_nex
     stage.start_bridge();
     stage.phase("stays", RobotPhase::Online).await;
     stage.phase("leaves", RobotPhase::Offline).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn robots_are_unknown_when_their_bridge_is_taken_away_with_its_lease() {
+    let mut stage = Stage::set(|settings| settings.lease = Some(Duration::from_secs(1))).await;
+    stage.robot("arm-1", |_| {});
+    stage.works("arm-1").await;
+    stage.stop_bridge().await;
+    let leases = stage.api::<Lease>();
+    leases
+        .delete(BRIDGE_LEASE, &DeleteParams::default())
+        .await
+        .unwrap();
+    stage.phase("arm-1", RobotPhase::Unknown).await;
 }

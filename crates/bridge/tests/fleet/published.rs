@@ -1,7 +1,7 @@
 //! Robots of the published protocol: what their agents send and hear.
 
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
-use sandlot_api::robot::{Job, RobotPhase, Task};
+use sandlot_api::robot::{Command, CommandResultState, Job, RobotPhase, Task};
 use serde_json::{Value, json};
 
 use crate::stage::{PATIENCE, Stage, TOKEN, job, state, task_state};
@@ -43,19 +43,21 @@ impl Agent {
 
     /// The next message on a topic.
     async fn next(&mut self, topic: &str) -> Value {
+        serde_json::from_slice(&self.next_bytes(topic).await).unwrap()
+    }
+
+    async fn next_bytes(&mut self, topic: &str) -> Vec<u8> {
         let hearing = async {
             loop {
                 if let Event::Incoming(Packet::Publish(message)) = self.wire.poll().await.unwrap()
                     && message.topic == topic
                 {
-                    return serde_json::from_slice(&message.payload).unwrap();
+                    return message.payload.to_vec();
                 }
             }
         };
-        {
-            let heard = tokio::time::timeout(PATIENCE, hearing).await;
-            heard.unwrap_or_else(|_| panic!("nothing is said on {topic}"))
-        }
+        let heard = tokio::time::timeout(PATIENCE, hearing).await;
+        heard.unwrap_or_else(|_| panic!("nothing is said on {topic}"))
     }
 }
 
@@ -122,6 +124,32 @@ async fn a_published_agent_registers_works_and_is_heard_on_both_revisions_topics
     }
     let task = stage.api::<Task>().get("old-main-r0-run").await.unwrap();
     assert_eq!(task_state(&task), "completed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_published_agent_is_told_commands_in_words() {
+    let stage = Stage::set(|_| {}).await;
+    let mut agent = Agent::new(&stage, "k8s4r-agent-old-1");
+    agent.hear("k8s4r/robots/old-1/response").await;
+    agent.hear("k8s4r/commands/old-1").await;
+    let register = json!({ "robotId": "old-1", "token": TOKEN });
+    agent.say("k8s4r/register", register).await;
+    agent.next("k8s4r/robots/old-1/response").await;
+    stage.phase("old-1", RobotPhase::Online).await;
+    let _: Command = stage
+        .make(json!({
+            "apiVersion": "robot.k8s4r.io/v1alpha1", "kind": "Command", "metadata": { "name": "dock" },
+            "spec": { "robots": ["old-1"], "verb": "dock", "args": ["at", "3"], "deadline": "1m" },
+        }))
+        .await;
+    assert_eq!(agent.next_bytes("k8s4r/commands/old-1").await, b"dock at 3");
+    // It answers nothing, but was told.
+    let told = |command: &Command| {
+        let status = command.status.as_ref();
+        let results = status.and_then(|status| status.results.as_ref());
+        results.is_some_and(|all| all[0].state == CommandResultState::Running)
+    };
+    stage.until("dock", told).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,14 +105,19 @@ fn job(job: &Value, findings: &mut Findings) {
 
 fn task(task: &Value, old: Option<&Value>, findings: &mut Findings) {
     definition(&task["spec"], "spec", findings);
-    // A robot may already run it: another spec would be another task.
+    // A robot may already run it: another spec would be another task. Notes are not what runs.
+    let essence = |task: &Value| {
+        let mut spec = task["spec"].as_object().cloned().unwrap_or_default();
+        spec.remove("meta");
+        spec
+    };
     if let Some(old) = old
         && given(&old["spec"], "targetRobot").is_some()
-        && old["spec"] != task["spec"]
+        && essence(old) != essence(task)
     {
         findings.fault(
             "spec",
-            "the task has a robot and cannot be changed: edit its job, or make a new task",
+            "the task has a robot and cannot be changed (meta may): edit its job, or make a new task",
         );
     }
 }
@@ -283,6 +288,7 @@ mod tests {
         let spec = json!({ "name": "t", "driver": "exec", "config": { "execConfig": { "command": "a" } }, "targetRobot": "r" });
         let old = of("Task", "t", spec.clone());
         let mut new = old.clone();
+        new["spec"]["meta"] = json!({ "hall": "3" });
         assert!(faults("Task", &new, Some(&old)).is_empty());
         new["spec"]["config"]["execConfig"]["command"] = json!("b");
         assert_eq!(faults("Task", &new, Some(&old)), ["spec"]);

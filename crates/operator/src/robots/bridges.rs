@@ -2,8 +2,9 @@
 //! works.
 //!
 //! When it was renewed counts by this operator's own clock: clocks of different machines are
-//! never compared. A namespace without such a Lease never had a bridge that says that it lives,
-//! and nothing is concluded from that.
+//! never compared. A Lease that is deleted is renewed no more: if its bridge lives it makes another
+//! in a moment, and if the bridge was taken away with it, nobody hears the robots. Only where there
+//! never was such a Lease nothing is concluded: a bridge may be there that does not say so.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -30,6 +31,7 @@ pub(crate) struct Bridges {
 
 /// The last sign of life.
 struct Sign {
+    /// The Lease's version, as long as there is one.
     version: Option<String>,
     /// When a namespace without another sign is silent; nothing once that was noticed.
     due: Option<Timestamp>,
@@ -62,10 +64,22 @@ impl Bridges {
             .retain(|robot| robot.namespace != key.namespace);
     }
 
-    /// The Leases that there are; nothing is concluded where one was deleted.
+    /// A bridge's Lease is gone: no sign of life, and so its time runs on.
+    pub(crate) fn lose(&mut self, namespace: &str) {
+        if let Some(sign) = self.known.get_mut(namespace) {
+            sign.version = None;
+        }
+        self.known.retain(|_, sign| sign.matters());
+    }
+
+    /// These are all Leases that there are.
     pub(crate) fn only(&mut self, listed: &HashSet<Key>) {
-        self.known
-            .retain(|namespace, _| listed.iter().any(|key| key.namespace == *namespace));
+        for (namespace, sign) in &mut self.known {
+            if !listed.iter().any(|key| key.namespace == *namespace) {
+                sign.version = None;
+            }
+        }
+        self.known.retain(|_, sign| sign.matters());
     }
 
     /// When the next namespace is silent, if nothing comes.
@@ -83,7 +97,15 @@ impl Bridges {
                 silent.push(namespace.clone());
             }
         }
+        self.known.retain(|_, sign| sign.matters());
         silent
+    }
+}
+
+impl Sign {
+    /// Whether there is a Lease to compare with, or a silence still to be told of.
+    fn matters(&self) -> bool {
+        self.version.is_some() || self.due.is_some()
     }
 }
 
@@ -125,10 +147,30 @@ mod tests {
         assert!(bridges.fallen_silent(at(17)).is_empty());
         assert_eq!(bridges.fallen_silent(at(18)).len(), 1);
         assert!(bridges.fallen_silent(at(19)).is_empty());
-        bridges.see(&lease("3"), at(100));
-        assert_eq!(bridges.fallen_silent(at(110)).len(), 1);
-        bridges.see(&lease("4"), at(111));
+    }
+
+    #[test]
+    fn a_bridge_whose_lease_is_deleted_has_its_time_to_make_another() {
+        let mut bridges = Bridges::default();
+        for how in [lost, unlisted] {
+            bridges.see(&lease("1"), at(0));
+            how(&mut bridges);
+            assert_eq!(bridges.due(), Some(at(10)), "its time runs on");
+            bridges.see(&lease("2"), at(9));
+            assert!(bridges.fallen_silent(at(10)).is_empty(), "it lives");
+            how(&mut bridges);
+            assert_eq!(bridges.fallen_silent(at(19)).len(), 1, "it was taken away");
+            assert!(bridges.known.is_empty(), "nothing is kept of it");
+            how(&mut bridges);
+            assert_eq!(bridges.due(), None);
+        }
+    }
+
+    fn lost(bridges: &mut Bridges) {
+        bridges.lose("fleet");
+    }
+
+    fn unlisted(bridges: &mut Bridges) {
         bridges.only(&HashSet::new());
-        assert_eq!(bridges.due(), None);
     }
 }

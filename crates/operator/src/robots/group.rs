@@ -21,7 +21,7 @@ use super::{
     index::is_held,
     sights::{Kind, Object},
     world::World,
-    writes::{What, hold, release},
+    writes::{What, hold, merge, release},
 };
 use crate::index::{Key, key::made};
 
@@ -80,6 +80,7 @@ pub(crate) fn look(world: &mut World, key: &Key, fleet: &mut Fleet, now: Timesta
         plan(&view, &facts, fleet.of(&world.index, &key.namespace), now)
     };
     carry_out(world, key, &group, &plan, &latest, stable.as_ref());
+    pass_on_notes(world, key, &group);
     remember(world, key, &group, &plan, &latest, stable.as_ref());
     tell(world, key, &group, &plan, &facts, now);
     world.wake(plan.wake, (Kind::Group, key.clone()));
@@ -212,6 +213,25 @@ fn carry_out(
             let object = Object::Task(Box::new(task));
             world.write(Kind::Task, &key, What::Create(Box::new(object)));
         }
+    }
+}
+
+/// What a group notes is no part of what its replicas are made from: an edit of it reaches tasks
+/// that run where they are.
+fn pass_on_notes(world: &mut World, key: &Key, group: &TaskGroup) {
+    let wanted = group.spec.meta.clone().unwrap_or_default();
+    let mut patches = Vec::new();
+    for (key, task) in world.index.tasks_of(key) {
+        let known = task.spec.meta.clone().unwrap_or_default();
+        let state = task.status.as_ref().and_then(|status| status.state);
+        let over = state.unwrap_or_default().is_terminal() || world.index.is_leaving(task);
+        if known != wanted && !over && task.uid().is_some() {
+            let patch = json!({ "spec": { "meta": merge(&known, &wanted) } });
+            patches.push((key.clone(), patch));
+        }
+    }
+    for (key, patch) in patches {
+        world.write(Kind::Task, &key, What::Change(patch));
     }
 }
 

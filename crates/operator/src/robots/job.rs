@@ -14,7 +14,7 @@ use super::{
     index::is_held,
     sights::{Kind, Object},
     world::World,
-    writes::{What, condition, hold, release, status_patch},
+    writes::{What, condition, hold, merge, release, status_patch},
 };
 use crate::index::Key;
 
@@ -84,10 +84,8 @@ fn shape(world: &mut World, key: &Key, job: &Job) {
             Some(found) => {
                 let spec = build::group_spec(job, template);
                 if found.spec != spec && found.metadata.deletion_timestamp.is_none() {
-                    let before = serde_json::to_value(&found.spec).unwrap_or_default();
-                    let mut after = serde_json::to_value(&spec).unwrap_or_default();
-                    fill_gaps(&before, &mut after);
                     let version = &found.metadata.resource_version;
+                    let after = merge(&found.spec, &spec);
                     let patch =
                         json!({ "metadata": { "resourceVersion": version }, "spec": after });
                     world.write(Kind::Group, &group, What::Change(patch));
@@ -100,21 +98,6 @@ fn shape(world: &mut World, key: &Key, job: &Job) {
     for (key, group) in groups(world, key) {
         if !wanted.contains(&key) && is_of(&group, job) {
             delete(world, &key, &group);
-        }
-    }
-}
-
-/// What a merge patch must say of maps for what is gone from them to go.
-fn fill_gaps(before: &serde_json::Value, after: &mut serde_json::Value) {
-    use serde_json::Value::{Null, Object};
-    if let (Object(before), Object(after)) = (before, after) {
-        for (field, old) in before {
-            match after.get_mut(field) {
-                None => {
-                    after.insert(field.clone(), Null);
-                }
-                Some(new) => fill_gaps(old, new),
-            }
         }
     }
 }

@@ -15,6 +15,7 @@ mod job;
 mod robot;
 mod sights;
 mod task;
+mod trouble;
 mod work;
 mod world;
 mod writes;

@@ -37,6 +37,8 @@ pub(crate) enum Told {
     Object(Object),
     /// A bridge has said that it lives.
     Bridge(Box<Lease>),
+    /// A bridge's Lease is gone.
+    BridgeGone(Key),
     /// All Leases of bridges that there are.
     Bridges(HashSet<Key>),
 }
@@ -90,7 +92,7 @@ pub(crate) fn watch(watches: &mut Watches<Told, Kind>) {
     let config = watcher::Config::default().fields(&only);
     watches.aside(watches.api(), config, |seen| match seen {
         Seen::There(lease) => Some(Told::Bridge(Box::new(lease))),
-        Seen::Gone(_) => None,
+        Seen::Gone(key) => Some(Told::BridgeGone(key)),
         Seen::All(listed) => Some(Told::Bridges(listed)),
     });
 }

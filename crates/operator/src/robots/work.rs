@@ -34,6 +34,7 @@ impl Family for World {
         match told {
             Told::Object(object) => self.take_in(object, now),
             Told::Bridge(lease) => self.bridges.see(&lease, now),
+            Told::BridgeGone(key) => self.bridges.lose(&key.namespace),
             Told::Bridges(listed) => self.bridges.only(&listed),
         }
     }

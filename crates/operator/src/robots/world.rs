@@ -3,11 +3,13 @@
 use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
+use kube::Resource;
 
 use super::{
     bridges::Bridges,
     index::Index,
     sights::{Kind, Object},
+    trouble,
     writes::{What, Write},
 };
 use crate::{events::Events, index::Key, metrics::Metrics, rounds::Wakes};
@@ -79,7 +81,30 @@ impl World {
         if let Some(wake) = object.place() {
             self.resting.remove(&wake);
         }
+        self.warn(&object);
         self.index.see(object, now);
+    }
+
+    /// Tells of what has gone wrong since it was last seen.
+    fn warn(&self, object: &Object) {
+        let trouble = match object {
+            Object::Task(task) => {
+                let known = object
+                    .place()
+                    .and_then(|(_, key)| self.index.tasks.get(&key));
+                trouble::of_task(known, task).map(|said| (said, task.object_ref(&())))
+            }
+            Object::Robot(robot) => {
+                let known = object
+                    .place()
+                    .and_then(|(_, key)| self.index.robots.get(&key));
+                trouble::of_robot(known, robot).map(|said| (said, robot.object_ref(&())))
+            }
+            _ => None,
+        };
+        if let Some(((reason, note), about)) = trouble {
+            self.events.warn(about, &reason, "Run", note);
+        }
     }
 
     /// Marks everything that is due.

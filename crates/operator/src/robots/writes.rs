@@ -193,6 +193,28 @@ pub(crate) fn hold<K: Resource>(object: &K) -> Value {
     json!({ "metadata": { "resourceVersion": meta.resource_version, "finalizers": finalizers } })
 }
 
+/// A merge patch from one value to another: what is gone from maps is taken away, at every depth.
+pub(crate) fn merge<S: Serialize>(before: &S, after: &S) -> Value {
+    // Specs are plain data: writing them as JSON cannot fail.
+    let before = serde_json::to_value(before).unwrap_or_default();
+    let mut after = serde_json::to_value(after).unwrap_or_default();
+    fill_gaps(&before, &mut after);
+    after
+}
+
+fn fill_gaps(before: &Value, after: &mut Value) {
+    if let (Value::Object(before), Value::Object(after)) = (before, after) {
+        for (field, old) in before {
+            match after.get_mut(field) {
+                None => {
+                    after.insert(field.clone(), Value::Null);
+                }
+                Some(new) => fill_gaps(old, new),
+            }
+        }
+    }
+}
+
 /// A patch from one status to another: what is gone from it is taken away.
 pub(crate) fn status_patch<K: Resource, S: Serialize>(object: &K, before: &S, after: &S) -> Value {
     // Statuses are plain data: writing them as JSON cannot fail.

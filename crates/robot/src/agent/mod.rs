@@ -33,7 +33,7 @@ use crate::{
     orders::Orders,
     outbox::Outbox,
     settings::Settings,
-    task::{Labels, Workshop},
+    task::{Labels, Notes, Workshop},
 };
 
 /// How long a broken connection is left alone, at first and at most.
@@ -88,6 +88,8 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), RunE
 /// A task that is being lived.
 struct Living {
     stop: watch::Sender<bool>,
+    /// What its job notes for it.
+    notes: watch::Sender<Notes>,
     life: JoinHandle<()>,
 }
 

@@ -21,6 +21,9 @@ use crate::{
 /// How often the broker may refuse a robot before it doubts its credential: some seconds.
 const REFUSALS: u32 = 6;
 
+/// So much is logged of what somebody says in words.
+const WORDS: usize = 1024;
+
 impl Agent {
     /// Opens a connection, or registers again over the one there is.
     pub(super) async fn connect(&mut self) -> Result<(), LinkError> {
@@ -166,6 +169,12 @@ impl Agent {
                 if let Some(all) = understood(payload) {
                     self.all_ordered(all).await;
                 }
+            }
+            Topic::Words(_) => {
+                let text = String::from_utf8_lossy(payload);
+                let words: String = text.chars().take(WORDS).collect();
+                // As the published agents do: nobody says who wrote them, and they may come twice.
+                tracing::info!(words, "somebody says this to the robot");
             }
             _ => {}
         }

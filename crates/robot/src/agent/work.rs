@@ -11,7 +11,11 @@ use sandlot_supervisor::{Key, Run};
 use tokio::{sync::watch, task::JoinError};
 
 use super::{Agent, Living};
-use crate::{apps, journal::is_safe, task::live};
+use crate::{
+    apps,
+    journal::is_safe,
+    task::{Told, live},
+};
 
 /// How long a task whose robot is cut off waits before it is stopped, where its group wants that.
 const CUT_OFF: Duration = Duration::from_secs(300);
@@ -21,11 +25,7 @@ impl Agent {
     pub(super) async fn settle(&mut self) {
         let document = self.wanted.document().clone();
         if let Some(labels) = &document.labels {
-            self.labels.send_if_modified(|known| {
-                let changed = known != labels;
-                known.clone_from(labels);
-                changed
-            });
+            renew(&self.labels, labels);
         }
         let came = Timestamp::now();
         let mut known = HashSet::new();
@@ -41,9 +41,12 @@ impl Agent {
             known.insert(key.clone());
             let living = self.tasks.entry(key).or_insert_with(|| {
                 let (stop, stopped) = watch::channel(task.stop);
-                let life = tokio::spawn(live(self.shop.clone(), task.clone(), stopped));
-                Living { stop, life }
+                let (notes, noted) = watch::channel(task.meta.clone());
+                let told = Told { stopped, noted };
+                let life = tokio::spawn(live(self.shop.clone(), task.clone(), told));
+                Living { stop, notes, life }
             });
+            renew(&living.notes, &task.meta);
             if task.stop {
                 living.stop.send_replace(true);
             }
@@ -165,6 +168,15 @@ impl Agent {
             }
         }
     }
+}
+
+/// Tells what is new to those who look on.
+fn renew<T: Clone + PartialEq>(told: &watch::Sender<T>, fresh: &T) {
+    told.send_if_modified(|known| {
+        let changed = known != fresh;
+        known.clone_from(fresh);
+        changed
+    });
 }
 
 /// What a document asks to be done once.

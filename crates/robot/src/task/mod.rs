@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     artifacts::Fetcher,
     drivers::{self, Place},
+    files,
     group::{Group, Groups},
     journal::{Entry, Journal},
 };
@@ -31,6 +32,16 @@ pub(crate) use ending::tail;
 
 /// The labels of a robot.
 pub(crate) type Labels = BTreeMap<String, String>;
+/// What a job notes for its tasks.
+pub(crate) type Notes = BTreeMap<String, String>;
+
+/// What an attempt is told while it lives.
+pub(crate) struct Told {
+    /// Turns true when it is to end.
+    pub(crate) stopped: watch::Receiver<bool>,
+    /// Its job's notes, as they are now.
+    pub(crate) noted: watch::Receiver<Notes>,
+}
 
 /// What all tasks on a robot share.
 pub(crate) struct Workshop {
@@ -76,8 +87,8 @@ impl From<io::Error> for Over {
     }
 }
 
-/// Lives an attempt. `stop` turns true when it is to end.
-pub(crate) async fn live(shop: Arc<Workshop>, task: DesiredTask, stop: watch::Receiver<bool>) {
+/// Lives an attempt.
+pub(crate) async fn live(shop: Arc<Workshop>, task: DesiredTask, told: Told) {
     let entry = match shop.journal.find(&task.key) {
         Ok(Some(entry)) => entry,
         Ok(None) => Entry {
@@ -100,7 +111,8 @@ pub(crate) async fn live(shop: Arc<Workshop>, task: DesiredTask, stop: watch::Re
         group: &member.group,
         folder: shop.folder_of(&task),
         entry,
-        stop,
+        stop: told.stopped,
+        notes: told.noted,
         run: None,
     };
     let over = life.go().await;
@@ -115,6 +127,7 @@ struct Life<'a> {
     folder: PathBuf,
     entry: Entry,
     stop: watch::Receiver<bool>,
+    notes: watch::Receiver<Notes>,
     run: Option<Run>,
 }
 
@@ -171,8 +184,9 @@ impl Life<'_> {
         if self.is_stopped() {
             return Err(Over::Stopped);
         }
-        let mut labels = self.shop.labels.clone();
+        let (mut labels, mut notes) = (self.shop.labels.clone(), self.notes.clone());
         labels.borrow_and_update();
+        notes.borrow_and_update();
         let key = run_key(&format!("{}#{}", self.task.key, self.entry.start))?;
         let known = self.shop.supervisor.find(&key).await?;
         let running = known.filter(|run| run.outcome().is_none());
@@ -201,13 +215,14 @@ impl Life<'_> {
                     run.stop();
                     break run.ended().await;
                 }
-                Ok(()) = labels.changed() => {
-                    if let Some(change) = self.renew_templates()
-                        && self.tell_change(&run, &change).await?
-                    {
-                        return Ok(None);
-                    }
-                }
+                Ok(()) = labels.changed() => {}
+                Ok(()) = notes.changed() => {}
+            }
+            // What templates show is another now.
+            if let Some(change) = self.renew_templates()
+                && self.tell_change(&run, &change).await?
+            {
+                return Ok(None);
             }
         };
         match ended {
@@ -252,7 +267,7 @@ impl Life<'_> {
             facts.insert("GROUP_NAME".to_owned(), place.name.clone());
             facts.insert("REPLICA_INDEX".to_owned(), place.replica.to_string());
         }
-        for (key, value) in &task.meta {
+        for (key, value) in &*self.notes.borrow() {
             facts.insert(
                 format!("META_{}", key.to_uppercase().replace(['-', '.'], "_")),
                 value.clone(),
@@ -263,8 +278,7 @@ impl Life<'_> {
 
     async fn note(&self) -> io::Result<()> {
         let (journal, entry) = (self.shop.journal.clone(), self.entry.clone());
-        let noting = tokio::task::spawn_blocking(move || journal.note(&entry));
-        noting.await.map_err(io::Error::other)?
+        files::aside(move || journal.note(&entry)).await
     }
 
     fn is_stopped(&self) -> bool {

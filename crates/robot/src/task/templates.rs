@@ -117,9 +117,10 @@ impl Life<'_> {
         let mut env = self.facts();
         env.extend(definition.env.clone().unwrap_or_default());
         let labels = self.shop.labels.borrow().clone();
+        let notes = self.notes.borrow().clone();
         let known = Known {
             env: &env,
-            meta: &self.task.meta,
+            meta: &notes,
             labels: &labels,
             robot: &self.shop.robot,
         };

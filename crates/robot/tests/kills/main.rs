@@ -1,6 +1,7 @@
 //! A thousand tasks on real agents, while whoever has to do with them is killed, and what is said
 //! is said again, late and out of order.
 
+mod broker;
 mod echo;
 mod stage;
 
@@ -15,12 +16,12 @@ use rand::RngExt;
 use sandlot_api::robot::{Job, JobState, Task, TaskState};
 use serde_json::{Value, json};
 
+use broker::Broker;
 use stage::Stage;
 
 /// How many robots there are.
 const ROBOTS: usize = 5;
-/// How many jobs, and tasks of each.
-const JOBS: usize = 50;
+/// How many tasks each job has.
 const TASKS: usize = 20;
 /// How long all of it may take on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(1200);
@@ -49,22 +50,46 @@ fn has_completed(job: &Job) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_dispatches_take_effect_once_whoever_is_killed() {
-    let mut stage = Stage::set(ROBOTS).await;
+    let folder = tempfile::tempdir().unwrap();
+    let stage = Stage::set(folder, Broker::embedded().await, ROBOTS).await;
+    everything_once(stage, 50, |_| false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dispatches_through_mosquitto_take_effect_once_whoever_is_killed() {
+    let Some(program) = broker::find_mosquitto() else {
+        eprintln!("SKIPPED: there is no Mosquitto on this machine (apt install mosquitto)");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::mosquitto(program, folder.path().join("mosquitto")).await;
+    let stage = Stage::set(folder, broker, ROBOTS).await;
+    // It, and not only chance, is killed too.
+    everything_once(stage, 15, |number| number % 3 == 1).await;
+}
+
+/// Makes so many jobs and kills somebody after each; the broker where that is said. In the end
+/// everything must have happened, and once.
+async fn everything_once(mut stage: Stage, jobs: usize, is_brokers_turn: fn(usize) -> bool) {
     let echo = tokio::spawn(echo::echo(stage.port));
     let effects = stage.folder.path().join("effects");
     let started = Instant::now();
     let mut kills = BTreeMap::<&str, usize>::new();
-    for number in 0..JOBS {
+    for number in 0..jobs {
         let name = format!("job-{number}");
         stage.make(job(&name, &effects.display().to_string())).await;
-        *kills.entry(stage.kill_somebody().await).or_default() += 1;
+        let killed = match is_brokers_turn(number) {
+            true => stage.kill_broker().await,
+            false => stage.kill_somebody().await,
+        };
+        *kills.entry(killed).or_default() += 1;
         let pause = rand::rng().random_range(50..400);
         tokio::time::sleep(Duration::from_millis(pause)).await;
     }
     loop {
-        let jobs = stage.api::<Job>().list(&ListParams::default()).await;
-        let jobs = jobs.unwrap().items;
-        let open: Vec<&Job> = jobs.iter().filter(|job| !has_completed(job)).collect();
+        let all = stage.api::<Job>().list(&ListParams::default()).await;
+        let all = all.unwrap().items;
+        let open: Vec<&Job> = all.iter().filter(|job| !has_completed(job)).collect();
         if open.is_empty() {
             break;
         }
@@ -96,7 +121,7 @@ async fn a_thousand_dispatches_take_effect_once_whoever_is_killed() {
             _ => panic!("left behind: {task:#?}"),
         }
     }
-    assert_eq!(completed, JOBS * TASKS);
+    assert_eq!(completed, jobs * TASKS);
     println!(
         "{completed} tasks in {:?}, {} attempts took effect, kills: {kills:?}",
         started.elapsed(),

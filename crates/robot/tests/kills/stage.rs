@@ -12,20 +12,19 @@ use kube::{
 };
 use rand::RngExt;
 use sandlot_api::robot::{Job, Task};
-use sandlot_bridge::{
-    Remote, Settings,
-    broker::{BRIDGE, Broker, Keyring, Listen, Robots},
-};
+use sandlot_bridge::{Remote, Settings, broker::BRIDGE};
 use sandlot_cluster::{Cluster, Config};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::broker::Broker;
+
 /// The bridge's password.
 pub(crate) const PASSWORD: &str = "bridge";
 /// The token that robots register with.
-const TOKEN: &str = "fixed-token-123";
+pub(crate) const TOKEN: &str = "fixed-token-123";
 
 /// All that plays a part.
 pub(crate) struct Stage {
@@ -33,33 +32,28 @@ pub(crate) struct Stage {
     pub(crate) port: u16,
     client: Client,
     _cluster: Cluster,
-    robots: Robots,
-    broker: Option<Broker>,
+    broker: Broker,
     bridge: JoinHandle<()>,
     operator: JoinHandle<()>,
     agents: Vec<Child>,
 }
 
 impl Stage {
-    /// Sets everything up.
-    pub(crate) async fn set(agents: usize) -> Self {
+    /// Sets everything up around a broker.
+    pub(crate) async fn set(folder: TempDir, broker: Broker, agents: usize) -> Self {
         let cluster = Cluster::start(Config::default()).await.unwrap();
         let client = cluster.client();
         sandlot_operator::install_crds(client.clone())
             .await
             .unwrap();
-        let robots = Robots::default();
-        let broker = broker(0, &robots).await.unwrap();
-        let port = broker.address.port();
         let mut stage = Self {
-            folder: tempfile::tempdir().unwrap(),
-            port,
-            bridge: bridge(&client, &broker, &robots),
+            folder,
+            port: broker.port(),
+            bridge: bridge(&client, &broker),
             operator: operator(&client),
             client,
             _cluster: cluster,
-            robots,
-            broker: Some(broker),
+            broker,
             agents: Vec::new(),
         };
         for number in 0..agents {
@@ -94,8 +88,7 @@ impl Stage {
         match choice {
             0..=1 => {
                 self.bridge.abort();
-                let broker = self.broker.as_ref().unwrap();
-                self.bridge = bridge(&self.client, broker, &self.robots);
+                self.bridge = bridge(&self.client, &self.broker);
                 "bridge"
             }
             2..=3 => {
@@ -103,19 +96,7 @@ impl Stage {
                 self.operator = operator(&self.client);
                 "operator"
             }
-            4 => {
-                // It forgets every session and all that was retained.
-                self.broker.take().unwrap().stop().await;
-                let fresh = loop {
-                    // Somebody may have had its port for a moment.
-                    match broker(self.port, &self.robots).await {
-                        Some(broker) => break broker,
-                        None => tokio::time::sleep(Duration::from_millis(50)).await,
-                    }
-                };
-                self.broker = Some(fresh);
-                "broker"
-            }
+            4 => self.kill_broker().await,
             _ => {
                 let number = rand::rng().random_range(0..self.agents.len());
                 self.agents[number].kill().unwrap();
@@ -124,6 +105,12 @@ impl Stage {
                 "agent"
             }
         }
+    }
+
+    /// Kills the broker, and starts it again.
+    pub(crate) async fn kill_broker(&mut self) -> &'static str {
+        self.broker.kill().await;
+        "broker"
     }
 
     pub(crate) fn api<K>(&self) -> Api<K>
@@ -158,9 +145,7 @@ impl Stage {
     pub(crate) async fn end(mut self) {
         self.bridge.abort();
         self.operator.abort();
-        if let Some(broker) = self.broker.take() {
-            broker.stop().await;
-        }
+        self.broker.stop().await;
         self.agents.drain(..).for_each(end_agent);
     }
 }
@@ -179,34 +164,20 @@ fn end_agent(mut agent: Child) {
     agent.wait().unwrap();
 }
 
-async fn broker(port: u16, robots: &Robots) -> Option<Broker> {
-    let keys = Keyring {
-        bridge: PASSWORD.to_owned(),
-        bootstrap: Some(TOKEN.to_owned()),
-        anonymous: false,
-        robots: robots.clone(),
-    };
-    let listen = Listen {
-        address: ([127, 0, 0, 1], port).into(),
-        tls: None,
-    };
-    Broker::start(listen, keys).await.ok()
-}
-
-fn bridge(client: &Client, broker: &Broker, robots: &Robots) -> JoinHandle<()> {
-    let settings = Settings {
+fn bridge(client: &Client, broker: &Broker) -> JoinHandle<()> {
+    let mut settings = Settings {
         broker: Remote {
             host: "127.0.0.1".to_owned(),
-            port: broker.address.port(),
+            port: broker.port(),
             user: Some(BRIDGE.to_owned()),
             password: PASSWORD.to_owned(),
             tls: None,
         },
         token: Some(TOKEN.to_owned()),
         check: Duration::from_millis(100),
-        robots: robots.clone(),
         ..Settings::default()
     };
+    broker.introduce(&mut settings);
     let run = sandlot_bridge::run(client.clone(), settings, CancellationToken::new());
     tokio::spawn(async move { run.await.unwrap() })
 }

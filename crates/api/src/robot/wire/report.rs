@@ -13,7 +13,8 @@ use crate::robot::{CommandResultState, DeploymentState, Task, TaskState, Usage};
 pub struct AttemptKey {
     /// The Task's uid.
     pub uid: String,
-    /// The Task's generation.
+    /// Always 1: a task that has a robot is as it is, and what the API counts in its generation,
+    /// such as that it is being deleted, makes it no other attempt. Robots tell keys apart by it.
     pub generation: i64,
     /// The attempt, from 0.
     pub attempt: i64,
@@ -24,7 +25,7 @@ impl AttemptKey {
     pub fn of(task: &Task) -> Self {
         Self {
             uid: task.metadata.uid.clone().unwrap_or_default(),
-            generation: task.metadata.generation.unwrap_or(1),
+            generation: 1,
             attempt: task.spec.attempt.unwrap_or(0),
         }
     }

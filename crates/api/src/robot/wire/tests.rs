@@ -23,6 +23,7 @@ fn every_topic_is_read_as_it_is_written() {
         Topic::LogChunk(id(), uid()),
         Topic::Dispatch(id()),
         Topic::FirstDispatch(id()),
+        Topic::Words(id()),
         Topic::Status(id(), uid()),
         Topic::FirstStatus(id(), uid()),
         Topic::State(id()),

@@ -40,6 +40,8 @@ pub enum Topic {
     Dispatch(String),
     /// Tasks to start and stop, as published first.
     FirstDispatch(String),
+    /// Something for the robot to read, in words, as published first.
+    Words(String),
     /// What has become of a task, as published later: robot and the task's uid.
     Status(String, String),
     /// What has become of a task, as published first: robot and the task's uid.
@@ -58,6 +60,7 @@ impl Topic {
             ["k8s4r", "register"] => Self::Register,
             ["k8s4r", "heartbeat"] => Self::Heartbeat,
             ["k8s4r", "response", id] => Self::FirstResponse(robot(id)?),
+            ["k8s4r", "commands", id] => Self::Words(robot(id)?),
             ["k8s4r", "robots", id, "register"] => Self::OwnRegister(robot(id)?),
             ["k8s4r", "robots", id, "heartbeat"] => Self::OwnHeartbeat(robot(id)?),
             ["k8s4r", "robots", id, "response"] => Self::Response(robot(id)?),
@@ -96,6 +99,7 @@ impl Topic {
             | Self::LogChunk(id, _)
             | Self::Dispatch(id)
             | Self::FirstDispatch(id)
+            | Self::Words(id)
             | Self::Status(id, _)
             | Self::FirstStatus(id, _)
             | Self::State(id) => Some(id),
@@ -123,6 +127,7 @@ impl fmt::Display for Topic {
             }
             Self::Dispatch(id) => write!(f, "k8s4r/robots/{id}/tasks/dispatch"),
             Self::FirstDispatch(id) => write!(f, "robots/{id}/tasks/dispatch"),
+            Self::Words(id) => write!(f, "k8s4r/commands/{id}"),
             Self::Status(id, uid) => write!(f, "k8s4r/robots/{id}/tasks/{uid}/status"),
             Self::FirstStatus(id, uid) => write!(f, "robots/{id}/tasks/{uid}/status"),
             Self::State(id) => write!(f, "k8s4r/robots/{id}/tasks/state"),

@@ -139,7 +139,7 @@ async fn a_published_agent_is_told_commands_in_words() {
     let _: Command = stage
         .make(json!({
             "apiVersion": "robot.k8s4r.io/v1alpha1", "kind": "Command", "metadata": { "name": "dock" },
-            "spec": { "robots": ["old-1"], "verb": "dock", "args": ["at", "3"], "deadline": "1m" },
+            "spec": { "robots": ["old-1"], "verb": "dock", "args": ["at", "3"], "deadline": "1h" },
         }))
         .await;
     assert_eq!(agent.next_bytes("k8s4r/commands/old-1").await, b"dock at 3");

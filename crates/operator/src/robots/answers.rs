@@ -19,7 +19,7 @@ pub(crate) fn take(world: &mut World, written: Written, now: Timestamp) {
         }
         Ok(object) => {
             if let Some(object) = object {
-                world.index.see(object, now);
+                world.take_in(object, now);
             }
             world.answered(wake, written.owner, true, now);
         }

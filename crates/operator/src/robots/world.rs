@@ -76,7 +76,7 @@ impl World {
         self.busy.contains(&wake) || self.resting.contains(&wake)
     }
 
-    /// An object is seen through its watch.
+    /// An object is seen, through its watch or as the answer to a write.
     pub(crate) fn take_in(&mut self, object: Object, now: Timestamp) {
         if let Some(wake) = object.place() {
             self.resting.remove(&wake);

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import platform
 import re
 import subprocess
 import tarfile
@@ -15,13 +16,17 @@ def image(machine, *args: str, stdin: bytes | None = None):
                           input=stdin, capture_output=True, timeout=120)
 
 
-def archive(name: str, script: str) -> bytes:
-    """What `docker save` writes of an image that is a shell and runs a script with it."""
-    listed = subprocess.run(["ldd", "/bin/sh"], capture_output=True, text=True, check=True).stdout
+def archive(name: str, script: str, programs=(), files=()) -> bytes:
+    """What `docker save` writes of an image that is a shell and runs a script with it; more programs of
+    this machine's and other files may be in it too."""
+    programs = ["/bin/sh", *programs]
+    listed = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=True).stdout
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w", dereference=True) as tar:
-        for path in ["/bin/sh", *re.findall(r"(/\S+)", listed)]:
+        for path in dict.fromkeys([*programs, *re.findall(r"(?m)^\s.*?(/\S+)", listed)]):
             tar.add(path)
+        for entry, content in files:
+            tar.addfile(entry, content)
         rest = tarfile.TarInfo("rest")
         rest.type = tarfile.FIFOTYPE
         tar.addfile(rest)
@@ -30,7 +35,8 @@ def archive(name: str, script: str) -> bytes:
             made.type, made.mode = tarfile.DIRTYPE, 0o1777
             tar.addfile(made)
     diff = "sha256:" + hashlib.sha256(layer.getvalue()).hexdigest()
-    config = {"os": "linux", "config": {"Entrypoint": ["/bin/sh", "-c", script, "sh"], "Cmd": ["from-the-image"]},
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    config = {"os": "linux", "architecture": architecture, "config": {"Entrypoint": ["/bin/sh", "-c", script, "sh"], "Cmd": ["from-the-image"]},
               "rootfs": {"type": "layers", "diff_ids": [diff]}}
     manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
     whole = io.BytesIO()

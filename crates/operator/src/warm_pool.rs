@@ -14,14 +14,12 @@ use crate::{
     index::{Coming, Key, PoolEntry},
     pods::{
         self, Owner,
-        stock::{Order, care},
+        stock::{COUNTS_APART, Order, care},
     },
-    rounds::writes::status_patch,
+    rounds::{Told, writes::status_patch},
     world::{World, condition, reference},
 };
 
-/// Its counts are written no more often than this.
-const TELL: Duration = Duration::from_millis(200);
 /// Whoever waits for a pod hears how far it is no more often than this, and in a long line less
 /// often: each is a write, and those in front need the writes to go on.
 const REWORD: Duration = Duration::from_secs(5);
@@ -202,13 +200,10 @@ fn tell(world: &mut World, key: &Key, plan: &Plan, now: Timestamp) {
     if status == entry.status || entry.writing {
         return;
     }
-    if let Some(told) = entry.told
-        && later(told, TELL) > now
-    {
-        world.wakes.at(later(told, TELL), Wake::Pool(key.clone()));
-        return;
+    if let Some(when) = entry.told.waits(COUNTS_APART, now) {
+        return world.wakes.at(when, Wake::Pool(key.clone()));
     }
-    entry.told = Some(now);
+    entry.told = Told::at(now);
     entry.writing = true;
     let patch = status_patch(&entry.resource_version, &status);
     world.tray.writes.push(Write::Pool {

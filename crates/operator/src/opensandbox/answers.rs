@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Error;
 use sandlot_api::opensandbox::{BatchSandbox, Pool};
 use sandlot_decide::{backoff::Backoff, expiry::later};
@@ -13,7 +14,7 @@ use super::{
     writes::{Maker, Written},
 };
 use crate::{
-    index::Key,
+    index::{Key, Uid},
     rounds::writes::{refusal, say},
     world::reference,
 };
@@ -46,7 +47,9 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
             entry.busy = false;
             match result {
                 Ok(changed) => {
-                    world.index.see_pod(&changed, now);
+                    if is_the(&entry.uid, &changed.metadata) {
+                        world.index.see_pod(&changed, now);
+                    }
                     world.index.shelve(&pod);
                 }
                 Err(error) => {
@@ -64,7 +67,9 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
             match result {
                 Ok(pool) => {
                     world.wakes.succeeded(&Wake::Pool(key));
-                    world.index.see_pool(&pool);
+                    if is_the(&entry.uid, &pool.metadata) {
+                        world.index.see_pool(&pool);
+                    }
                 }
                 Err(error) => {
                     say(&key, &error, "a pool");
@@ -76,6 +81,7 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
         Written::Snapshot { key, seen, failed } => {
             if let Some(entry) = world.index.snapshots.get_mut(&key) {
                 entry.writing = false;
+                let seen = seen.filter(|seen| is_the(&entry.uid, &seen.metadata));
                 if let Some(snapshot) = seen {
                     world.index.see_snapshot(&snapshot);
                 }
@@ -88,20 +94,33 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
                 }
             }
         }
-        Written::SnapshotOf {
+        Written::SnapshotMade {
             batch,
-            seen,
-            failed,
+            snapshot,
+            result,
         } => {
-            if let Some(snapshot) = seen {
-                world.index.see_snapshot(&snapshot);
-            }
+            let overtaken = world.making.take(&snapshot);
+            let failed = match result {
+                Ok(made) if !overtaken => {
+                    world.index.see_snapshot(&made);
+                    None
+                }
+                // If it is there all the same, the watch says so.
+                Ok(_) => None,
+                Err(error) => Some(error),
+            };
             batch_written(world, &batch, None, failed, now);
         }
         Written::Saved { key, uid, result } => {
             super::snapshot::saved(world, &key, &uid, result, now);
         }
     }
+}
+
+/// Whether an answer is about the object that is known by its name. The watch may have told meanwhile
+/// that the one it is about is gone, and even of another that has its name now.
+fn is_the(known: &Uid, answered: &ObjectMeta) -> bool {
+    answered.uid.as_deref() == Some(&**known)
 }
 
 fn batch_written(
@@ -113,11 +132,10 @@ fn batch_written(
 ) {
     if let Some(entry) = world.index.batches.get_mut(key) {
         entry.writing = false;
-    }
-    // The watch may have told meanwhile that it is gone.
-    let is_there = world.index.batches.contains_key(key);
-    if let Some(batch) = seen.filter(|_| is_there) {
-        world.index.see_batch(&batch);
+        let seen = seen.filter(|seen| is_the(&entry.uid, &seen.metadata));
+        if let Some(batch) = seen {
+            world.index.see_batch(&batch);
+        }
     }
     match failed {
         None => {
@@ -231,3 +249,6 @@ pub(super) fn refuse(entry: &mut BatchEntry, message: String, now: Timestamp) {
         until: later(now, REFUSED.after(times)),
     });
 }
+
+#[cfg(test)]
+mod tests;

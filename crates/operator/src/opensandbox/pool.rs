@@ -1,14 +1,11 @@
 //! Pool: idle pods between two bounds, within two bounds for all.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sandlot_api::opensandbox::{Pool, PoolSpec, PoolStatus, names};
-use sandlot_decide::{
-    expiry::later,
-    pool::{self, Plan, Share, Sizing, Use, Why},
-};
+use sandlot_decide::pool::{self, Plan, Share, Sizing, Use, Why};
 use serde_json::json;
 
 use super::{
@@ -21,14 +18,11 @@ use crate::{
     index::Key,
     pods::{
         self,
-        stock::{Order, care},
+        stock::{COUNTS_APART, Order, care},
     },
-    rounds::writes::status_patch,
+    rounds::{Told, writes::status_patch},
     world::reference,
 };
-
-/// A pool's counts are written no more often than this.
-const TELL: Duration = Duration::from_millis(200);
 
 /// Looks at a pool and puts on the tray what is to be done.
 pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
@@ -213,13 +207,10 @@ fn tell(world: &mut World, key: &Key, plan: &Plan, now: Timestamp) {
     if entry.status.as_ref() == Some(&status) || entry.writing {
         return;
     }
-    if let Some(told) = entry.told
-        && later(told, TELL) > now
-    {
-        world.wakes.at(later(told, TELL), Wake::Pool(key.clone()));
-        return;
+    if let Some(when) = entry.told.waits(COUNTS_APART, now) {
+        return world.wakes.at(when, Wake::Pool(key.clone()));
     }
-    entry.told = Some(now);
+    entry.told = Told::at(now);
     entry.writing = true;
     let patch = status_patch(&entry.resource_version, &status);
     world.tray.writes.push(Write::PoolStatus {

@@ -73,6 +73,7 @@ impl Family for World {
             }
             Kind::Snapshot => {
                 index.lose_snapshot(key);
+                self.making.gone(key);
                 Wake::Snapshot(key.clone())
             }
         };
@@ -84,7 +85,10 @@ impl Family for World {
         match kind {
             Kind::Pool => index.pools.keys().cloned().collect(),
             Kind::Batch => index.batches.keys().cloned().collect(),
-            Kind::Snapshot => index.snapshots.keys().cloned().collect(),
+            Kind::Snapshot => {
+                let known = index.snapshots.keys().chain(self.making.all());
+                known.cloned().collect()
+            }
             Kind::PoolPod | Kind::BatchPod => {
                 let of_pool = kind == Kind::PoolPod;
                 let pods = index.pods.values();

@@ -1,6 +1,6 @@
 //! What the controllers of pools and batches have at hand.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use sandlot_access::PrivateKey;
@@ -46,6 +46,37 @@ pub(crate) struct World {
     pub(crate) tray: Tray,
     /// For saving pods.
     pub(crate) saves: Gate,
+    /// Snapshots that are being made.
+    pub(crate) making: Making,
+}
+
+/// Snapshots that are being made, and of which of them the watch has told meanwhile that there is
+/// none: it has come and gone, and the late answer that it was made must not bring it back.
+#[derive(Debug, Default)]
+pub(crate) struct Making(HashMap<Key, bool>);
+
+impl Making {
+    /// A snapshot of this name is asked for.
+    pub(crate) fn begin(&mut self, snapshot: Key) {
+        self.0.insert(snapshot, false);
+    }
+
+    /// There is no snapshot of this name, or no longer.
+    pub(crate) fn gone(&mut self, snapshot: &Key) {
+        if let Some(overtaken) = self.0.get_mut(snapshot) {
+            *overtaken = true;
+        }
+    }
+
+    /// It was answered; whether the watch had told already that it is gone.
+    pub(crate) fn take(&mut self, snapshot: &Key) -> bool {
+        self.0.remove(snapshot).unwrap_or_default()
+    }
+
+    /// All that are asked for.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Key> {
+        self.0.keys()
+    }
 }
 
 /// What is to be done, taken away by the loop after each round.
@@ -86,6 +117,7 @@ impl World {
             wakes: Wakes::default(),
             tray: Tray::default(),
             saves: Gate::new(SAVES),
+            making: Making::default(),
         }
     }
 

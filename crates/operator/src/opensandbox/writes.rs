@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, Client, Error, Resource,
+    Api, Client, Error, Resource, ResourceExt,
     api::{ApiResource, DynamicObject, Patch, PatchParams},
 };
 use sandlot_api::{
@@ -133,11 +133,11 @@ pub(crate) enum Written {
         seen: Option<Box<SandboxSnapshot>>,
         failed: Option<Error>,
     },
-    /// A batch's snapshot was made or deleted.
-    SnapshotOf {
+    /// A batch's snapshot was made.
+    SnapshotMade {
         batch: Key,
-        seen: Option<Box<SandboxSnapshot>>,
-        failed: Option<Error>,
+        snapshot: Key,
+        result: Result<Box<SandboxSnapshot>, Error>,
     },
     Saved {
         key: Key,
@@ -217,11 +217,12 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
         Write::MakeSnapshot { batch, snapshot } => {
             let api: Api<SandboxSnapshot> = Api::namespaced(client, &batch.namespace);
             let params = post_by(names::FIELD_MANAGER);
-            let (seen, failed) = parts(api.create(&params, &snapshot).await);
-            Written::SnapshotOf {
+            let key = batch.beside(&snapshot.name_any());
+            let result = api.create(&params, &snapshot).await.map(Box::new);
+            Written::SnapshotMade {
                 batch,
-                seen,
-                failed,
+                snapshot: key,
+                result,
             }
         }
         Write::DeleteSnapshot {
@@ -232,8 +233,8 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
             let failed = delete::<SandboxSnapshot>(client, &snapshot, &uid)
                 .await
                 .err();
-            Written::SnapshotOf {
-                batch,
+            Written::Batch {
+                key: batch,
                 seen: None,
                 failed,
             }
@@ -260,16 +261,11 @@ pub(crate) async fn carry_out(client: Client, write: Write) -> Written {
     }
 }
 
-/// What was written, and what failed.
-fn parts<K>(written: Result<K, Error>) -> (Option<Box<K>>, Option<Error>) {
-    match written {
-        Ok(object) => (Some(Box::new(object)), None),
-        Err(error) => (None, Some(error)),
-    }
-}
-
 fn batch_written(key: Key, written: Result<BatchSandbox, Error>) -> Written {
-    let (seen, failed) = parts(written);
+    let (seen, failed) = match written {
+        Ok(batch) => (Some(Box::new(batch)), None),
+        Err(error) => (None, Some(error)),
+    };
     Written::Batch { key, seen, failed }
 }
 

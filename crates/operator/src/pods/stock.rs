@@ -13,6 +13,8 @@ use sandlot_decide::{
     pool::{self, Care, Failures, Plan, Share, Sizing, TroubleKind},
 };
 
+/// A pool's counts are written no more often than this.
+pub(crate) const COUNTS_APART: Duration = Duration::from_millis(200);
 /// A busy pool is looked at no more often than this; claims do not wait for it.
 const BREATH: Duration = Duration::from_millis(20);
 /// For so long at most claims that follow one another put off that their pods are replaced.

@@ -7,6 +7,7 @@
 
 mod beside;
 mod legible;
+mod told;
 mod wakes;
 mod watches;
 pub(crate) mod writes;
@@ -19,6 +20,7 @@ use tokio::{sync::mpsc, task::JoinError};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use beside::{Beside, Gate};
+pub(crate) use told::Told;
 pub(crate) use wakes::Wakes;
 pub(crate) use watches::{Seen, Sight, Watches};
 

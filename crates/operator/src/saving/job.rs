@@ -1,8 +1,9 @@
 //! Saving by a Job: a container on the pod's node that asks the node's container runtime.
 //!
-//! The Job has the form that the published committer image expects: it is told the pod, its
-//! namespace and `container:image` for each container, and tells in its termination message what
-//! it has pushed. Its name comes from the snapshot, so that asking again finds the same Job.
+//! The Job has the form that the published committer image expects, and Sandlot's own image: it is
+//! told the pod, its namespace and `container:image` for each container, and tells in its
+//! termination message what it has pushed. Its name comes from the snapshot, so that asking again
+//! finds the same Job.
 
 use std::time::Duration;
 
@@ -40,6 +41,11 @@ pub struct CommitJobs {
     /// How long a job may take.
     pub timeout: Duration,
 }
+
+/// What runs in a committer's image.
+const PROGRAM: &str = "/usr/local/bin/image-committer";
+/// Where it looks for its registry logins, as `config.json`.
+const LOGINS: &str = "/var/run/opensandbox/registry";
 
 /// Saves by jobs.
 #[derive(Clone)]
@@ -246,7 +252,7 @@ fn unpause_job(jobs: &CommitJobs, what: &Save) -> serde_json::Result<Job> {
         .iter()
         .map(|(container, _)| container.clone());
     let mut args = vec![
-        "--unpause".to_owned(),
+        "unpause".to_owned(),
         what.pod.clone(),
         what.namespace.clone(),
     ];
@@ -270,12 +276,14 @@ fn job(jobs: &CommitJobs, what: &Save, verb: &str, args: &[String]) -> serde_jso
         json!({ "name": "containerd", "hostPath": { "path": jobs.socket, "type": "Socket" } }),
     ];
     if let Some(secret) = &jobs.push_secret {
-        mounts.push(json!({ "name": "push", "mountPath": "/root/.docker", "readOnly": true }));
+        mounts.push(json!({ "name": "push", "mountPath": LOGINS, "readOnly": true }));
         volumes.push(json!({ "name": "push", "secret": { "secretName": secret,
             "items": [{ "key": ".dockerconfigjson", "path": "config.json" }] } }));
     }
     let env: Vec<Value> = [
         ("CONTAINERD_SOCKET", jobs.socket.clone()),
+        // A pod of the same name that came later is another.
+        ("SOURCE_POD_UID", what.pod_uid.clone()),
         ("SNAPSHOT_REGISTRY_INSECURE", jobs.insecure.to_string()),
     ]
     .into_iter()
@@ -298,7 +306,8 @@ fn job(jobs: &CommitJobs, what: &Save, verb: &str, args: &[String]) -> serde_jso
                     "tolerations": [{ "operator": "Exists" }],
                     "volumes": volumes,
                     "containers": [{
-                        "name": verb, "image": jobs.image, "args": args, "env": env,
+                        "name": verb, "image": jobs.image, "imagePullPolicy": "IfNotPresent",
+                        "command": [PROGRAM], "args": args, "env": env,
                         "volumeMounts": mounts,
                         "terminationMessagePolicy": "FallbackToLogsOnError",
                         // Root for the runtime's socket, and nothing else.

@@ -237,6 +237,7 @@ fn save(world: &mut World, key: &Key) {
     let answers = answers.unwrap_or_default().to_string();
     meta.annotations = Some([(names::PAUSE_GENERATION.to_owned(), answers)].into());
     entry.writing = true;
+    world.making.begin(snapshot_of(key));
     world.tray.writes.push(Write::MakeSnapshot {
         batch: key.clone(),
         snapshot: Box::new(snapshot),

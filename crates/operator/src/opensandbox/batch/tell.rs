@@ -8,7 +8,6 @@ use sandlot_api::opensandbox::{
 };
 use sandlot_decide::{
     batch::{Facts, Lack, Unwell, stand},
-    expiry::later,
     pool::Health,
 };
 use serde_json::{Map, Value, json};
@@ -21,7 +20,7 @@ use super::super::{
     writes::Write,
 };
 use super::word::{Word, at_rest, standing_failure};
-use crate::{index::Key, world::reference};
+use crate::{index::Key, rounds::Told, world::reference};
 
 /// Counts are written no more often than this; a new phase or reason at once.
 const TELL: Duration = Duration::from_millis(100);
@@ -46,10 +45,7 @@ pub(super) fn look(world: &mut World, key: &Key, word: &Word, now: Timestamp) {
     let wait = match (&meta, worth_telling(entry, &status)) {
         (Some(_), _) | (None, Telling::Now) => None,
         (None, Telling::Nothing) => return,
-        (None, Telling::After(wait)) => entry
-            .told
-            .map(|told| later(told, wait))
-            .filter(|when| *when > now),
+        (None, Telling::After(apart)) => entry.told.waits(apart, now),
     };
     if let Some(when) = wait {
         return world.wakes.at(when, Wake::Batch(key.clone()));
@@ -59,7 +55,7 @@ pub(super) fn look(world: &mut World, key: &Key, word: &Word, now: Timestamp) {
         return;
     };
     let changed = entry.status.as_ref() != Some(&status);
-    entry.told = Some(now);
+    entry.told = Told::at(now);
     entry.writing = true;
     world.tray.writes.push(Write::Batch {
         key: key.clone(),

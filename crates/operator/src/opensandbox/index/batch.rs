@@ -18,6 +18,7 @@ use crate::{
         key::{made, revision},
     },
     opensandbox::tasks::Shard,
+    rounds::Told,
 };
 
 /// A batch, and what the operator remembers of it.
@@ -52,7 +53,7 @@ pub(crate) struct BatchEntry {
     pub(crate) unsuited: Option<String>,
     /// The reason it was last warned about.
     pub(crate) warned: Option<String>,
-    pub(crate) told: Option<Timestamp>,
+    pub(crate) told: Told,
     pub(crate) writing: bool,
 }
 
@@ -108,7 +109,7 @@ impl BatchEntry {
             refused: None,
             unsuited: None,
             warned: None,
-            told: None,
+            told: Told::default(),
             writing: false,
         }
     }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use sandlot_api::opensandbox::{Pool, PoolSpec, PoolStatus};
 use sha2::{Digest, Sha256};
 
 use crate::{
     index::{Key, Uid, key::revision},
     pods::stock::Stock,
+    rounds::Told,
 };
 
 /// A pool, and what the operator remembers of it.
@@ -30,7 +30,7 @@ pub(crate) struct PoolEntry {
     pub(crate) plain: bool,
     pub(crate) leaving: bool,
     pub(crate) stock: Stock,
-    pub(crate) told: Option<Timestamp>,
+    pub(crate) told: Told,
     pub(crate) writing: bool,
 }
 
@@ -68,7 +68,7 @@ impl PoolEntry {
             restart_config: note(names::RESTART_CONFIG).cloned(),
             plain: note(names::TASK_EXECUTOR).is_some_and(|word| word == names::PLAIN_EXECUTOR),
             leaving: meta.deletion_timestamp.is_some(),
-            told: old.and_then(|old| old.told),
+            told: old.map_or_else(Told::default, |old| old.told),
             writing: old.is_some_and(|old| old.writing),
         })
     }

@@ -121,6 +121,10 @@ async fn what_a_failed_job_may_have_left_frozen_is_thawed() {
         .map(|job| job["metadata"]["name"].clone())
         .collect();
     assert_eq!(names, ["b-pause-commit", "b-pause-unpause"]);
+    assert_eq!(
+        made[1]["spec"]["template"]["spec"]["containers"][0]["args"],
+        json!(["unpause", "p-1", "ns", "sandbox"])
+    );
 }
 
 #[tokio::test]
@@ -146,6 +150,23 @@ fn a_job_has_the_form_that_committers_expect() {
     assert_eq!(
         container["args"],
         json!(["p-1", "ns", "sandbox:registry.example/snapshots/b:1"])
+    );
+    assert_eq!(
+        container["command"],
+        json!(["/usr/local/bin/image-committer"])
+    );
+    let env = container["env"].as_array().unwrap();
+    assert!(env.contains(&json!({ "name": "SOURCE_POD_UID", "value": "v" })));
+    let socket = json!("/run/containerd/containerd.sock");
+    assert!(env.contains(&json!({ "name": "CONTAINERD_SOCKET", "value": socket })));
+    assert_eq!(container["volumeMounts"][0]["mountPath"], socket);
+    assert_eq!(
+        container["volumeMounts"][1]["mountPath"],
+        "/var/run/opensandbox/registry"
+    );
+    assert_eq!(
+        spec["volumes"][1]["secret"]["items"][0]["path"],
+        "config.json"
     );
     assert_eq!(job["spec"]["backoffLimit"], 3);
     assert_eq!(job["spec"]["ttlSecondsAfterFinished"], 300);

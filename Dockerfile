@@ -1,7 +1,8 @@
 # Sandlot's images, from a clone of its repository. Each is one static program and nothing else:
 #
 #   docker build -t sandbox-control-plane:latest .                  sessions over REST, deploy/k8s
-#   docker build --target operator -t sandlot:latest .              the operator, deploy/operator.yaml
+#   docker build --target operator -t sandlot:latest .              the operator, deploy/operator.yaml,
+#                                                                   and what saves sandboxes on nodes
 #   docker build --target agent    -t sandlot-agent:latest .        what comes into sandboxes' pods
 
 FROM rust:1-bookworm AS build
@@ -15,7 +16,8 @@ RUN target="$(rustc -vV | sed -n 's/^host: //p')" && mkdir /out \
  && cp "/build/$target/agent/sandlot-agent" /out/ \
  && SANDLOT_AGENT_BINARY=/out/sandlot-agent \
     cargo build --release --locked -p sandlot --target "$target" \
- && cp "/build/$target/release/sandlot" /out/
+ && mkdir /out/bin && cp "/build/$target/release/sandlot" /out/bin/ \
+ && ln -s sandlot /out/bin/image-committer
 
 # What an init container copies into each sandbox's pod.
 FROM scratch AS agent
@@ -27,7 +29,8 @@ ENTRYPOINT ["/sandlot-agent"]
 # The controllers, as `sandlot operator`.
 FROM scratch AS operator
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /out/sandlot /usr/local/bin/sandlot
+# Under its other name it saves the containers of a node's containerd.
+COPY --from=build /out/bin/ /usr/local/bin/
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/sandlot"]
 

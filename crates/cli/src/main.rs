@@ -45,6 +45,10 @@ fn main() -> ExitCode {
     sandlot_node::enter_if_called();
     // A robot's agent does so for the cells of its tasks.
     sandlot_robot::enter_if_called();
+    // On a cluster's node it saves sandboxes' containers, under another name.
+    if let Some(ended) = sandlot_committer::enter_if_called() {
+        return ended;
+    }
     let cli = Cli::parse();
     logging::begin(&cli.command);
     let ended = run(&cli.command);

@@ -56,6 +56,11 @@ pub mod images_door {
     pub use crate::images::Removed;
     pub use crate::images::door::{Ask, Client, ImageInfo, Tell};
 }
+
+/// Giving images to a registry, for whoever has their parts elsewhere than on a node of ours.
+pub mod registry {
+    pub use crate::images::{Place, PlaceError};
+}
 pub use keeper::enter_if_called;
 pub use network::PacketRules;
 pub use node::{Node, NodeError, StopMode};

@@ -14,7 +14,7 @@ struct Component {
     shows: &'static str,
 }
 
-const ALL: [Component; 8] = [
+const ALL: [Component; 9] = [
     Component {
         program: "docker-registry",
         package: "docker-registry",
@@ -29,6 +29,11 @@ const ALL: [Component; 8] = [
         program: "crun",
         package: "crun",
         shows: "pods whose containers crun starts",
+    },
+    Component {
+        program: "containerd",
+        package: "containerd",
+        shows: "sandboxes saved through a node's containerd",
     },
     Component {
         program: "mariadbd",

@@ -104,7 +104,7 @@ Environment:
   HTTP_CLIENT_TIMEOUT            for calls to agents that are not steps     [30s]
   POOL_MAX_STARTING              pods of one pool starting at once          [100]
   SNAPSHOT_REGISTRY              where paused sandboxes are saved; needs
-  IMAGE_COMMITTER_IMAGE          the image that saves them                  [none]
+  IMAGE_COMMITTER_IMAGE          the image that saves them; Sandlot's own is one [none]
   SNAPSHOT_REGISTRY_INSECURE     true: the registry is spoken to without TLS [false]
   SNAPSHOT_PUSH_SECRET, RESUME_PULL_SECRET
                                  Secrets of sandboxes' namespaces for it    [none]

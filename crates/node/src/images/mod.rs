@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use host::HostImage;
 pub(crate) use registry::helpers::usual_folder as usual_docker_folder;
+pub use registry::place::{Place, PlaceError};
 pub use store::Removed;
 pub(crate) use store::{note, noted};
 

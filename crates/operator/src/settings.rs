@@ -8,7 +8,7 @@ use sandlot_access::PrivateKey;
 use sandlot_api::GoDuration;
 
 use crate::{
-    admission::Webhook,
+    admission::{LIFETIME, SHORTEST_LIFETIME, Webhook},
     saving::{CommitJobs, Snapshots},
 };
 
@@ -208,6 +208,7 @@ impl Settings {
             namespace: identity.namespace.clone(),
             service: text("WEBHOOK_SERVICE").unwrap_or_else(|| "arl-operator-webhook".to_owned()),
             port: read(set("WEBHOOK_SERVICE_PORT"), "a port")?.unwrap_or(443),
+            lifetime: lifetime(set("WEBHOOK_CERT_LIFETIME"))?,
         };
         let wants_webhook = flag(set("ENABLE_WEBHOOKS"))?.unwrap_or(false);
         Ok(Self {
@@ -260,6 +261,17 @@ fn read<T: FromStr>(found: Found, expected: &str) -> Result<Option<T>, BadSettin
             value,
             why: format!("write {expected}"),
         }),
+    }
+}
+
+fn lifetime(found: Found) -> Result<Duration, BadSetting> {
+    match read::<GoDuration>(found.clone(), "a duration such as 720h")? {
+        Some(GoDuration(short)) if short < SHORTEST_LIFETIME => {
+            let (name, value) = found.unwrap_or_default();
+            let why = format!("certificates are good for {SHORTEST_LIFETIME:?} at least");
+            Err(BadSetting { name, value, why })
+        }
+        lifetime => Ok(lifetime.map_or(LIFETIME, |lifetime| lifetime.0)),
     }
 }
 

@@ -35,6 +35,11 @@ fn free_port() -> u16 {
 
 /// A stage whose API asks the operator's webhook through a Service.
 async fn with_webhook() -> Stage {
+    with_certificates_for(Duration::from_secs(24 * 3600)).await
+}
+
+/// The same with certificates that are good for so long.
+async fn with_certificates_for(lifetime: Duration) -> Stage {
     let port = free_port();
     let stage = Stage::with(|settings| {
         settings.webhook = Some(Webhook {
@@ -42,6 +47,7 @@ async fn with_webhook() -> Stage {
             namespace: "default".to_owned(),
             service: SERVICE.to_owned(),
             port: 443,
+            lifetime,
         });
     })
     .await;
@@ -105,7 +111,7 @@ async fn the_webhook_refuses_over_tls_and_fills_in_what_is_left_out() {
 async fn certificates_are_renewed_in_time_and_the_ones_before_stay_good() {
     let mut stage = with_webhook().await;
     let before = authorities(&stage, 1).await;
-    let soon = Timestamp::now() + SignedDuration::from_hours(24);
+    let soon = Timestamp::now() + SignedDuration::from_hours(3);
     let ends = ByteString(soon.as_second().to_string().into_bytes());
     let patch = Patch::Merge(json!({ "data": { "ends": ends } }));
     let secrets: Api<Secret> = stage.api();
@@ -126,6 +132,27 @@ async fn certificates_are_renewed_in_time_and_the_ones_before_stay_good() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn an_operator_that_outlives_its_certificates_goes_on_being_trusted() {
+    let lifetime = Duration::from_secs(12);
+    let stage = with_certificates_for(lifetime).await;
+    let first = authorities(&stage, 1).await;
+    let begun = std::time::Instant::now();
+    let second = authorities(&stage, 2).await;
+    assert!(
+        second.contains(first.trim()),
+        "the one before stays trusted"
+    );
+    // By then the first are over, and the ones that followed have successors, too.
+    let patience = tokio::time::timeout(PATIENCE, async {
+        while begun.elapsed() < lifetime || authorities(&stage, 2).await.contains(first.trim()) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        while !refusal(&stage).await.contains("spec.steps[0].command") {}
+    });
+    patience.await.unwrap();
 }
 
 /// An operator among several, and how to stop it.

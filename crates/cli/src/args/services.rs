@@ -95,6 +95,8 @@ Environment:
   WEBHOOK_ADDR, WEBHOOK_SERVICE, WEBHOOK_SERVICE_PORT
                                  where the webhook listens, and its Service
                                  [:9443, arl-operator-webhook, 443]
+  WEBHOOK_CERT_LIFETIME          how long its certificates are good for; they
+                                 are renewed when a quarter is left       [8760h]
   METRICS_ADDR, PROBE_ADDR       where /metrics, /healthz and /readyz are served; 0 for nowhere
                                  [:8080, :8081]
   SANDBOX_IDLE_TIMEOUT_SECONDS   for sandboxes that do not say; 0 for never [3600]

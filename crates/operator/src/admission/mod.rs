@@ -11,6 +11,7 @@ mod task;
 pub(crate) mod webhook;
 
 pub use webhook::Webhook;
+pub(crate) use webhook::{LIFETIME, SHORTEST_LIFETIME};
 
 use std::fmt;
 

@@ -8,7 +8,7 @@ use sandlot_decide::pool::TroubleKind;
 use super::{Claimed, Wake, Written};
 use crate::{
     index::Key,
-    rounds::writes::{refusal, say},
+    rounds::writes::{is_conflict, refusal, say},
     task,
     world::{World, reference},
 };
@@ -57,14 +57,16 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
             };
             match result {
                 Ok(Some(sandbox)) => {
-                    entry.writing = false;
+                    entry.writing = None;
+                    // What was seen meanwhile may be newer than this, and waits to be looked at.
+                    world.index.marks.sandbox(&key);
                     world.wakes.succeeded(&Wake::Sandbox(key));
                     world.index.see_sandbox(&sandbox, now);
                 }
                 // Deleted: the watch will say so.
                 Ok(None) => {}
                 Err(error) => {
-                    entry.writing = false;
+                    entry.writing = None;
                     say(&key, &error, "a sandbox's status");
                     world.failed(Wake::Sandbox(key), now);
                 }
@@ -75,6 +77,7 @@ pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
                 return;
             };
             entry.writing = false;
+            world.index.marks.pool(&key);
             match result {
                 Ok(pool) => {
                     world.wakes.succeeded(&Wake::Pool(key));
@@ -126,7 +129,8 @@ fn claim(world: &mut World, claimed: Claimed, now: Timestamp) {
         told,
     } = claimed;
     if let Some(entry) = world.index.sandboxes.get_mut(&sandbox) {
-        entry.writing = false;
+        entry.claiming = false;
+        world.index.marks.sandbox(&sandbox);
     }
     // The sandbox first: of two pods that name it, it keeps the one that its status names.
     match told {
@@ -142,6 +146,8 @@ fn claim(world: &mut World, claimed: Claimed, now: Timestamp) {
                 world.index.see_sandbox(&told, now);
             }
         }
+        // It has changed since, perhaps by what told it to wait: it is told anew, as it is now.
+        Some(Err(error)) if is_conflict(&error) => {}
         Some(Err(error)) => {
             say(&sandbox, &error, "a sandbox's status");
             world.failed(Wake::Sandbox(sandbox.clone()), now);
@@ -176,6 +182,7 @@ fn task_written(
     match result {
         Ok(Some(written)) => {
             entry.writing = false;
+            world.index.marks.task(&key);
             world.wakes.succeeded(&Wake::Task(key.clone()));
             world.index.see_task(&written);
             if world

@@ -12,9 +12,18 @@ use serde_json::Value;
 
 use crate::{
     index::{Key, Uid},
-    rounds::writes::{create_pod, delete, delete_pod, patch_by},
+    rounds::writes::{create_pod, delete, delete_pod, is_conflict, patch_by},
     settings::Ahead,
 };
+
+/// How long to wait before a claim without an answer is sent again.
+const WAITS: [Duration; 5] = [
+    Duration::from_millis(20),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+];
 
 /// Something to write.
 #[derive(Debug)]
@@ -179,12 +188,7 @@ pub(crate) async fn carry_out(client: Client, ahead: Option<&Ahead>, write: Writ
 async fn give(client: Client, ahead: Option<&Ahead>, claim: Claim) -> Claimed {
     let first = ahead.map_or(&client, |ahead| &ahead.client);
     let pods: Api<Pod> = Api::namespaced(first.clone(), &claim.pod.namespace);
-    let mut given = pods
-        .patch(&claim.pod.name, &manager(), &Patch::Merge(&claim.pod_patch))
-        .await;
-    if given.as_ref().is_err_and(is_unclear) {
-        given = find_out(&pods, &claim, given).await;
-    }
+    let given = give_pod(&pods, &claim).await;
     let told = match &given {
         Err(_) => None,
         Ok(_) => {
@@ -206,26 +210,34 @@ async fn give(client: Client, ahead: Option<&Ahead>, claim: Claim) -> Claimed {
     }
 }
 
-/// No answer came, so the pod may be given or not: the pod itself knows.
-async fn find_out(
-    pods: &Api<Pod>,
-    claim: &Claim,
-    unclear: Result<Pod, Error>,
-) -> Result<Pod, Error> {
-    for wait in [20, 100, 500, 2_000, 5_000] {
-        tokio::time::sleep(Duration::from_millis(wait)).await;
-        let Ok(pod) = pods.get(&claim.pod.name).await else {
+/// Writes down whose the pod is. No answer says nothing: the write may be done, or may yet be. Its
+/// condition holds at most once, so it is sent again until there is an answer; and who is refused
+/// then looks whether that was for an earlier try.
+async fn give_pod(pods: &Api<Pod>, claim: &Claim) -> Result<Pod, Error> {
+    let patch = Patch::Merge(&claim.pod_patch);
+    let mut waits = WAITS.into_iter();
+    let mut answer = pods.patch(&claim.pod.name, &manager(), &patch).await;
+    while answer.as_ref().is_err_and(is_unclear) {
+        let Some(wait) = waits.next() else { break };
+        tokio::time::sleep(wait).await;
+        answer = pods.patch(&claim.pod.name, &manager(), &patch).await;
+        if !answer.as_ref().is_err_and(is_conflict) {
             continue;
-        };
-        let notes = pod.metadata.annotations.as_ref();
-        let owner = notes.and_then(|notes| notes.get(names::CLAIMED_BY));
-        return if owner.is_some_and(|uid| **uid == *claim.sandbox_uid) {
-            Ok(pod)
-        } else {
-            unclear
+        }
+        // Whatever the pod says now stays so: none of our tries can take effect any more.
+        answer = match pods.get(&claim.pod.name).await {
+            Ok(pod) if is_given(&pod, &claim.sandbox_uid) => Ok(pod),
+            Ok(_) => answer,
+            Err(error) => Err(error),
         };
     }
-    unclear
+    answer
+}
+
+fn is_given(pod: &Pod, sandbox: &Uid) -> bool {
+    let notes = pod.metadata.annotations.as_ref();
+    let owner = notes.and_then(|notes| notes.get(names::CLAIMED_BY));
+    owner.is_some_and(|uid| **uid == **sandbox)
 }
 
 /// Whether an error leaves open if the write was done.
@@ -238,4 +250,81 @@ fn is_unclear(error: &Error) -> bool {
 
 fn manager() -> PatchParams {
     patch_by(names::FIELD_MANAGER)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    /// An API that takes effect only after it has given up a request, and what it was asked.
+    fn slow(answers: Vec<(u16, Value)>) -> (Client, Arc<Mutex<Vec<String>>>) {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let answers = Arc::new(Mutex::new(answers.into_iter()));
+        let heard = asked.clone();
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            heard.lock().unwrap().push(request.method().to_string());
+            let (code, body) = answers.lock().unwrap().next().expect("a request too many");
+            let body = Body::from(body.to_string().into_bytes());
+            async move { http::Response::builder().status(code).body(body) }
+        });
+        (Client::new(service, "n"), asked)
+    }
+
+    fn status(code: u16) -> (u16, Value) {
+        let said = json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure",
+            "message": "no", "reason": "Said", "code": code });
+        (code, said)
+    }
+
+    fn pod(sandbox: &str) -> (u16, Value) {
+        let notes = json!({ names::CLAIMED_BY: sandbox });
+        let pod = json!({ "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "p", "annotations": notes } });
+        (200, pod)
+    }
+
+    async fn given(answers: Vec<(u16, Value)>) -> (Result<Pod, Error>, Vec<String>) {
+        let (client, asked) = slow(answers);
+        let key = |name: &str| Key {
+            namespace: "n".into(),
+            name: name.into(),
+        };
+        let claim = Claim {
+            pod: key("p"),
+            pod_revision: 1,
+            pod_patch: json!({}),
+            sandbox: key("s"),
+            sandbox_uid: "ours".into(),
+            status_patch: json!({}),
+        };
+        let given = give_pod(&Api::namespaced(client, "n"), &claim).await;
+        let asked = asked.lock().unwrap().clone();
+        (given, asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_that_took_effect_after_its_time_is_found_out() {
+        let (given, asked) = given(vec![status(504), status(504), status(409), pod("ours")]).await;
+        assert!(given.is_ok());
+        assert_eq!(asked, ["PATCH", "PATCH", "PATCH", "GET"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_went_to_another_meanwhile_is_not_taken_for_ours() {
+        let (given, _) = given(vec![status(504), status(409), pod("theirs")]).await;
+        assert!(is_conflict(&given.unwrap_err()));
+        let (given, _) = self::given(vec![status(409)]).await;
+        assert!(is_conflict(&given.unwrap_err()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_answers_is_given_up_in_the_end() {
+        let (given, asked) = given(vec![status(503); 1 + WAITS.len()]).await;
+        assert!(given.is_err() && asked.len() == 1 + WAITS.len());
+    }
 }

@@ -20,7 +20,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
-use sandlot_api::arl::{Sandbox, Task, WarmPool};
+use sandlot_api::arl::{Sandbox, SandboxPhase, Task, WarmPool};
 use sandlot_decide::{
     Seniority,
     shelf::{Shelf, trusted_from},
@@ -32,7 +32,7 @@ pub(crate) use key::Key;
 pub(crate) use marks::Marks;
 pub(crate) use pod::PodEntry;
 pub(crate) use pool::{Coming, PoolEntry};
-pub(crate) use sandbox::SandboxEntry;
+pub(crate) use sandbox::{SandboxEntry, Writing};
 pub(crate) use task::TaskEntry;
 
 /// The uid of an object.
@@ -240,12 +240,14 @@ impl Index {
         let Some(entry) = SandboxEntry::read(&key, sandbox, self.sandboxes.get(&key), now) else {
             return;
         };
-        if self
-            .sandboxes
-            .get(&key)
-            .is_some_and(|old| old.uid != entry.uid)
-        {
-            self.lose_sandbox(&key);
+        if let Some(old) = self.sandboxes.get(&key) {
+            let pool_before = old.pool.clone();
+            if old.uid != entry.uid {
+                self.lose_sandbox(&key);
+            } else if pool_before != entry.pool {
+                // Who stood in two lines would be given two pods.
+                self.leave_line(&pool_before, &key);
+            }
         }
         if let Some(pod) = &entry.status.pod_name {
             self.claims.named(&entry.uid, &key.beside(pod));
@@ -341,6 +343,19 @@ impl Index {
     pub(crate) fn pods_of(&self, pool: &Key) -> impl Iterator<Item = &PodEntry> {
         let keys = self.pods_of_pool.get(pool).into_iter().flatten();
         keys.filter_map(|key| self.pods.get(key))
+    }
+
+    /// Whether a sandbox is to be given a pod: it has none, none is on its way, and it goes on.
+    pub(crate) fn needs_pod(&self, sandbox: &SandboxEntry) -> bool {
+        !sandbox.leaving
+            && !sandbox.claiming
+            && sandbox.writing != Some(Writing::End)
+            && sandbox.status.pod_name.is_none()
+            && !matches!(
+                sandbox.status.phase,
+                Some(SandboxPhase::Released | SandboxPhase::Failed)
+            )
+            && self.pod_of(&sandbox.uid).is_none()
     }
 
     /// The pod that was given to a sandbox.

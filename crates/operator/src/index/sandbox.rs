@@ -32,7 +32,20 @@ pub(crate) struct SandboxEntry {
     pub(crate) last_ended: Option<Timestamp>,
     /// When somebody last worked in it without a task, as far as they said so.
     pub(crate) last_activity: Option<Timestamp>,
-    pub(crate) writing: bool,
+    /// What is being written about it.
+    pub(crate) writing: Option<Writing>,
+    /// A pod is on its way to it. That goes on beside a write of its status: a pod that becomes
+    /// ready while a sandbox is told to wait is given to it at once.
+    pub(crate) claiming: bool,
+}
+
+/// What is being written about a sandbox; one thing at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writing {
+    /// How it is.
+    Status,
+    /// Its end.
+    End,
 }
 
 impl SandboxEntry {
@@ -86,7 +99,8 @@ impl SandboxEntry {
                 .as_ref()
                 .and_then(|notes| notes.get(names::LAST_ACTIVITY)?.parse().ok()),
             last_ended: old.and_then(|old| old.last_ended).max(stored),
-            writing: old.is_some_and(|old| old.writing),
+            writing: old.and_then(|old| old.writing),
+            claiming: old.is_some_and(|old| old.claiming),
             status,
         })
     }

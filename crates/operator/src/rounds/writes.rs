@@ -129,6 +129,11 @@ pub(crate) fn refusal(error: &Error) -> Option<String> {
     }
 }
 
+/// Whether the object has changed since it was seen.
+pub(crate) fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if status.code == 409)
+}
+
 /// Conflicts are part of life; anything else is worth a line.
 pub(crate) fn say(key: &Key, error: &Error, what: &str) {
     match error {

@@ -21,15 +21,7 @@ pub(crate) fn line_up(world: &mut World, key: &Key) {
         return;
     };
     let pool = entry.pool.clone();
-    let needs = !entry.leaving
-        && !entry.writing
-        && entry.status.pod_name.is_none()
-        && !matches!(
-            entry.status.phase,
-            Some(SandboxPhase::Released | SandboxPhase::Failed)
-        )
-        && index.pod_of(&entry.uid).is_none();
-    if needs {
+    if index.needs_pod(entry) {
         let seniority = entry.seniority;
         index
             .shelves
@@ -57,10 +49,10 @@ pub(crate) fn give_out(world: &mut World, pool: &Key, now: Timestamp) {
         let claim = claim(world, pool, &pod, &sandbox, now);
         let entry = world.index.sandboxes.get_mut(&sandbox);
         if let (Some(claim), Some(entry)) = (claim, entry) {
-            entry.writing = true;
+            entry.claiming = true;
             world.tray.writes.push(Write::Claim(Box::new(claim)));
         } else if let Some(shelf) = world.index.shelves.get_mut(pool) {
-            // The one or the other has gone in this very round.
+            // The one or the other has gone in this very round, or the sandbox has what it needs.
             shelf.take(&pod);
             world.index.marks.pod(&pod);
             world.index.marks.sandbox(&sandbox);
@@ -71,6 +63,9 @@ pub(crate) fn give_out(world: &mut World, pool: &Key, now: Timestamp) {
 fn claim(world: &World, pool: &Key, pod: &Key, sandbox: &Key, now: Timestamp) -> Option<Claim> {
     let pod = world.index.pods.get(pod)?;
     let entry = world.index.sandboxes.get(sandbox)?;
+    if !world.index.needs_pod(entry) {
+        return None;
+    }
     let owner = world.index.pools.get(pool);
     let mut owners = vec![json!({
         "apiVersion": "arl.infra.io/v1alpha1", "kind": "Sandbox", "name": &*sandbox.name, "uid": &*entry.uid,

@@ -4,6 +4,8 @@ mod claim;
 mod facts;
 mod recycle;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use jiff::Timestamp;
 use sandlot_api::arl::{Sandbox, SandboxPhase};
@@ -15,7 +17,7 @@ pub(crate) use recycle::{give_back, wiped};
 
 use crate::{
     dispatch::{Wake, Write},
-    index::Key,
+    index::{Key, Writing},
     rounds::writes::status_patch,
     world::{World, reference},
 };
@@ -27,7 +29,7 @@ pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
     let Some(entry) = world.index.sandboxes.get(key) else {
         return;
     };
-    if entry.writing {
+    if entry.writing.is_some() || entry.claiming {
         return;
     }
     if entry.leaving {
@@ -51,7 +53,13 @@ pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
         world
             .events
             .tell(reference::<Sandbox>(key, &uid), "Released", "Release", note);
-        return write(world, key, |key| Write::EndSandbox { key, uid, patch });
+        let pool = entry.pool.clone();
+        world.index.leave_line(&pool, key);
+        return write(world, key, Writing::End, |key| Write::EndSandbox {
+            key,
+            uid,
+            patch,
+        });
     }
     match worth_telling(old, &status, entry.last_ended, now) {
         Telling::Now => {}
@@ -65,12 +73,15 @@ pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
             .events
             .warn(about, verdict.reason, "Watch", verdict.message);
     }
-    write(world, key, |key| Write::Sandbox { key, patch });
+    write(world, key, Writing::Status, |key| Write::Sandbox {
+        key,
+        patch,
+    });
 }
 
-fn write(world: &mut World, key: &Key, write: impl FnOnce(Key) -> Write) {
+fn write(world: &mut World, key: &Key, what: Writing, write: impl FnOnce(Key) -> Write) {
     if let Some(entry) = world.index.sandboxes.get_mut(key) {
-        entry.writing = true;
+        entry.writing = Some(what);
         world.tray.writes.push(write(key.clone()));
     }
 }
@@ -82,5 +93,8 @@ fn free(world: &mut World, key: &Key) {
         return;
     };
     let patch = json!({ "metadata": { "resourceVersion": entry.resource_version, "finalizers": entry.other_finalizers } });
-    write(world, key, |key| Write::FreeSandbox { key, patch });
+    write(world, key, Writing::Status, |key| Write::FreeSandbox {
+        key,
+        patch,
+    });
 }

@@ -28,9 +28,6 @@ use super::Webhook;
 const SECRET: &str = "arl-operator-webhook";
 /// The key in it under which the end of validity stands, in whole seconds.
 const ENDS: &str = "ends";
-const VALID: SignedDuration = SignedDuration::from_hours(24 * 365);
-/// New ones are made when the old ones have less left than this.
-const RENEW: SignedDuration = SignedDuration::from_hours(24 * 90);
 
 /// Why there are no good certificates.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +76,15 @@ impl ResolvesServerCert for Served {
     }
 }
 
+/// The certificates of the Secret, good or not.
+pub(super) async fn stored(
+    client: &Client,
+    webhook: &Webhook,
+) -> Result<Option<Papers>, KeepError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &webhook.namespace);
+    Ok(api.get_opt(SECRET).await?.as_ref().and_then(read))
+}
+
 /// The certificates of the Secret, or new ones in it.
 pub(super) async fn obtain(
     client: &Client,
@@ -88,7 +94,7 @@ pub(super) async fn obtain(
     let api: Api<Secret> = Api::namespaced(client.clone(), &webhook.namespace);
     let stored = api.get_opt(SECRET).await?;
     if let Some(papers) = stored.as_ref().and_then(read)
-        && papers.ends - now.as_second() > RENEW.as_secs()
+        && papers.ends - now.as_second() > webhook.spare().as_secs().cast_signed()
     {
         return Ok(papers);
     }
@@ -126,7 +132,7 @@ pub(super) async fn obtain(
 /// still show what it vouched for.
 fn make(webhook: &Webhook, now: Timestamp, old: Option<&Papers>) -> Result<Papers, KeepError> {
     let time = |at: Timestamp| std::time::SystemTime::from(at).into();
-    let ends = now.checked_add(VALID).unwrap_or(Timestamp::MAX);
+    let ends = now.checked_add(webhook.lifetime).unwrap_or(Timestamp::MAX);
     let begins = now
         .checked_sub(SignedDuration::from_hours(1))
         .unwrap_or(now);

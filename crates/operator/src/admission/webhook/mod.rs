@@ -14,10 +14,16 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use certificates::Served;
+use certificates::{Papers, Served};
 
-/// How often certificates are looked at.
+/// How long certificates are good for, where nobody says otherwise.
+pub(crate) const LIFETIME: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Shorter ones would be over before everybody has heard of their successors.
+pub(crate) const SHORTEST_LIFETIME: Duration = Duration::from_secs(10);
+/// How often certificates are looked at, at least.
 const LOOK: Duration = Duration::from_secs(12 * 3600);
+/// An API server learns whom to trust this long after it was written down, at most.
+const SPREAD: Duration = Duration::from_secs(2);
 /// How soon again after something went wrong.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -32,6 +38,20 @@ pub struct Webhook {
     pub service: String,
     /// The Service's port.
     pub port: u16,
+    /// How long its certificates are good for.
+    pub lifetime: Duration,
+}
+
+impl Webhook {
+    /// New certificates are made when the old ones have no more than this left.
+    fn spare(&self) -> Duration {
+        self.lifetime / 4
+    }
+
+    /// How often they are looked at: many times while there is something left.
+    fn look(&self) -> Duration {
+        (self.spare() / 10).min(LOOK)
+    }
 }
 
 /// Serves the webhook until cancelled.
@@ -43,12 +63,13 @@ pub(crate) async fn serve(
     let served = Arc::new(Served::default());
     let server = server::serve(webhook.address, served.clone(), cancel.clone());
     let keeping = async {
+        let mut shown = None;
         loop {
-            let pause = match keep(&client, &webhook, &served).await {
-                Ok(()) => LOOK,
+            let pause = match keep(&client, &webhook, &served, &mut shown).await {
+                Ok(()) => webhook.look(),
                 Err(error) => {
                     tracing::warn!(%error, "the webhook's certificates could not be kept; trying again");
-                    AGAIN
+                    AGAIN.min(webhook.look())
                 }
             };
             tokio::select! {
@@ -61,15 +82,33 @@ pub(crate) async fn serve(
     result
 }
 
-/// Sees to it that good certificates are served and the API server trusts them.
+/// Sees to it that good certificates are served and the API server trusts them. It is told of a new
+/// authority before anything is shown that only that one vouches for.
 async fn keep(
     client: &Client,
     webhook: &Webhook,
     served: &Served,
+    shown: &mut Option<Papers>,
 ) -> Result<(), certificates::KeepError> {
+    if shown.is_none()
+        && let Some(stored) = certificates::stored(client, webhook).await?
+    {
+        served.use_these(&stored)?;
+        *shown = Some(stored);
+    }
     let papers = certificates::obtain(client, webhook, Timestamp::now()).await?;
-    served.use_these(&papers)?;
+    if shown.is_none() {
+        served.use_these(&papers)?;
+    }
     registration::register(client, webhook, &papers.authority).await?;
+    if let Some(before) = shown
+        && *before != papers
+    {
+        tokio::time::sleep(SPREAD).await;
+        served.use_these(&papers)?;
+        tracing::info!("the webhook shows new certificates");
+    }
+    *shown = Some(papers);
     Ok(())
 }
 

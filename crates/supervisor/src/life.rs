@@ -49,6 +49,8 @@ pub(crate) enum Event {
     Stop(Cause),
     /// Kill the whole tree without grace.
     Kill(Cause),
+    /// Kill the command and whoever stayed in its session.
+    HangUp,
     /// Time has passed.
     Clock,
 }
@@ -60,6 +62,8 @@ pub(crate) enum Action {
     Terminate,
     /// Send KILL to the tree.
     Kill,
+    /// Send KILL to the session.
+    HangUp,
     /// The run is over. Said once.
     Finish(End),
 }
@@ -92,6 +96,8 @@ pub(crate) struct Life {
     state: State,
     grace: Duration,
     deadline: Option<Moment>,
+    /// Nobody is at its terminal any more.
+    hung_up: bool,
 }
 
 impl Life {
@@ -101,6 +107,7 @@ impl Life {
             state: State::Starting,
             grace,
             deadline,
+            hung_up: false,
         }
     }
 
@@ -134,8 +141,14 @@ impl Life {
             (State::Over, _) => None,
             (State::Starting, Event::Began) => {
                 self.state = State::Running;
+                self.hung_up.then_some(Action::HangUp)
+            }
+            (State::Starting, Event::HangUp) => {
+                self.hung_up = true;
                 None
             }
+            // The command's end is told like any other.
+            (State::Running, Event::HangUp) => Some(Action::HangUp),
             // Asked to stop before there was anything to signal.
             (State::Stopping { .. }, Event::Began) => Some(Action::Terminate),
             (State::Killing { .. }, Event::Began) => Some(Action::Kill),

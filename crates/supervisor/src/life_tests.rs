@@ -88,6 +88,17 @@ fn a_tree_that_cannot_be_killed_is_given_up_in_the_end() {
     );
 }
 
+#[test]
+fn who_hangs_up_before_a_command_runs_is_heard_when_it_does() {
+    let mut life = Life::new(GRACE, None);
+    assert_eq!(life.on(Event::HangUp, at(0)), None);
+    assert_eq!(life.on(Event::Began, at(1)), Some(Action::HangUp));
+    let mut life = running(None);
+    assert_eq!(life.on(Event::HangUp, at(1)), Some(Action::HangUp));
+    assert_eq!(life.on(Event::Ended(End::Signalled(9)), at(2)), None);
+    assert_eq!(last(life), End::Signalled(9));
+}
+
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::Began),
@@ -98,6 +109,7 @@ fn event() -> impl Strategy<Value = Event> {
         Just(Event::Stop(Cause::Asked)),
         Just(Event::Stop(Cause::Timeout)),
         Just(Event::Kill(Cause::Asked)),
+        Just(Event::HangUp),
         Just(Event::Clock),
     ]
 }

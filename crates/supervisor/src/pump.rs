@@ -18,6 +18,13 @@ use crate::{descriptor::watched, log::Log};
 
 /// The most that is moved before others get their turn.
 const TURN: usize = 256 << 10;
+/// What is taken of a terminal at once. The kernel has about a page of it ready, and makes the
+/// next ready when that is taken.
+const PIECE: usize = 16 << 10;
+/// Whoever wrote so much to a terminal is writing more.
+const FLOOD: usize = 4 << 10;
+/// How often a turn waits for the kernel to make more of a flood ready.
+const MOST_WAITS: usize = 64;
 /// What a pipe holds at first, and what it holds for a command that once filled it: a flood then
 /// wakes us a few times less often.
 const USUAL_PIPE: usize = 64 << 10;
@@ -54,30 +61,40 @@ impl Source {
         })
     }
 
-    /// Moves what is there into the file; nothing at the end of the stream.
+    /// Moves what is in the pipe into the file; nothing at the end of the stream.
     fn move_into(&self, file: &File, at: u64, room: usize) -> io::Result<usize> {
-        let room = room.min(TURN);
-        match self.kind {
-            Kind::Pipe { .. } => {
-                let mut offset = at.cast_signed();
-                let flags = SpliceFFlags::SPLICE_F_NONBLOCK;
-                Ok(splice(
-                    self.from.as_fd(),
-                    None,
-                    file,
-                    Some(&mut offset),
-                    room,
-                    flags,
-                )?)
-            }
-            Kind::Terminal => {
-                let mut bytes = [0; 8 << 10];
-                let length = room.min(bytes.len());
-                let count = self.read(&mut bytes[..length])?;
-                file.write_all_at(&bytes[..count], at)?;
-                Ok(count)
+        let (room, mut offset) = (room.min(TURN), at.cast_signed());
+        let (from, flags) = (self.from.as_fd(), SpliceFFlags::SPLICE_F_NONBLOCK);
+        Ok(splice(from, None, file, Some(&mut offset), room, flags)?)
+    }
+
+    /// Takes what the terminal shows; nothing at the end of the stream. Of a flood as much as
+    /// fits into a turn, piece by piece: readers are woken once for all of it.
+    fn take_shown(&self, log: &Log) -> io::Result<usize> {
+        let mut piece = [0; PIECE];
+        let (mut moved, mut waits) = (0, 0);
+        while moved < TURN {
+            match self.read(&mut piece) {
+                // The next turn meets the end again.
+                Ok(0) => break,
+                Ok(count) => {
+                    store(log, &piece[..count]);
+                    moved += count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if moved == 0 => return Err(error),
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock
+                        && moved >= FLOOD
+                        && waits < MOST_WAITS =>
+                {
+                    waits += 1;
+                    std::thread::yield_now();
+                }
+                Err(_) => break,
             }
         }
+        Ok(moved)
     }
 
     fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
@@ -98,8 +115,10 @@ impl Source {
 
     /// Moves what is there into the log; nothing at the end of the stream.
     fn take(&self, log: &Log) -> io::Result<usize> {
-        let waits_for_first = matches!(self.kind, Kind::Pipe { .. }) && self.unread() == 0;
-        if !waits_for_first {
+        if matches!(self.kind, Kind::Terminal) {
+            return self.take_shown(log);
+        }
+        if self.unread() > 0 {
             return log.append(|file, at, room| self.move_into(file, at, room));
         }
         // Most commands write to one stream only, so a file is made with the first byte.
@@ -107,13 +126,7 @@ impl Source {
         if self.read(&mut first)? == 0 {
             return Ok(0);
         }
-        let stored = log.append(|file, at, _| {
-            file.write_all_at(&first, at)?;
-            Ok(1)
-        });
-        if stored.is_err() {
-            log.skip(1);
-        }
+        store(log, &first);
         Ok(1)
     }
 
@@ -187,7 +200,11 @@ fn append_rest(rest: &std::path::Path, log: &Log) {
     if file.read_to_end(&mut bytes).is_err() || std::fs::remove_file(rest).is_err() {
         return;
     }
-    let mut left = &bytes[..];
+    store(log, &bytes);
+}
+
+/// Appends these bytes, or counts them when the disk does not take them.
+fn store(log: &Log, mut left: &[u8]) {
     while !left.is_empty() {
         let stored = log.append(|file, at, room| {
             let part = &left[..left.len().min(room)];

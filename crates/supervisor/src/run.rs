@@ -82,6 +82,7 @@ pub(crate) struct Process {
 pub(crate) enum Asked {
     #[default]
     Nothing,
+    HangUp,
     Stop,
     Kill,
 }
@@ -157,6 +158,12 @@ impl Run {
     /// Stops its whole tree, also what a command that ended left behind: TERM, then KILL.
     pub fn stop(&self) {
         self.ask(Asked::Stop);
+    }
+
+    /// Kills at once all that lives in the command's session, also when the command itself has
+    /// ended. Who left it for a session of its own meant to live on, as after a logout.
+    pub fn hang_up(&self) {
+        self.ask(Asked::HangUp);
     }
 
     /// Kills its whole tree at once.

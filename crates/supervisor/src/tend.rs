@@ -176,12 +176,16 @@ impl Tender {
         match self.life.on(event, now) {
             Some(Action::Terminate) => self.signal(false).await,
             Some(Action::Kill) => self.signal(true).await,
+            Some(Action::HangUp) => self.hang_up().await,
             Some(Action::Finish(end)) => self.finish(end).await,
             // What a command that ended left behind is stopped without grace.
             None if (over || self.life.is_draining())
                 && matches!(event, Event::Stop(_) | Event::Kill(_)) =>
             {
                 self.signal(true).await;
+            }
+            None if (over || self.life.is_draining()) && event == Event::HangUp => {
+                self.hang_up().await;
             }
             None => {}
         }
@@ -199,6 +203,16 @@ impl Tender {
         });
         // A panic there is a bug in reading /proc; the clock comes back with KILL.
         let _ = signalling.await;
+    }
+
+    /// Kills whoever is in the command's session.
+    async fn hang_up(&self) {
+        let Some(process) = self.shared.view.borrow().process else {
+            return;
+        };
+        let killing = tokio::task::spawn_blocking(move || tree::kill_session(process.main));
+        // As above, a panic there is a bug; the sandbox's end takes what is left.
+        let _ = killing.await;
     }
 
     /// What the tree hangs on: the session only once no keeper holds the tree together.
@@ -263,6 +277,7 @@ impl Tender {
 fn asked(what: Asked) -> Option<Event> {
     match what {
         Asked::Nothing => None,
+        Asked::HangUp => Some(Event::HangUp),
         Asked::Stop => Some(Event::Stop(Cause::Asked)),
         Asked::Kill => Some(Event::Kill(Cause::Asked)),
     }

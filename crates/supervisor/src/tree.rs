@@ -74,9 +74,18 @@ pub fn signal(root: Root, signal: Signal) {
 /// Sends KILL to a tree until none is left or it grows faster than it dies. Whole process
 /// groups first: the kernel signals a group at once, so nobody can fork out of it.
 pub fn kill_all(root: Root) {
-    let own = [getpgrp().as_raw(), root.above];
+    kill_found(root.above, |all| below(root, all));
+}
+
+/// Sends KILL to all of a session in the same way, but not to who left it.
+pub(crate) fn kill_session(session: i32) {
+    kill_found(0, |all| in_session(session, all).collect());
+}
+
+fn kill_found(spared: i32, find: impl Fn(&[Process]) -> Vec<Process>) {
+    let own = [getpgrp().as_raw(), spared];
     for _ in 0..ROUNDS {
-        let found = below(root, &processes());
+        let found = find(&processes());
         if found.is_empty() {
             return;
         }
@@ -92,6 +101,13 @@ pub fn kill_all(root: Root) {
             let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
         }
     }
+}
+
+/// The living members of a session; nobody is in session 0.
+fn in_session(session: i32, all: &[Process]) -> impl Iterator<Item = Process> {
+    let own = getpid().as_raw();
+    let is_member = move |p: &&Process| session > 1 && p.session == session && p.pid != own;
+    all.iter().filter(is_member).filter(|p| !p.zombie).copied()
 }
 
 fn below(root: Root, all: &[Process]) -> Vec<Process> {

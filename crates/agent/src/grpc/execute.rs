@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{StreamExt, stream, stream::BoxStream};
 use sandlot_api::agent::{ExecLog, ExecRequest};
 use sandlot_supervisor::{
@@ -11,6 +11,7 @@ use sandlot_supervisor::{
 use tonic::Status;
 
 use super::broken;
+use super::text::{self, Carried};
 use crate::agent::Agent;
 
 /// The most input a request may carry for its command.
@@ -122,8 +123,7 @@ impl Drop for StopOnDrop {
 struct Following {
     run: Run,
     readers: [Option<Reader>; 2],
-    /// The beginning of a character whose end has not come yet, per stream.
-    carried: [Bytes; 2],
+    carried: [Carried; 2],
     stage: Stage,
     background: bool,
     _guard: Option<StopOnDrop>,
@@ -145,11 +145,10 @@ impl Following {
             reader(Stream::Stdout, offsets[0]),
             reader(Stream::Stderr, offsets[1]),
         ];
-        let carried = [Bytes::new(), Bytes::new()];
         Self {
             run,
             readers,
-            carried,
+            carried: Default::default(),
             stage: Stage::Starting,
             background,
             _guard: guard,
@@ -214,7 +213,7 @@ impl Following {
                 Some(Chunk::Missing(bytes)) => Some(missing(index, bytes)),
                 None => {
                     self.readers[index] = None;
-                    let rest = std::mem::take(&mut self.carried[index]);
+                    let rest = self.carried[index].rest();
                     (!rest.is_empty()).then(|| frame(index, rest))
                 }
             };
@@ -226,16 +225,7 @@ impl Following {
 
     /// Makes a frame of some bytes, without tearing a character in two.
     fn told(&mut self, index: usize, bytes: Bytes) -> Option<ExecLog> {
-        let carried = std::mem::take(&mut self.carried[index]);
-        let mut bytes = if carried.is_empty() {
-            bytes
-        } else {
-            let mut joined = BytesMut::with_capacity(carried.len() + bytes.len());
-            joined.extend_from_slice(&carried);
-            joined.extend_from_slice(&bytes);
-            joined.freeze()
-        };
-        self.carried[index] = bytes.split_off(bytes.len() - unfinished(&bytes));
+        let bytes = self.carried[index].whole(bytes);
         (!bytes.is_empty()).then(|| frame(index, bytes))
     }
 
@@ -257,32 +247,9 @@ async fn next_of(reader: &mut Option<Reader>) -> std::io::Result<Option<Chunk>> 
     }
 }
 
-/// How many bytes at the end begin a character that is not complete.
-fn unfinished(bytes: &[u8]) -> usize {
-    let tail = &bytes[bytes.len().saturating_sub(3)..];
-    let lead = tail
-        .iter()
-        .rev()
-        .position(|byte| byte & 0b1100_0000 != 0b1000_0000);
-    let Some(after) = lead else { return 0 };
-    let wanted = match tail[tail.len() - 1 - after] {
-        byte if byte & 0b1110_0000 == 0b1100_0000 => 2,
-        byte if byte & 0b1111_0000 == 0b1110_0000 => 3,
-        byte if byte & 0b1111_1000 == 0b1111_0000 => 4,
-        _ => 1,
-    };
-    if after + 1 < wanted { after + 1 } else { 0 }
-}
-
 /// A frame with text where it is text, and with the very bytes where it is not.
 fn frame(index: usize, bytes: Bytes) -> ExecLog {
-    let (text, exact) = match String::from_utf8(bytes.into()) {
-        Ok(text) => (text, Bytes::new()),
-        Err(error) => (
-            String::from_utf8_lossy(error.as_bytes()).into_owned(),
-            error.into_bytes().into(),
-        ),
-    };
+    let (text, exact) = text::split(bytes);
     match index {
         0 => ExecLog {
             stdout: text,
@@ -331,23 +298,6 @@ fn last(outcome: &Outcome) -> ExecLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_character_is_held_back_only_while_its_end_may_come() {
-        for (bytes, held) in [
-            (&b"plain"[..], 0),
-            ("ä".as_bytes(), 0),
-            (b"x\xc3", 1),
-            (b"x\xe2\x82", 2),
-            (b"\xf0\x9f\x98", 3),
-            (b"\xf0\x9f\x98\x80", 0),
-            (b"\x80\x80\x80\x80", 0),
-            (b"\xff", 0),
-            (b"", 0),
-        ] {
-            assert_eq!(unfinished(bytes), held, "{bytes:?}");
-        }
-    }
 
     #[test]
     fn text_travels_as_text_and_the_rest_as_it_is() {

@@ -2,6 +2,7 @@
 
 mod execute;
 mod shell;
+mod text;
 
 use std::sync::{Arc, PoisonError};
 

@@ -1,4 +1,8 @@
 //! InteractiveShell: a shell on a real terminal, as long as the stream is open.
+//!
+//! What was begun in it ends with it, whatever signals it ignores. What was put into a session of
+//! its own (`setsid`, a daemon, a `tmux` server) was meant to stay, and does until the sandbox is
+//! given back.
 
 use std::sync::Arc;
 
@@ -12,6 +16,7 @@ use sandlot_api::agent::{ShellInput, ShellOutput, shell_input::Input};
 use sandlot_supervisor::{Chunk, Launch, Memory, Reader, Run, Size, Stream};
 use tonic::{Status, Streaming};
 
+use super::text::{self, Carried};
 use super::{broken, parse_signal};
 use crate::agent::Agent;
 
@@ -42,6 +47,7 @@ pub(super) async fn open(
     let session = Session {
         run,
         output,
+        carried: Carried::default(),
         _guard: guard,
         over: false,
     };
@@ -93,7 +99,7 @@ async fn type_in(run: Run, first: Option<ShellInput>, mut input: Streaming<Shell
                 let _ = type_bytes(&run, b"\x04").await;
                 return;
             }
-            Err(_) => return run.kill(),
+            Err(_) => return run.hang_up(),
         }
     }
 }
@@ -153,65 +159,62 @@ struct Typing(tokio::task::JoinHandle<()>, Run);
 impl Drop for Typing {
     fn drop(&mut self) {
         self.0.abort();
-        self.1.kill();
+        self.1.hang_up();
     }
 }
 
 struct Session {
     run: Run,
     output: Reader,
+    carried: Carried,
     _guard: Typing,
     over: bool,
 }
 
 impl Session {
     async fn next(&mut self) -> Option<Result<ShellOutput, Status>> {
-        if self.over {
-            return None;
+        while !self.over {
+            match self.output.next().await {
+                Ok(Some(Chunk::Bytes(bytes))) => {
+                    let bytes = self.carried.whole(bytes);
+                    if !bytes.is_empty() {
+                        return Some(Ok(frame(bytes)));
+                    }
+                }
+                Ok(Some(Chunk::Missing(bytes))) => {
+                    let data = format!("\r\n[{bytes} bytes were not read in time]\r\n");
+                    return Some(Ok(ShellOutput {
+                        data,
+                        ..ShellOutput::default()
+                    }));
+                }
+                Ok(None) => return Some(Ok(self.last().await)),
+                Err(error) => {
+                    self.over = true;
+                    return Some(Err(broken(error)));
+                }
+            }
         }
-        match self.output.next().await {
-            Ok(Some(Chunk::Bytes(bytes))) => Some(Ok(frame(bytes))),
-            Ok(Some(Chunk::Missing(bytes))) => {
-                let data = format!("\r\n[{bytes} bytes were not read in time]\r\n");
-                Some(Ok(ShellOutput {
-                    data,
-                    ..ShellOutput::default()
-                }))
-            }
-            Ok(None) => {
-                self.over = true;
-                let exit_code = self
-                    .run
-                    .ended()
-                    .await
-                    .map_or(137, |outcome| outcome.end.code());
-                Some(Ok(ShellOutput {
-                    exit_code,
-                    closed: true,
-                    ..ShellOutput::default()
-                }))
-            }
-            Err(error) => {
-                self.over = true;
-                Some(Err(broken(error)))
-            }
+        None
+    }
+
+    /// The last words, and how the shell ended.
+    async fn last(&mut self) -> ShellOutput {
+        self.over = true;
+        let ended = self.run.ended().await;
+        ShellOutput {
+            exit_code: ended.map_or(137, |outcome| outcome.end.code()),
+            closed: true,
+            ..frame(self.carried.rest())
         }
     }
 }
 
 fn frame(bytes: Bytes) -> ShellOutput {
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => ShellOutput {
-            data: text.to_owned(),
-            ..ShellOutput::default()
-        },
-        Err(_) => {
-            let data = String::from_utf8_lossy(&bytes).into_owned();
-            ShellOutput {
-                data,
-                data_bytes: bytes,
-                ..ShellOutput::default()
-            }
-        }
+    let (data, data_bytes) = text::split(bytes);
+    ShellOutput {
+        data,
+        data_bytes,
+        ..ShellOutput::default()
     }
 }

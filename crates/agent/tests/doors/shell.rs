@@ -132,3 +132,72 @@ async fn a_client_that_goes_takes_the_shell_along() {
     drop(shell);
     until("the shell is gone", || !lives(pid)).await;
 }
+
+/// Prints the numbers of three processes that ignore what a hang-up sends: one in the shell's own
+/// job, one of a session of its own, and one that is the shell's child's child.
+const LEFT_BEHIND: &str = r#"
+    sh -c 'trap "" HUP TERM; while :; do sleep 0.05; done' & first=$!
+    setsid sh -c 'trap "" HUP TERM; echo $$ > "$0"; while :; do sleep 0.05; done' "$PWD/own" &
+    (nohup sh -c 'sh -c "echo \$\$ > $0; while :; do sleep 0.05; done"' "$PWD/far" > /dev/null 2>&1 &)
+    until test -s "$PWD/own" && test -s "$PWD/far"; do sleep 0.02; done
+    echo "pids $first $(cat "$PWD/own") $(cat "$PWD/far") ready."
+"#;
+
+async fn left_behind(agent: &Agent) -> (Shell, [i32; 3]) {
+    let script = format!("cd $(mktemp -d); {LEFT_BEHIND} read end; exit 0");
+    let mut shell = open(agent, command(&["sh", "-c", &script])).await;
+    let mut text = String::new();
+    while !text.contains("ready.") {
+        let frame = tokio::time::timeout(LONG, shell.output.message()).await;
+        text.push_str(&frame.unwrap().unwrap().unwrap().data);
+    }
+    let numbers: Vec<i32> = text.split_whitespace().flat_map(str::parse).collect();
+    (shell, numbers.try_into().unwrap())
+}
+
+#[tokio::test]
+async fn what_was_begun_in_a_shell_ends_with_it_and_what_left_its_session_stays() {
+    let agent = Agent::sidecar();
+    // The shell says that it is done, its client goes away, and the shell is killed.
+    for end in ["exit", "client", "kill"] {
+        let (mut shell, [job, own, far]) = left_behind(&agent).await;
+        assert!([job, own, far].into_iter().all(lives), "{end}");
+        match end {
+            "exit" => {
+                shell.type_line("").await;
+                assert_eq!(shell.exit_code().await, 0);
+            }
+            "kill" => {
+                shell.send(Input::Signal("SIGKILL".to_owned())).await;
+                shell.exit_code().await;
+            }
+            _ => drop(shell),
+        }
+        until("what the shell began is gone", || {
+            !lives(job) && !lives(far)
+        })
+        .await;
+        assert!(lives(own), "{end}: what left the session went with it");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(own), nix::sys::signal::SIGKILL).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_flood_through_a_terminal_comes_in_few_messages_and_no_character_is_torn() {
+    let agent = Agent::sidecar();
+    let flood = "stty -opost; yes äöü | head -c 7000000";
+    let mut shell = open(&agent, command(&["sh", "-c", flood])).await;
+    let (mut bytes, mut frames) = (0, 0);
+    loop {
+        let frame = tokio::time::timeout(LONG, shell.output.message()).await;
+        let frame = frame.unwrap().unwrap().expect("a last frame");
+        assert!(frame.data_bytes.is_empty() && !frame.data.contains('\u{fffd}'));
+        bytes += frame.data.len();
+        frames += 1;
+        if frame.closed {
+            break;
+        }
+    }
+    assert_eq!(bytes, 7_000_000);
+    println!("{} bytes a message", bytes / frames);
+}

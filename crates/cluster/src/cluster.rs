@@ -177,8 +177,9 @@ impl Cluster {
         kube::Client::new(marked, "default")
     }
 
-    /// Waits until all that was accepted so far is on disk or has come to nothing.
-    pub fn settled(&self) -> impl Future<Output = ()> + Send + 'static {
+    /// Waits until all that was accepted so far is on disk or has come to nothing; says whether it
+    /// is on disk.
+    pub fn settled(&self) -> impl Future<Output = bool> + Send + 'static {
         self.api.store.settled_so_far()
     }
 

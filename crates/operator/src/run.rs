@@ -117,7 +117,7 @@ async fn work(
         return;
     };
     let settings = Arc::new(settings);
-    let agents = Agents::new(settings.agent.port, key.clone(), settings.call_timeout);
+    let agents = Agents::new(&settings, key.clone());
     let agents = Arc::new(agents);
     // Events are told until the last write has been sent.
     let telling = CancellationToken::new();

@@ -56,12 +56,14 @@ pub struct Settings {
 pub struct Ahead {
     /// A client that sees what is accepted, and is answered then.
     pub client: Client,
-    /// Waits until what was accepted so far is on disk: what is done outside of the API comes after.
+    /// Says whether what was accepted so far has come to disk: what is done outside of the API comes
+    /// after that, or not at all.
     pub settled: Settled,
 }
 
-/// Waits until what was accepted so far is on disk.
-pub type Settled = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+/// Waits until what was accepted so far is on disk or has come to nothing, and says whether it is
+/// on disk.
+pub type Settled = Arc<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
 
 impl fmt::Debug for Ahead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -237,14 +239,6 @@ impl Settings {
             identity,
             ahead: None,
         })
-    }
-
-    /// Waits until what the operator has seen is on disk, if it may not be.
-    pub(crate) fn settled(&self) -> BoxFuture<'static, ()> {
-        match &self.ahead {
-            Some(ahead) => (ahead.settled)(),
-            None => Box::pin(std::future::ready(())),
-        }
     }
 }
 

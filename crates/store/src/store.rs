@@ -353,15 +353,18 @@ impl<F: Facts> Store<F> {
             .await;
     }
 
-    /// Waits until every write that has been accepted by now is on disk or has failed.
-    pub fn settled_so_far(&self) -> impl Future<Output = ()> + Send + 'static {
-        let revision = self.shared.intake.lock().revision();
+    /// Waits until every write that has been accepted by now is on disk or has failed; says
+    /// whether it is on disk.
+    pub fn settled_so_far(&self) -> impl Future<Output = bool> + Send + 'static {
+        let intake = self.shared.intake.lock();
+        let revision = intake.revision();
+        // Subscribed under the lock: a batch that fails is taken back under it first.
         let mut settled = self.shared.settled.subscribe();
+        let failures = settled.borrow().failures;
+        drop(intake);
         async move {
-            // An error means that the store is closed: then nothing is on its way.
-            let _ = settled
-                .wait_for(|settled| settled.through >= revision)
-                .await;
+            let now = settled.wait_for(|settled| settled.through >= revision);
+            now.await.is_ok_and(|now| now.failures == failures)
         }
     }
 

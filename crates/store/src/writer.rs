@@ -112,9 +112,10 @@ impl<F> Drop for Ending<'_, F> {
         intake.close();
         // Dropping them tells their writers that the store is closed.
         let (unwritten, _) = intake.abandon();
-        let mut woken = match unwritten.is_empty() {
-            true => Vec::new(),
-            false => intake.turn_back(),
+        let lost = !unwritten.is_empty();
+        let mut woken = match lost {
+            true => intake.turn_back(),
+            false => Vec::new(),
         };
         drop(intake);
         drop(unwritten);
@@ -126,9 +127,10 @@ impl<F> Drop for Ending<'_, F> {
         for waiter in woken {
             waiter.wake();
         }
-        self.0
-            .settled
-            .send_modify(|settled| settled.through = u64::MAX);
+        self.0.settled.send_modify(|settled| {
+            settled.through = u64::MAX;
+            settled.failures += u64::from(lost);
+        });
     }
 }
 

@@ -29,7 +29,10 @@ pub(crate) use run::{Job, Stop, run};
 
 use sandlot_access::{PrivateKey, PublicKey};
 
-use crate::index::{PodEntry, Uid};
+use crate::{
+    Settings, Settled,
+    index::{PodEntry, Uid},
+};
 
 /// What an agent says may be no longer than this in one message.
 const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
@@ -42,6 +45,8 @@ pub(crate) struct Agents {
     /// What this operator proves itself with; without it, agents are called in the open.
     key: Option<PrivateKey>,
     call_timeout: Duration,
+    /// What cannot be taken back waits until what it was decided upon is on disk.
+    settled: Option<Settled>,
     channels: Mutex<HashMap<Uid, Used>>,
 }
 
@@ -80,12 +85,23 @@ impl Door {
 }
 
 impl Agents {
-    pub(crate) fn new(port: u16, key: Option<PrivateKey>, call_timeout: Duration) -> Self {
+    pub(crate) fn new(settings: &Settings, key: Option<PrivateKey>) -> Self {
         Self {
-            port,
+            port: settings.agent.port,
             key,
-            call_timeout,
+            call_timeout: settings.call_timeout,
+            settled: settings.ahead.as_ref().map(|ahead| ahead.settled.clone()),
             channels: Mutex::default(),
+        }
+    }
+
+    /// Waits until what the operator has seen is on disk.
+    async fn stand_firm(&self) -> Result<(), String> {
+        match &self.settled {
+            Some(settled) if !settled().await => {
+                Err("what this was decided upon could not be stored".to_owned())
+            }
+            _ => Ok(()),
         }
     }
 
@@ -159,6 +175,7 @@ impl Agents {
 
     /// Ends what runs under a key, with all its children.
     pub(crate) async fn kill(&self, door: &Door, key: &str) -> Result<(), String> {
+        self.stand_firm().await?;
         let mut tries = Tries::new(self.call_timeout);
         loop {
             let request = SignalRequest {
@@ -176,6 +193,7 @@ impl Agents {
     /// Ends everything that runs in a pod and empties its workspace. Says what was found and that
     /// nothing is left.
     pub(crate) async fn reset(&self, door: &Door) -> Result<String, String> {
+        self.stand_firm().await?;
         let mut agent = self
             .at(door)
             .map_err(|status| status.message().to_owned())?;

@@ -200,12 +200,7 @@ impl World {
         }
         for (pod, door) in tray.resets {
             let agents = self.agents.clone();
-            // Its sandbox's end may have been seen ahead of the disk, and a wipe is for good.
-            let settled = self.settings.settled();
-            beside.ask(async move {
-                settled.await;
-                Answer::Wiped(pod, agents.reset(&door).await)
-            });
+            beside.ask(async move { Answer::Wiped(pod, agents.reset(&door).await) });
         }
         for (pod, door) in tray.questions {
             let agents = self.agents.clone();
@@ -216,9 +211,7 @@ impl World {
         }
         for (door, key) in tray.kills {
             let agents = self.agents.clone();
-            let settled = self.settings.settled();
             beside.ask(async move {
-                settled.await;
                 if let Err(why) = agents.kill(&door, &key).await {
                     tracing::debug!(key, why, "could not end what ran");
                 }

@@ -128,7 +128,7 @@ async fn who_runs_ahead_sees_and_writes_before_anything_is_on_disk() {
     keeper.pass();
     assert_eq!(keeper.batch(), [2]);
     keeper.pass();
-    settled.await;
+    assert!(settled.await);
     assert_eq!(writing.await.unwrap().revision, 1);
     for revision in [1, 2] {
         assert_eq!(late.next().await.unwrap().unwrap().revision, revision);
@@ -150,10 +150,12 @@ async fn who_ran_ahead_is_turned_back_when_it_comes_to_nothing() {
     let upon = store.write_ahead(key("b"), Expect::Absent, put);
     assert_eq!(upon.await.unwrap().revision, 2);
     assert!(poll!(turned_back.as_mut()).is_pending());
+    let settled = store.settled_so_far();
 
     keeper.refuse();
     assert!(matches!(writing.await, Err(WriteError::Storage(_))));
     turned_back.await;
+    assert!(!settled.await, "it is not on disk");
     assert!(ahead.next().await.unwrap().is_err());
     assert!(ahead.next().await.is_none());
     // Neither is there, for those who run ahead no more than for others.

@@ -65,13 +65,16 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
 /// both. Anything else is nowhere.
 async fn elsewhere(uri: Uri) -> Response {
     let plain = uri.path().trim_end_matches('/');
-    // Only ever to a path of our own: what begins with two slashes would be another host.
-    if plain.len() == uri.path().len() || !plain.starts_with("/api/v1/") {
-        let missing = Json(json!({ "detail": "Not Found" }));
-        return (StatusCode::NOT_FOUND, missing).into_response();
-    }
     let query = uri.query().map(|query| format!("?{query}"));
-    Redirect::temporary(&format!("{plain}{}", query.unwrap_or_default())).into_response()
+    let target = format!("{plain}{}", query.unwrap_or_default());
+    // Only ever to a path of our own: what begins with two slashes would be another host. What
+    // is no ASCII fits into no header.
+    let is_ours = plain.starts_with("/api/v1/") && target.is_ascii();
+    if is_ours && plain.len() < uri.path().len() {
+        return Redirect::temporary(&target).into_response();
+    }
+    let missing = Json(json!({ "detail": "Not Found" }));
+    (StatusCode::NOT_FOUND, missing).into_response()
 }
 
 /// Refuses a body that says beforehand that it is too large.
@@ -134,6 +137,31 @@ impl From<OpenError> for Refusal {
             OpenError::Ledger(error) => error.into(),
             OpenError::Files(error) => error.into(),
             error => Self::Plain(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_path_of_ours_is_led_to() {
+        let led = |uri: &'static [u8]| async move {
+            let response = elsewhere(Uri::try_from(uri).unwrap()).await;
+            let location = response.headers().get(header::LOCATION).cloned();
+            location.map(|place| place.to_str().unwrap().to_owned())
+        };
+        let sessions = Some("/api/v1/sessions?limit=3".to_owned());
+        assert_eq!(led(b"/api/v1/sessions/?limit=3").await, sessions);
+        for nowhere in [
+            &b"/api/v1/sessions"[..],
+            b"/other/",
+            b"//evil.example/",
+            b"/api/v1/",
+            "/api/v1/ä/".as_bytes(),
+        ] {
+            assert_eq!(led(nowhere).await, None, "{}", nowhere.escape_ascii());
         }
     }
 }

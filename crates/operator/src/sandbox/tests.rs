@@ -23,7 +23,7 @@ fn world() -> World {
     };
     let client = Client::new(tower::service_fn(silence), "n");
     let (events, _) = Events::start(client, "test".to_owned(), Default::default());
-    let agents = Agents::new(1, None, std::time::Duration::from_secs(1));
+    let agents = Agents::new(&Default::default(), None);
     World::new(
         Default::default(),
         None,

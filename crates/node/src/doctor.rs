@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::cgroup::Layout;
+use crate::runtime::{Runtime, RuntimeError};
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
@@ -28,6 +29,27 @@ pub struct FoundRuntime {
     pub name: &'static str,
     /// Its program, if it is on this machine.
     pub program: Option<PathBuf>,
+    /// Why pods cannot have it.
+    pub why_not: Option<&'static str>,
+}
+
+impl FoundRuntime {
+    fn look(name: &'static str, program: Option<PathBuf>) -> FoundRuntime {
+        let why_not = match Runtime::named(name) {
+            Ok(_) => None,
+            Err(RuntimeError::NeedsRoot(_)) => Some("it needs root here"),
+            Err(RuntimeError::NoVirtualMachines(_)) => Some("there is no /dev/kvm for it"),
+            Err(RuntimeError::NoOciRuntime(_)) => {
+                Some("this version starts containers for containerd alone")
+            }
+            Err(_) => Some("not installed"),
+        };
+        FoundRuntime {
+            name,
+            program,
+            why_not,
+        }
+    }
 }
 
 /// One thing a machine may offer.
@@ -148,7 +170,7 @@ pub fn probe() -> Machine {
         offers,
         runtimes: crate::runtime::all()
             .into_iter()
-            .map(|(name, program)| FoundRuntime { name, program })
+            .map(|(name, program)| FoundRuntime::look(name, program))
             .collect(),
     };
     crate::cgroup::Cgroups::open("sandlot-doctor").close();
@@ -212,12 +234,14 @@ impl std::fmt::Display for Machine {
         }
         writeln!(f, "Runtimes besides Sandlot's own:")?;
         for runtime in &self.runtimes {
-            match &runtime.program {
-                Some(program) if self.root => {
+            match (&runtime.program, runtime.why_not) {
+                (Some(program), None) => {
                     writeln!(f, "  yes  {:<18} {}", runtime.name, program.display())?;
                 }
-                Some(_) => writeln!(f, "  no   {:<18} it needs root here", runtime.name)?,
-                None => writeln!(f, "  no   {:<18} not installed", runtime.name)?,
+                (_, why_not) => {
+                    let why_not = why_not.unwrap_or("not installed");
+                    writeln!(f, "  no   {:<18} {why_not}", runtime.name)?;
+                }
             }
         }
         Ok(())

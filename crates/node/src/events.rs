@@ -1,10 +1,10 @@
-//! Events: what happened to a pod, for whoever asks `kubectl describe`.
+//! Events: what happened to a pod or a service, for whoever asks `kubectl describe`.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -47,32 +47,28 @@ impl Events {
 
     /// Something that should be so.
     pub(crate) fn normal(&self, pod: &Pod, container: Option<&str>, reason: &str, message: &str) {
-        self.send(pod, container, "Normal", reason, message);
+        self.send(of_pod(pod, container), "Normal", reason, message);
     }
 
     /// Something that should not be so.
     pub(crate) fn warning(&self, pod: &Pod, container: Option<&str>, reason: &str, message: &str) {
-        self.send(pod, container, "Warning", reason, message);
+        self.send(of_pod(pod, container), "Warning", reason, message);
     }
 
-    fn send(&self, pod: &Pod, container: Option<&str>, kind: &str, reason: &str, message: &str) {
-        let meta = &pod.metadata;
+    /// Something about a service that should not be so.
+    pub(crate) fn of_service(&self, service: &Service, reason: &str, message: &str) {
+        let object = reference("Service", &service.metadata);
+        self.send(object, "Warning", reason, message);
+    }
+
+    fn send(&self, object: ObjectReference, kind: &str, reason: &str, message: &str) {
         let now = Time(Timestamp::now());
-        let field = container.map(|name| field_path(pod, name));
         let event = Event {
             metadata: ObjectMeta {
-                namespace: meta.namespace.clone(),
+                namespace: object.namespace.clone(),
                 ..ObjectMeta::default()
             },
-            involved_object: ObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Pod".to_owned()),
-                name: meta.name.clone(),
-                namespace: meta.namespace.clone(),
-                uid: meta.uid.clone(),
-                resource_version: meta.resource_version.clone(),
-                field_path: field,
-            },
+            involved_object: object,
             type_: Some(kind.to_owned()),
             reason: Some(reason.to_owned()),
             // Messages are bounded by the API.
@@ -87,10 +83,31 @@ impl Events {
     }
 }
 
+fn of_pod(pod: &Pod, container: Option<&str>) -> ObjectReference {
+    ObjectReference {
+        field_path: container.map(|name| field_path(pod, name)),
+        ..reference("Pod", &pod.metadata)
+    }
+}
+
+fn reference(kind: &str, meta: &ObjectMeta) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some(kind.to_owned()),
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        uid: meta.uid.clone(),
+        resource_version: meta.resource_version.clone(),
+        field_path: None,
+    }
+}
+
 /// Which part of Kubernetes says such a thing. Here one node is all of them.
-fn component(reason: Option<&str>) -> &'static str {
-    match reason {
-        Some("Scheduled" | "FailedScheduling") => "default-scheduler",
+fn component(event: &Event) -> &'static str {
+    let kind = event.involved_object.kind.as_deref();
+    match (kind, event.reason.as_deref()) {
+        (_, Some("Scheduled" | "FailedScheduling")) => "default-scheduler",
+        (Some("Service"), _) => "kube-proxy",
         _ => KUBELET,
     }
 }
@@ -139,10 +156,10 @@ async fn write_all(client: kube::Client, node: String, mut inbox: mpsc::Receiver
             &uuid::Uuid::new_v4().simple().to_string()[..16]
         );
         event.metadata.name = Some(name.clone());
-        let component = component(event.reason.as_deref());
+        let component = component(&event);
         event.source = Some(EventSource {
             component: Some(component.to_owned()),
-            host: (component == KUBELET).then(|| node.clone()),
+            host: (component != "default-scheduler").then(|| node.clone()),
         });
         event.reporting_component = Some(component.to_owned());
         event.reporting_instance = Some(node.clone());

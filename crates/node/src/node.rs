@@ -162,8 +162,12 @@ impl Node {
             stop.clone(),
         );
         let logs = LogFiles::open(data_dir.join("logs")).map_err(in_folder)?;
-        let (traffic, traffic_keeper) =
-            Traffic::start(network.clone(), &config.client, stop.clone());
+        let (traffic, traffic_keeper) = Traffic::start(
+            network.clone(),
+            &config.client,
+            events.clone(),
+            stop.clone(),
+        );
         let claims = Claims::new(config.client.clone(), data_dir.join("claims"));
         let shared = Arc::new(Shared {
             closed_folders: closed_folders(&config, &data_dir),

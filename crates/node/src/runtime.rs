@@ -14,13 +14,19 @@ use serde_json::json;
 const OWN: &str = "sandlot";
 
 /// The OCI runtimes that pods may ask for, by the names of their programs.
-const KNOWN: [&str; 4] = ["runc", "crun", GVISOR, "kata-runtime"];
+const KNOWN: [&str; 4] = ["runc", "crun", GVISOR, KATA];
 
 /// The program of gVisor.
 const GVISOR: &str = "runsc";
 
+/// The program of Kata Containers.
+const KATA: &str = "kata-runtime";
+
+/// What Kata's virtual machines run on.
+const KVM: &str = "/dev/kvm";
+
 /// Names under which some of them are known too.
-const ALSO: [(&str, &str); 2] = [("gvisor", GVISOR), ("kata", "kata-runtime")];
+const ALSO: [(&str, &str); 2] = [("gvisor", GVISOR), ("kata", KATA)];
 
 /// Where a program may be that an ordinary search path does not name.
 const FURTHER: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/sbin"];
@@ -52,6 +58,16 @@ pub enum RuntimeError {
     /// It needs more than this user has.
     #[error("the runtime {0} needs root here; sandlot's own does not")]
     NeedsRoot(String),
+    /// There is nothing to run virtual machines on.
+    #[error(
+        "{0} starts virtual machines, and this machine has no {KVM} to run them on; use runsc, runc or crun, or leave it to sandlot's own"
+    )]
+    NoVirtualMachines(PathBuf),
+    /// It has the name of an OCI runtime and is none.
+    #[error(
+        "{0} has no command that starts a container: Kata Containers has none since its version 2, which only containerd can use (by containerd-shim-kata-v2); use runsc, runc or crun, or leave it to sandlot's own"
+    )]
+    NoOciRuntime(PathBuf),
 }
 
 impl Runtime {
@@ -70,10 +86,13 @@ impl Runtime {
             let known = known(name).ok_or_else(|| RuntimeError::Unknown(name.to_owned()))?;
             program(known).ok_or_else(|| RuntimeError::Missing(known.to_owned()))?
         };
-        match nix::unistd::geteuid().is_root() {
-            true => Ok(Runtime::Program(program)),
-            false => Err(RuntimeError::NeedsRoot(name.to_owned())),
+        if !nix::unistd::geteuid().is_root() {
+            return Err(RuntimeError::NeedsRoot(name.to_owned()));
         }
+        if is_named(&program, KATA) {
+            judge_kata(&program, Path::new(KVM).exists(), &commands_of(&program))?;
+        }
+        Ok(Runtime::Program(program))
     }
 
     /// The program, when it is not the node itself.
@@ -90,8 +109,36 @@ impl Runtime {
     pub(crate) fn joins_users(&self) -> bool {
         match self {
             Runtime::Own => true,
-            Runtime::Program(path) => path.file_name().is_none_or(|name| name != GVISOR),
+            Runtime::Program(path) => !is_named(path, GVISOR),
         }
+    }
+}
+
+fn is_named(program: &Path, name: &str) -> bool {
+    program.file_name().is_some_and(|found| found == name)
+}
+
+/// What a program says of itself when it is asked.
+fn commands_of(program: &Path) -> String {
+    let asked = std::process::Command::new(program).arg("--help").output();
+    asked.map_or_else(
+        |_| String::new(),
+        |said| String::from_utf8_lossy(&said.stdout).into_owned(),
+    )
+}
+
+/// Kata's program as an OCI runtime is one of the past; the one of today only looks after what
+/// containerd has started.
+fn judge_kata(program: &Path, has_kvm: bool, help: &str) -> Result<(), RuntimeError> {
+    if !has_kvm {
+        return Err(RuntimeError::NoVirtualMachines(program.to_owned()));
+    }
+    let mut commands = help
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
+    match commands.any(|first| first.trim_end_matches(',') == "create") {
+        true => Ok(()),
+        false => Err(RuntimeError::NoOciRuntime(program.to_owned())),
     }
 }
 
@@ -187,6 +234,21 @@ mod tests {
         let of = |path: &str| Runtime::Program(path.into()).joins_users();
         assert!(Runtime::Own.joins_users() && of("/usr/bin/runc") && of("/opt/crun"));
         assert!(!of("/usr/local/bin/runsc"));
+    }
+
+    #[test]
+    fn kata_is_taken_where_it_can_start_a_container_and_told_why_not_elsewhere() {
+        let of_today = "COMMANDS:\n   check, kata-check  tests\n   exec  a shell in a guest\n";
+        let of_the_past = "COMMANDS:\n   create    Create a container\n   delete    Delete\n";
+        let judged = |kvm, help| judge_kata(Path::new("/usr/bin/kata-runtime"), kvm, help);
+        assert_eq!(judged(true, of_the_past), Ok(()));
+        let none = judged(true, of_today).unwrap_err().to_string();
+        assert!(
+            none.contains("containerd") && none.contains("runsc"),
+            "{none}"
+        );
+        let no_kvm = judged(false, of_the_past).unwrap_err().to_string();
+        assert!(no_kvm.contains("/dev/kvm"), "{no_kvm}");
     }
 
     #[test]

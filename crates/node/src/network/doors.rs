@@ -69,7 +69,7 @@ impl Doors {
         &self,
         pod: Ipv4Addr,
         ports: &BTreeSet<(Protocol, u16)>,
-    ) -> Vec<(u16, io::Error)> {
+    ) -> Vec<((Protocol, u16), io::Error)> {
         let mut open = self.open();
         if open.contains_key(&pod) {
             return Vec::new();
@@ -78,7 +78,7 @@ impl Doors {
         for (protocol, port) in ports {
             match self.carry(*protocol, pod, *port) {
                 Ok(task) => waiting.push(task),
-                Err(error) => closed.push((*port, error)),
+                Err(error) => closed.push(((*protocol, *port), error)),
             }
         }
         open.insert(pod, waiting);
@@ -104,7 +104,7 @@ impl Doors {
                 }))
             }
             Protocol::Sctp => {
-                return Err(io::Error::other("SCTP is not carried from this machine"));
+                return Err(passage::no_sctp());
             }
         };
         Ok(task.abort_handle())

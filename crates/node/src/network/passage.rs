@@ -15,6 +15,11 @@ const BUFFER: usize = 16 << 10;
 /// A pod that does not answer for so long does not at all.
 const LONGEST_DIAL: Duration = Duration::from_secs(10);
 
+/// Why a port for SCTP stays closed: what carries it would have to speak it, and few kernels do.
+pub(super) fn no_sctp() -> io::Error {
+    io::Error::other("SCTP is not carried from this machine, only TCP and UDP")
+}
+
 /// Listens without being waited for.
 pub(super) fn listen(address: std::net::Ipv4Addr, port: u16) -> io::Result<TcpListener> {
     let listener = std::net::TcpListener::bind((address, port))?;

@@ -112,7 +112,7 @@ fn carry(
             let dial = move || dial_packets(network.clone(), to.clone());
             tokio::spawn(datagrams::carry(socket, dial))
         }
-        Protocol::Sctp => return Err(io::Error::other("SCTP is not carried from this machine")),
+        Protocol::Sctp => return Err(passage::no_sctp()),
     };
     Ok(task.abort_handle())
 }

@@ -126,6 +126,21 @@ pub(crate) fn node_ports(forwards: &[Forward]) -> BTreeMap<NodePort, Vec<SocketA
     led.collect()
 }
 
+/// The service that a port of this machine was given to.
+pub(crate) fn behind<'a>(
+    (protocol, port): NodePort,
+    services: impl IntoIterator<Item = &'a Service>,
+) -> Option<&'a Service> {
+    let has_it = |service: &&Service| {
+        let ports = service.spec.iter().flat_map(|spec| &spec.ports);
+        ports.flatten().any(|one| {
+            one.node_port == Some(port.into())
+                && Protocol::parse(one.protocol.as_deref()) == Some(protocol)
+        })
+    };
+    services.into_iter().find(has_it)
+}
+
 fn endpoints(slices: &[&EndpointSlice], name: &str, protocol: Protocol) -> Vec<SocketAddrV4> {
     let mut found: Vec<SocketAddrV4> = Vec::new();
     for slice in slices {

@@ -25,8 +25,9 @@ use super::firewall::{Packet, Protocol, Table};
 use super::names::Zone;
 use super::policy::{EGRESS, Labels, Resident, compile, selects};
 use super::rules::{Egress, table};
-use super::services::{Forward, NodePort, by_service, forwards, node_ports};
+use super::services::{Forward, NodePort, behind, by_service, forwards, node_ports};
 use super::{Network, carrier};
+use crate::events::Events;
 
 /// A pod whose rules are not in force by then is not started, and tried again.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,6 +39,7 @@ const REST_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Who lives on the network, and which rules hold for them.
 pub(crate) struct Traffic {
     network: Arc<Network>,
+    events: Events,
     services: Store<Service>,
     slices: Store<EndpointSlice>,
     namespaces: Store<Namespace>,
@@ -50,7 +52,7 @@ pub(crate) struct Traffic {
     in_force: watch::Sender<u64>,
     table: Mutex<Option<Arc<Table>>>,
     trouble: Mutex<Option<String>>,
-    /// Node ports that could not be opened, which has been said.
+    /// Node ports that could not be opened, which their services have been told.
     closed_ports: Mutex<BTreeSet<NodePort>>,
 }
 
@@ -59,6 +61,7 @@ impl Traffic {
     pub(crate) fn start(
         network: Arc<Network>,
         client: &Client,
+        events: Events,
         stop: CancellationToken,
     ) -> (Arc<Traffic>, tokio::task::JoinHandle<()>) {
         let (services, watch_services) = followed(client);
@@ -67,6 +70,7 @@ impl Traffic {
         let (policies, watch_policies) = followed(client);
         let traffic = Arc::new(Traffic {
             network,
+            events,
             services,
             slices,
             namespaces,
@@ -211,13 +215,15 @@ impl Traffic {
         let mut ports = ports(pod);
         let of_agents = self.network.agent_ports.iter();
         ports.extend(of_agents.map(|port| (Protocol::Tcp, *port)));
-        for (port, error) in doors.open_for(ip, &ports) {
+        for ((protocol, port), error) in doors.open_for(ip, &ports) {
+            let message = format!(
+                "this machine cannot reach port {port}/{protocol} of the pod, other pods can: {error}"
+            );
             tracing::warn!(
                 pod = pod.metadata.name.as_deref().unwrap_or_default(),
-                port,
-                %error,
-                "this machine cannot reach a port of the pod; `kubectl port-forward` can"
+                "{message}"
             );
+            self.events.warning(pod, None, "PortNotReachable", &message);
         }
     }
 
@@ -325,10 +331,18 @@ impl Traffic {
             .closed_ports
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        for (port, error) in &closed {
-            if !trouble.contains(port) {
-                let (protocol, port) = port;
-                tracing::warn!(?protocol, port, %error, "a node port cannot be opened on this machine's loopback");
+        let services = self.services.state();
+        for ((protocol, port), error) in &closed {
+            if trouble.contains(&(*protocol, *port)) {
+                continue;
+            }
+            let message =
+                format!("node port {port}/{protocol} is not opened on this node: {error}");
+            tracing::warn!("{message}");
+            let services = services.iter().map(AsRef::as_ref);
+            if let Some(service) = behind((*protocol, *port), services) {
+                let reason = "NodePortNotOpened";
+                self.events.of_service(service, reason, &message);
             }
         }
         *trouble = closed.into_iter().map(|(port, _)| port).collect();

@@ -10,6 +10,8 @@ const FORGIVEN: SignedDuration = SignedDuration::from_mins(10);
 /// The next delay, doubled with each failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Backoff {
+    /// The wait now in force.
+    now: SignedDuration,
     next: Option<SignedDuration>,
 }
 
@@ -20,25 +22,21 @@ impl Backoff {
         if ended.duration_since(began) >= FORGIVEN {
             self.next = None;
         }
-        let delay = self.next.unwrap_or(SignedDuration::ZERO);
-        self.next = Some(if delay.is_zero() {
-            FIRST
-        } else {
-            (delay * 2).min(LONGEST)
-        });
-        ended + delay
+        self.now = self.next.unwrap_or(SignedDuration::ZERO);
+        self.next = Some((self.now * 2).clamp(FIRST, LONGEST));
+        ended + self.now
     }
 
     /// When to try again after an attempt that failed before anything ran.
     pub(crate) fn after_failure(&mut self, now: Timestamp) -> Timestamp {
-        let delay = self.next.unwrap_or(FIRST);
-        self.next = Some((delay * 2).min(LONGEST));
-        now + delay
+        self.now = self.next.unwrap_or(FIRST);
+        self.next = Some((self.now * 2).min(LONGEST));
+        now + self.now
     }
 
     /// How long the wait now in force is, for people.
     pub(crate) fn words(self) -> String {
-        let seconds = self.next.map_or(0, |delay| delay.as_secs()) / 2;
+        let seconds = self.now.as_secs();
         match (seconds / 60, seconds % 60) {
             (0, seconds) => format!("{seconds}s"),
             (minutes, seconds) => format!("{minutes}m{seconds}s"),
@@ -58,6 +56,7 @@ mod tests {
             .map(|_| backoff.after(start, start).duration_since(start).as_secs())
             .collect();
         assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!(backoff.words(), "5m0s");
         let later = start + SignedDuration::from_mins(11);
         assert_eq!(backoff.after(start, later), later);
     }

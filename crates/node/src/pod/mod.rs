@@ -5,6 +5,7 @@
 
 mod backoff;
 mod before;
+mod conditions;
 mod env;
 mod facts;
 pub(crate) mod names;

@@ -41,6 +41,13 @@ fn namespace(pod: &Pod) -> &str {
     pod.metadata.namespace.as_deref().unwrap_or("default")
 }
 
+/// The pod as Kubernetes names it in messages: `name_namespace(uid)`.
+pub(crate) fn in_full(pod: &Pod) -> String {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+    format!("{name}_{}({uid})", namespace(pod))
+}
+
 /// The pod's `/etc/hosts`.
 pub(crate) fn hosts(pod: &Pod, ip: &str, hostname: &str) -> String {
     let mut text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();

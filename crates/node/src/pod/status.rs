@@ -3,11 +3,13 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, HostIP, PodCondition, PodIP, PodSpec, PodStatus,
+    ContainerStateWaiting, ContainerStatus, HostIP, PodIP, PodSpec, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::conditions::conditions;
 use super::facts::{End, Facts, Held, Phase, Run};
+use super::names::in_full;
 use super::next::is_complete;
 use super::spec::{ContainerKind, as_container, containers, ephemeral};
 
@@ -38,7 +40,7 @@ pub(crate) fn status(facts: &Facts, now: Timestamp) -> PodStatus {
         None => (None, None),
     };
     PodStatus {
-        conditions: Some(conditions(facts, spec, phase, &main, now, &before)),
+        conditions: Some(conditions(facts, spec, phase, &main, now)),
         container_statuses: Some(main),
         init_container_statuses: (!init.is_empty()).then_some(init),
         ephemeral_container_statuses: (!put_in.is_empty()).then_some(put_in),
@@ -161,8 +163,10 @@ fn state(
             again_at: Some(_),
         } if !facts.is_ending() && end.finished < far(run) => {
             let message = format!(
-                "back-off {} restarting failed container",
-                run.backoff.words()
+                "back-off {} restarting failed container={} pod={}",
+                run.backoff.words(),
+                container.name,
+                in_full(&facts.pod)
             );
             waiting("CrashLoopBackOff", Some(message))
         }
@@ -228,7 +232,8 @@ fn far(run: &Run) -> Timestamp {
     }
 }
 
-fn is_past(kind: ContainerKind, run: &Run) -> bool {
+/// Whether the containers after this one need not wait for it any more.
+pub(super) fn is_past(kind: ContainerKind, run: &Run) -> bool {
     match kind {
         ContainerKind::Sidecar => run.started && run.is_running(),
         _ => run.finished().is_some_and(|end| end.code == 0),
@@ -245,131 +250,6 @@ fn terminated(end: &End, id: Option<String>) -> ContainerStateTerminated {
         finished_at: Some(Time(end.finished)),
         container_id: id,
     }
-}
-
-fn conditions(
-    facts: &Facts,
-    spec: &PodSpec,
-    phase: &str,
-    main: &[ContainerStatus],
-    now: Timestamp,
-    before: &PodStatus,
-) -> Vec<PodCondition> {
-    let done = matches!(phase, "Succeeded" | "Failed");
-    let unready: Vec<&str> = main
-        .iter()
-        .filter(|status| !status.ready)
-        .map(|status| status.name.as_str())
-        .collect();
-    let uninitialised: Vec<&str> = containers(spec)
-        .filter(|(kind, _)| *kind != ContainerKind::Main)
-        .filter(|(kind, container)| {
-            !facts
-                .run(&container.name)
-                .is_some_and(|run| is_past(*kind, run))
-        })
-        .map(|(_, container)| container.name.as_str())
-        .collect();
-    let begun = main.iter().any(|status| status.container_id.is_some());
-    let not_ready = match (done, unready.is_empty()) {
-        (true, _) if phase == "Succeeded" => Some(("PodCompleted", String::new())),
-        (true, _) => Some(("PodFailed", String::new())),
-        (false, true) => None,
-        (false, false) => Some((
-            "ContainersNotReady",
-            format!("containers with unready status: [{}]", unready.join(" ")),
-        )),
-    };
-    let open_gates: Vec<&str> = spec
-        .readiness_gates
-        .iter()
-        .flatten()
-        .map(|gate| gate.condition_type.as_str())
-        .filter(|gate| {
-            let found = before
-                .conditions
-                .iter()
-                .flatten()
-                .find(|condition| condition.type_ == *gate);
-            found.is_none_or(|condition| condition.status != "True")
-        })
-        .collect();
-    let ready = not_ready.clone().or_else(|| {
-        let missing = format!(
-            "corresponding condition of pod readiness gate {:?} does not exist.",
-            open_gates.first()?
-        );
-        Some(("ReadinessGatesNotReady", missing))
-    });
-    let initialised = match (uninitialised.is_empty() || begun, phase) {
-        (true, "Succeeded") => Ok(Some("PodCompleted")),
-        (true, _) => Ok(None),
-        (false, _) => Err((
-            "ContainersNotInitialized",
-            format!(
-                "containers with incomplete status: [{}]",
-                uninitialised.join(" ")
-            ),
-        )),
-    };
-    let mut all = Vec::new();
-    let mut put = |name: &str, holds: bool, reason: Option<&str>, message: Option<String>| {
-        let status = if holds { "True" } else { "False" };
-        let old = before
-            .conditions
-            .iter()
-            .flatten()
-            .find(|old| old.type_ == name);
-        let since = old
-            .filter(|old| old.status == status)
-            .and_then(|old| old.last_transition_time.clone());
-        all.push(PodCondition {
-            type_: name.to_owned(),
-            status: status.to_owned(),
-            reason: reason.map(str::to_owned),
-            message: message.filter(|message| !message.is_empty()),
-            last_transition_time: Some(since.unwrap_or(Time(now))),
-            observed_generation: facts.pod.metadata.generation,
-            ..PodCondition::default()
-        });
-    };
-    put(
-        "PodReadyToStartContainers",
-        facts.sandbox.is_some() && !done,
-        None,
-        None,
-    );
-    match initialised {
-        Ok(reason) => put("Initialized", true, reason, None),
-        Err((reason, message)) => put("Initialized", false, Some(reason), Some(message)),
-    }
-    for (name, why) in [("Ready", ready), ("ContainersReady", not_ready)] {
-        match why {
-            None => put(name, true, None, None),
-            Some((reason, message)) => put(name, false, Some(reason), Some(message)),
-        }
-    }
-    put("PodScheduled", true, None, None);
-    if facts.sent_away {
-        // Whoever looks after the pod learns that it is not to blame.
-        let message = "Taint manager: deleting due to NoExecute taint".to_owned();
-        let reason = Some("DeletionByTaintManager");
-        put("DisruptionTarget", true, reason, Some(message));
-    }
-    // Conditions of others (readiness gates) stay.
-    let known: Vec<String> = all
-        .iter()
-        .map(|condition| condition.type_.clone())
-        .collect();
-    all.extend(
-        before
-            .conditions
-            .iter()
-            .flatten()
-            .filter(|other| !known.contains(&other.type_))
-            .cloned(),
-    );
-    all
 }
 
 fn qos(spec: &PodSpec) -> &'static str {

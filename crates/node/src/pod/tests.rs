@@ -148,9 +148,11 @@ fn a_crashing_container_restarts_at_once_and_then_waits_ever_longer() {
     end(&mut facts, "c", 1, at(1), at(2));
     let decided = next(&facts, at(2));
     assert_eq!((decided.acts, decided.wake), (vec![], Some(at(12))));
+    let waiting = &state_of(&facts, at(3), 0)["waiting"];
+    assert_eq!(waiting["reason"], "CrashLoopBackOff");
     assert_eq!(
-        state_of(&facts, at(3), 0)["waiting"]["reason"],
-        "CrashLoopBackOff"
+        waiting["message"],
+        "back-off 10s restarting failed container=c pod=p_default(u)"
     );
     assert_eq!(next(&facts, at(12)).acts, [start("c")]);
 }

@@ -159,7 +159,7 @@ impl Tending {
         {
             let message = format!(
                 "Back-off restarting failed container {name} in pod {}",
-                self.name()
+                crate::pod::names::in_full(&self.facts.pod)
             );
             self.shared
                 .events

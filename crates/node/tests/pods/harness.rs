@@ -176,7 +176,7 @@ impl Cluster {
         }
     }
 
-    /// The messages of a pod's events of this reason.
+    /// The messages of a pod's or a service's events of this reason.
     pub(crate) async fn events(&self, pod: &str, reason: &str) -> Vec<String> {
         let all = self.find("namespaces/default/events").await;
         let all = all["items"].as_array().cloned().unwrap_or_default();

@@ -191,3 +191,23 @@ async fn packets_reach_a_service_from_pods_and_from_this_machine() {
     );
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_port_that_cannot_be_opened_is_an_event_of_its_service() {
+    let cluster = Cluster::start().await;
+    let (_, free) = own(2);
+    let service = |name, protocol, port| {
+        json!({"metadata": {"name": name}, "spec": {"type": "NodePort", "selector": {"app": "x"},
+            "ports": [{"protocol": protocol, "port": 80, "nodePort": port}]}})
+    };
+    let streams = service("streams", "SCTP", free);
+    cluster.make("services", streams).await;
+    let said = cluster.event("streams", "NodePortNotOpened").await;
+    let named = format!("node port {}/SCTP is not opened", free);
+    assert!(said.starts_with(&named), "{said}");
+    assert_eq!(
+        cluster.events("streams", "NodePortNotOpened").await.len(),
+        1
+    );
+    cluster.stop().await;
+}

@@ -21,7 +21,7 @@ use super::super::namespaces::Namespaces;
 use super::super::packet;
 use super::super::syscalls::{close_all_on_exec, leave, move_mount, open_tree};
 use super::configuration::{self, Ready, Volume};
-use super::{create, identity, restore_signals, view};
+use super::{create, identity, restore_signals, view, volumes};
 use crate::isolation;
 
 /// Folders of any machine that a runtime has no business in. One of them is covered with what
@@ -128,10 +128,10 @@ fn make<'a>(
     let top = view::lay_root(view, namespaces)?;
     let place = place(&[&view.scratch, &runtime.program])
         .ok_or_else(|| create("a place to build in", "every one is in use"))?;
-    let volumes = volumes(view, top.as_fd(), namespaces, place)?;
+    let volumes = ready_volumes(view, top.as_fd(), namespaces, place)?;
     for folder in &plan.folders {
         // What cannot be made stays missing, as it does without a runtime.
-        let _ = view::target(folder, true, top.as_fd(), namespaces);
+        let _ = volumes::target(folder, true, top.as_fd(), namespaces);
     }
     let user = identity::find(&plan.identity, top.as_fd())?;
     view::freeze(view, top.as_fd())?;
@@ -171,7 +171,7 @@ fn place(needed: &[&Path]) -> Option<&'static Path> {
 
 /// Makes each volume ready in the working directory, and its target in the root: the runtime
 /// has no path of anybody's to resolve.
-fn volumes(
+fn ready_volumes(
     view: &View,
     top: BorrowedFd<'_>,
     namespaces: &Namespaces,
@@ -181,13 +181,13 @@ fn volumes(
     for (number, wanted) in view.mounts.iter().enumerate() {
         let name = format!("volume-{number}");
         let made = (|| {
-            let (tree, is_folder) = view::source(wanted, namespaces)?;
+            let (tree, is_folder) = volumes::source(wanted, namespaces)?;
             // What lies over these the runtime makes itself, with the targets in it.
             if !["dev", "proc", "sys"]
                 .iter()
                 .any(|own| Path::new(&wanted.target).starts_with(Path::new("/").join(own)))
             {
-                view::target(&wanted.target, is_folder, top, namespaces)?;
+                volumes::target(&wanted.target, is_folder, top, namespaces)?;
             }
             let onto = if is_folder {
                 fs::create_dir(&name)?;
@@ -206,7 +206,7 @@ fn volumes(
         volumes.push(Volume {
             source: place.join(name),
             target: wanted.target.clone(),
-            options: made.map_err(|error| view::unshown(wanted, &error))?,
+            options: made.map_err(|error| volumes::unshown(wanted, &error))?,
         });
     }
     Ok(volumes)

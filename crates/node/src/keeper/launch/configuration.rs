@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::super::message::{IdRange, OciRuntime, Plan, View};
 use super::identity::User;
+use super::kernel_files::{FROZEN, HIDDEN};
 use super::program::environment;
-use super::view::{FROZEN, HIDDEN};
 use crate::cgroup::PERIOD_MICROSECONDS;
 use crate::isolation;
 

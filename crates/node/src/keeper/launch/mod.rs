@@ -8,8 +8,10 @@
 pub(super) mod bundle;
 mod configuration;
 mod identity;
+mod kernel_files;
 mod program;
 mod view;
+mod volumes;
 
 use std::fs;
 use std::io;

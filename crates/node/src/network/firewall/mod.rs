@@ -6,12 +6,15 @@
 //! for these messages either need the C library or know neither address translation nor
 //! connection tracking.
 
+mod attributes;
 mod encode;
 mod kernel;
 mod offer;
+mod steps;
 mod walk;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::ops::RangeInclusive;
 
@@ -171,6 +174,15 @@ impl Protocol {
         }
     }
 
+    /// As Kubernetes writes it.
+    fn name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+            Protocol::Sctp => "SCTP",
+        }
+    }
+
     /// Its number in a packet.
     fn number(self) -> u8 {
         match self {
@@ -178,6 +190,12 @@ impl Protocol {
             Protocol::Udp => 17,
             Protocol::Sctp => 132,
         }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

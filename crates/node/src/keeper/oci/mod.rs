@@ -4,11 +4,12 @@
 //! behind (a container's first process, a command in it) becomes the keeper's own child, so
 //! that streams, ends and everything else are as for containers that it forks itself.
 
+mod call;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -19,14 +20,13 @@ use super::answer::create;
 use super::container::set_size;
 use super::launch::bundle;
 use super::message::{Failure, Given, OciRuntime, Plan, Tell};
-use super::packet;
 use super::process::{Process, Purpose, given_ends, open_streams, take_streams};
 use super::serve::Keeper;
-use super::socket::{console_socket, report_pair};
+use super::socket::report_pair;
 use super::syscalls::fork_into;
+pub(super) use call::Call;
+use call::What;
 
-/// A runtime that takes longer is killed. The node waits a little longer for the keeper.
-const PATIENCE: Duration = Duration::from_secs(50);
 /// So long each container may take to be forgotten when the whole pod goes.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
 /// Ends of processes whose numbers nobody has told us yet.
@@ -40,97 +40,6 @@ pub(super) struct Runtimes {
     /// Children that ended before their runtime said whose they are.
     strays: BTreeMap<i32, (i32, Option<i32>)>,
     calls: u64,
-}
-
-/// A call of a runtime that is under way.
-pub(super) struct Call {
-    what: What,
-    runtime: OciRuntime,
-    /// What the names of its files begin with.
-    name: PathBuf,
-    deadline: Instant,
-    /// Where the runtime hands over the terminal, with the size it should have.
-    console: Option<(OwnedFd, (u16, u16))>,
-}
-
-enum What {
-    Run(String),
-    Exec,
-    Signal(i32),
-    Delete,
-}
-
-impl Call {
-    fn file(&self, kind: &str) -> PathBuf {
-        self.name.with_extension(kind)
-    }
-
-    /// The container that this call is to start.
-    pub(super) fn starts(&self) -> Option<&str> {
-        match &self.what {
-            What::Run(name) => Some(name),
-            _ => None,
-        }
-    }
-
-    /// Where its terminal comes from, until it is there.
-    pub(super) fn console(&self) -> Option<&OwnedFd> {
-        self.console.as_ref().map(|(socket, _)| socket)
-    }
-
-    pub(super) fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    fn words(&self) -> Vec<String> {
-        let path = |path: PathBuf| path.display().to_string();
-        let id = self.runtime.id.clone();
-        let mut words = vec![
-            "--root".to_owned(),
-            path(self.runtime.state.clone()),
-            "--log".to_owned(),
-            path(self.file("log")),
-            "--log-format".to_owned(),
-            "json".to_owned(),
-        ];
-        let (verb, with) = match &self.what {
-            What::Run(_) => ("run", Some(("--bundle", self.runtime.bundle.clone()))),
-            What::Exec => ("exec", Some(("--process", self.file("json")))),
-            What::Signal(signal) => {
-                words.extend(["kill".to_owned(), id, signal.to_string()]);
-                return words;
-            }
-            What::Delete => {
-                words.extend(["delete", "--force"].map(str::to_owned));
-                words.push(id);
-                return words;
-            }
-        };
-        words.extend([verb.to_owned(), "--detach".to_owned()]);
-        words.extend(
-            with.map(|(option, file)| [option.to_owned(), path(file)])
-                .into_iter()
-                .flatten(),
-        );
-        words.extend(["--pid-file".to_owned(), path(self.file("pid"))]);
-        if self.console.is_some()
-            && let Some(name) = self.file("sock").file_name()
-        {
-            // Names of sockets are short: this one is in the runtime's working directory.
-            let name = name.to_string_lossy().into_owned();
-            words.extend(["--console-socket".to_owned(), name]);
-        }
-        words.push(id);
-        words
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        for kind in ["log", "pid", "json", "sock"] {
-            let _ = fs::remove_file(self.file(kind));
-        }
-    }
 }
 
 impl Keeper {
@@ -245,20 +154,7 @@ impl Keeper {
         terminal: Option<(u16, u16)>,
     ) -> io::Result<Call> {
         self.runtimes.calls += 1;
-        let name = runtime.bundle.join(format!("call-{}", self.runtimes.calls));
-        let mut call = Call {
-            what,
-            runtime: runtime.clone(),
-            name,
-            deadline: Instant::now() + PATIENCE,
-            console: None,
-        };
-        if let Some(size) = terminal {
-            let file = call.file("sock");
-            let name = file.file_name().unwrap_or_default();
-            call.console = Some((console_socket(&runtime.bundle, name)?, size));
-        }
-        Ok(call)
+        Call::new(what, runtime, terminal, self.runtimes.calls)
     }
 
     fn follow_call(&mut self, pid: libc::pid_t, call: Call, asked_by: u64, report: OwnedFd) {
@@ -282,10 +178,7 @@ impl Keeper {
         let Purpose::Call(call) = &mut process.purpose else {
             return;
         };
-        let Some((socket, size)) = call.console.take() else {
-            return;
-        };
-        let Ok(Some(master)) = accept_terminal(&socket) else {
+        let Some((master, size)) = call.take_terminal() else {
             return;
         };
         let _ = set_size(master.as_fd(), size.0, size.1);
@@ -306,7 +199,7 @@ impl Keeper {
         };
         let number = process.asked_by;
         if process.failed || code != 0 {
-            let failure = complaint(call, code);
+            let failure = call.complaint(code);
             let container = call.starts().map(str::to_owned);
             if !process.failed {
                 self.tell(number, &Tell::Failed(failure), None);
@@ -317,12 +210,12 @@ impl Keeper {
             }
             return self.no_calls_no_strays();
         }
-        let purpose = match &call.what {
+        let purpose = match call.what() {
             What::Signal(_) | What::Delete => return self.tell(number, &Tell::Done, None),
             What::Run(name) => Purpose::Container(name.clone()),
             What::Exec => Purpose::Command,
         };
-        let Some(child) = child_of(call) else {
+        let Some(child) = call.started() else {
             let failure = create("the runtime does not say which process it started".to_owned());
             return self.tell(number, &Tell::Failed(failure), None);
         };
@@ -392,7 +285,7 @@ impl Keeper {
     /// Kills runtimes that take too long.
     pub(super) fn end_late_calls(&self, now: Instant) {
         for (pid, call) in self.calls() {
-            if call.deadline <= now {
+            if call.deadline() <= now {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
         }
@@ -436,35 +329,4 @@ fn wait_for(pid: Pid, deadline: Instant) {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-}
-
-fn complaint(call: &Call, code: i32) -> Failure {
-    if Instant::now() >= call.deadline {
-        let name = call.runtime.program.display();
-        return create(format!("{name} did not answer in {PATIENCE:?}"));
-    }
-    let log = fs::read_to_string(call.file("log")).unwrap_or_default();
-    bundle::complaint(&call.runtime.program, &log, code)
-}
-
-/// The process that the call has started, as the machine numbers it.
-fn child_of(call: &Call) -> Option<i32> {
-    let text = fs::read_to_string(call.file("pid")).ok()?;
-    text.trim().parse().ok().filter(|pid| *pid > 1)
-}
-
-/// Takes the terminal that a runtime sends, if it has come to do so.
-fn accept_terminal(listener: &OwnedFd) -> io::Result<Option<OwnedFd>> {
-    use nix::sys::socket::{SockFlag, accept4, setsockopt, sockopt};
-    use nix::sys::time::{TimeVal, TimeValLike as _};
-    let fd = match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
-        Ok(fd) => fd,
-        Err(nix::errno::Errno::EAGAIN) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    // SAFETY: accept just made this descriptor for us.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    // It sends at once; one that does not is not waited for.
-    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(2))?;
-    packet::receive_file(socket.as_fd())
 }

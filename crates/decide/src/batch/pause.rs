@@ -33,9 +33,11 @@ pub struct PauseFacts {
 /// A sandbox's pod at this moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PodNow {
-    /// There is none, or it is on its way out.
+    /// There is none.
     #[default]
     Gone,
+    /// It is on its way out.
+    Leaving,
     /// It is not ready yet.
     Starting,
     /// A sandbox can work in it.
@@ -123,15 +125,21 @@ fn awake(facts: &PauseFacts) -> PauseStep {
         PodNow::Ready => PauseStep::BeginPause,
         PodNow::Unwell(why) => PauseStep::PauseFailed("PodFailed", why.clone()),
         // It is paused as soon as it is there.
-        PodNow::Gone | PodNow::Starting => PauseStep::Live,
+        PodNow::Gone | PodNow::Leaving | PodNow::Starting => PauseStep::Live,
     }
 }
 
 fn pausing(facts: &PauseFacts) -> PauseStep {
     match &facts.saved {
         Saved::Whole if !facts.on_its_own => return PauseStep::LeavePool,
-        Saved::Whole if facts.pod != PodNow::Gone => return PauseStep::StopPod,
-        Saved::Whole => return PauseStep::Rest,
+        Saved::Whole => {
+            return match facts.pod {
+                PodNow::Gone => PauseStep::Rest,
+                // What is paused takes nothing: no process of it is left.
+                PodNow::Leaving => PauseStep::Wait,
+                _ => PauseStep::StopPod,
+            };
+        }
         Saved::Failed(word, why) if word == "PodNotFound" => {
             return PauseStep::PauseFailed("PodNotFound", why.clone());
         }
@@ -140,7 +148,7 @@ fn pausing(facts: &PauseFacts) -> PauseStep {
         }
         Saved::Nothing | Saved::Earlier | Saved::Moving => {}
     }
-    if facts.pod == PodNow::Gone {
+    if matches!(facts.pod, PodNow::Gone | PodNow::Leaving) {
         let why = "its pod went away before it was saved".to_owned();
         return PauseStep::PauseFailed("PodNotFound", why);
     }
@@ -176,7 +184,7 @@ fn resuming(facts: &PauseFacts) -> PauseStep {
     match &facts.pod {
         PodNow::Ready => PauseStep::Done,
         PodNow::Unwell(why) => PauseStep::ResumeFailed("PodFailed", why.clone(), false),
-        PodNow::Gone | PodNow::Starting => PauseStep::Start,
+        PodNow::Gone | PodNow::Leaving | PodNow::Starting => PauseStep::Start,
     }
 }
 
@@ -217,6 +225,8 @@ mod tests {
         assert_eq!(next_step(&facts), PauseStep::LeavePool);
         facts.on_its_own = true;
         assert_eq!(next_step(&facts), PauseStep::StopPod);
+        facts.pod = PodNow::Leaving;
+        assert_eq!(next_step(&facts), PauseStep::Wait);
         facts.pod = PodNow::Gone;
         assert_eq!(next_step(&facts), PauseStep::Rest);
     }

@@ -92,7 +92,8 @@ fn facts(world: &World, key: &Key, entry: &BatchEntry) -> PauseFacts {
     let answered = status.and_then(|status| status.pause_observed_generation);
     let snapshot = world.index.snapshots.get(&snapshot_of(key));
     let own = snapshot.filter(|snapshot| snapshot.owner.as_ref() == Some(&entry.uid));
-    let pod = world.index.pod_at(key, entry, 0).filter(|pod| pod.lives());
+    let there = world.index.pod_at(key, entry, 0);
+    let pod = there.filter(|pod| pod.lives());
     PauseFacts {
         phase: status.and_then(|status| status.phase),
         wish: entry.spec.pause,
@@ -108,6 +109,7 @@ fn facts(world: &World, key: &Key, entry: &BatchEntry) -> PauseFacts {
                     || supply::is_stopped(&pod.uid, entry.shards.get(&0))
             }),
         pod: match pod {
+            None if there.is_some() => PodNow::Leaving,
             None => PodNow::Gone,
             Some(pod) if pod.is_ready() => PodNow::Ready,
             Some(pod) => match &pod.facts.health {

@@ -53,7 +53,9 @@ pub(super) fn facts(
         ),
         phase: entry.status.phase,
         pod: view(world, key, entry, pod),
-        allocated: stored.or_else(|| pod.and_then(|pod| pod.claimed_at)),
+        // The status has whole seconds: by it alone a sandbox made late in one would be idle a second
+        // too soon. The pod knows better.
+        allocated: stored.max(pod.and_then(|pod| pod.claimed_at).map(|at| at.min(now))),
         tasks: Tasks {
             running: shown,
             waiting,

@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use kube::{Client, client::Body};
-use sandlot_api::arl::{Sandbox, SandboxPhase};
+use sandlot_api::arl::{Sandbox, SandboxPhase, names};
 use serde_json::{Value, json};
 
 use super::*;
@@ -96,4 +96,31 @@ async fn a_sandbox_that_moves_to_another_pool_stands_in_one_line_only() {
     world.index.see_pod(&pod("a"), NOW);
     assert_eq!(claims(&round(&mut world)), 1);
     assert!(!world.index.shelves.contains_key(&key("other")));
+}
+
+#[tokio::test]
+async fn a_sandbox_given_out_late_in_a_second_is_not_idle_a_second_too_soon() {
+    let at = |millis| Timestamp::from_millisecond(millis).unwrap();
+    let mut world = world();
+    let mut own = sandbox(
+        "p",
+        1,
+        json!({ "phase": "Ready", "podName": "a", "allocatedAt": "1970-01-01T00:00:07Z" }),
+    );
+    own.spec.idle_timeout_seconds = Some(1);
+    own.spec.keep_alive = Some(true);
+    world.index.see_sandbox(&own, NOW);
+    let mut given = pod("a");
+    let notes = given.metadata.annotations.get_or_insert_default();
+    notes.insert(names::CLAIMED_BY.to_owned(), "s".to_owned());
+    notes.insert(names::CLAIMED_AT.to_owned(), at(7_990).to_string());
+    world.index.see_pod(&given, NOW);
+    let ends = |world: &mut World, now| {
+        world.index.sandboxes.get_mut(&key("s")).unwrap().writing = None;
+        look(world, &key("s"), now);
+        let writes = std::mem::take(&mut world.tray.writes);
+        matches!(writes[..], [Write::EndSandbox { .. }])
+    };
+    assert!(!ends(&mut world, at(8_500)));
+    assert!(ends(&mut world, at(8_990)));
 }

@@ -96,11 +96,11 @@ pub(crate) async fn save(
         () = told_to_stop() => Err(CommitError::Stopped),
     };
     // Whatever came of it: nothing stays frozen, and nothing is kept for us.
-    for (_, _, container) in &containers {
-        wake(&containerd, container).await?;
-    }
+    let woken = wake_all(&containerd, containers.iter().map(|(_, _, one)| one)).await;
     let _ = containerd.end_lease(&lease).await;
-    saved
+    let saved = saved?;
+    woken?;
+    Ok(saved)
 }
 
 async fn rest_and_give(
@@ -124,9 +124,7 @@ async fn rest_and_give(
         });
     }
     // They need not rest while the registry is spoken to.
-    for (_, _, container) in containers {
-        wake(containerd, container).await?;
-    }
+    wake_all(containerd, containers.iter().map(|(_, _, one)| one)).await?;
     let mut done = Vec::new();
     for one in packed {
         done.push(give(containerd, around, one).await?);
@@ -140,11 +138,15 @@ pub(crate) async fn thaw(
     pod: &Pod,
     containers: &[String],
 ) -> Result<(), CommitError> {
+    let (mut found, mut all) = (Vec::new(), Ok(()));
     for name in containers {
-        let container = find(containerd, pod, name).await?;
-        wake(containerd, &container).await?;
+        match find(containerd, pod, name).await {
+            Ok(container) => found.push(container),
+            Err(error) => all = all.and(Err(error)),
+        }
     }
-    Ok(())
+    wake_all(containerd, &found).await?;
+    all
 }
 
 /// The container of this name that runs, or else the newest.
@@ -159,7 +161,7 @@ async fn find(containerd: &Containerd, pod: &Pod, name: &str) -> Result<Containe
     }
     let mut found = Vec::new();
     for container in containerd.containers(&labels).await? {
-        let process = containerd.process(&container.id).await;
+        let process = containerd.process(&container.id).await?;
         let lives = process
             .is_some_and(|process| matches!(process.status, Process::RUNNING | Process::PAUSED));
         let made = container.created_at.clone().unwrap_or_default();
@@ -175,7 +177,7 @@ async fn find(containerd: &Containerd, pod: &Pod, name: &str) -> Result<Containe
 }
 
 async fn rest(containerd: &Containerd, container: &Container) -> Result<(), ContainerdError> {
-    match containerd.process(&container.id).await {
+    match containerd.process(&container.id).await? {
         Some(process) if process.status == Process::RUNNING => {
             containerd.pause(&container.id).await
         }
@@ -184,8 +186,20 @@ async fn rest(containerd: &Containerd, container: &Container) -> Result<(), Cont
     }
 }
 
+/// Lets all go on; one that cannot keeps nobody else from it. Says why the first could not.
+async fn wake_all(
+    containerd: &Containerd,
+    containers: impl IntoIterator<Item = &Container>,
+) -> Result<(), ContainerdError> {
+    let mut all = Ok(());
+    for container in containers {
+        all = all.and(wake(containerd, container).await);
+    }
+    all
+}
+
 async fn wake(containerd: &Containerd, container: &Container) -> Result<(), ContainerdError> {
-    match containerd.process(&container.id).await {
+    match containerd.process(&container.id).await? {
         Some(process) if process.status == Process::PAUSED => {
             containerd.resume(&container.id).await
         }

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use prost::Message;
 use tokio::net::UnixStream;
 use tonic::{
-    Request, Status,
+    Code, Request, Status,
     client::Grpc,
     codegen::http::uri::PathAndQuery,
     metadata::AsciiMetadataValue,
@@ -28,6 +28,10 @@ use crate::wire::{
 
 /// How long containerd may take to be reached.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long it may take to answer what is no work for it.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long it may take to pack what a container has written.
+const PACK: Duration = Duration::from_secs(30 * 60);
 /// No index, manifest or configuration is longer.
 const LONGEST_DOCUMENT: usize = 4 << 20;
 /// What is made here is swept away by then, even if nobody comes to do it.
@@ -50,6 +54,8 @@ pub enum ContainerdError {
     Refused {
         /// What it was asked.
         what: &'static str,
+        /// Why, as a code.
+        code: Code,
         /// What it said.
         said: String,
     },
@@ -130,13 +136,26 @@ impl Containerd {
     }
 
     /// How a container's process is, if it has one.
-    pub(crate) async fn process(&self, container: &str) -> Option<Process> {
+    pub(crate) async fn process(
+        &self,
+        container: &str,
+    ) -> Result<Option<Process>, ContainerdError> {
         let named = Named {
             name: container.to_owned(),
         };
         let path = "/containerd.services.tasks.v1.Tasks/Get";
-        let task: Result<Task, _> = self.ask(path, "tell of a container", named).await;
-        task.ok()?.process
+        match self
+            .ask::<_, Task>(path, "tell of a container", named)
+            .await
+        {
+            Ok(task) => Ok(task.process),
+            Err(ContainerdError::Refused {
+                code: Code::NotFound,
+                ..
+            }) => Ok(None),
+            // Not to know is not to have none: it may be frozen.
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) async fn pause(&self, container: &str) -> Result<(), ContainerdError> {
@@ -193,7 +212,7 @@ impl Containerd {
         };
         let path = "/containerd.services.diff.v1.Diff/Diff";
         let packed: Result<Compared, _> = self
-            .ask(path, "pack what a container has written", compare)
+            .ask_for(PACK, path, "pack what a container has written", compare)
             .await;
         let path = "/containerd.services.snapshots.v1.Snapshots/Remove";
         let view = SnapshotKey {
@@ -270,10 +289,30 @@ impl Containerd {
         Q: Message + Send + Sync + 'static,
         A: Message + Default + Send + Sync + 'static,
     {
+        self.ask_for(ANSWER, path, what, question).await
+    }
+
+    /// Asks, and waits no longer than so.
+    async fn ask_for<Q, A>(
+        &self,
+        limit: Duration,
+        path: &'static str,
+        what: &'static str,
+        question: Q,
+    ) -> Result<A, ContainerdError>
+    where
+        Q: Message + Send + Sync + 'static,
+        A: Message + Default + Send + Sync + 'static,
+    {
         let mut grpc = self.ready(what).await?;
         let path = PathAndQuery::from_static(path);
         let codec = ProstCodec::<Q, A>::default();
-        let answer = grpc.unary(self.sign(question), path, codec).await;
+        let answer = grpc.unary(self.sign(question), path, codec);
+        let answer = tokio::time::timeout(limit, answer).await;
+        let answer = answer.unwrap_or_else(|_| {
+            let said = format!("no answer within {} s", limit.as_secs());
+            Err(Status::deadline_exceeded(said))
+        });
         let answer = answer.map_err(|status| refused(what, &status))?;
         Ok(answer.into_inner())
     }
@@ -283,6 +322,7 @@ impl Containerd {
         let ready = grpc.ready().await;
         ready.map_err(|error| ContainerdError::Refused {
             what,
+            code: Code::Unavailable,
             said: error.to_string(),
         })?;
         Ok(grpc)
@@ -307,6 +347,7 @@ fn header(text: &str) -> Result<AsciiMetadataValue, ContainerdError> {
 fn refused(what: &'static str, status: &Status) -> ContainerdError {
     ContainerdError::Refused {
         what,
+        code: status.code(),
         said: status.message().to_owned(),
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         self, Owner,
         stock::{COUNTS_APART, Order, care},
     },
-    rounds::{Told, writes::status_patch},
+    rounds::{LastTold, writes::status_patch},
     world::{World, condition, reference},
 };
 
@@ -203,7 +203,7 @@ fn tell(world: &mut World, key: &Key, plan: &Plan, now: Timestamp) {
     if let Some(when) = entry.told.waits(COUNTS_APART, now) {
         return world.wakes.at(when, Wake::Pool(key.clone()));
     }
-    entry.told = Told::at(now);
+    entry.told = LastTold::at(now);
     entry.writing = true;
     let patch = status_patch(&entry.resource_version, &status);
     world.tray.writes.push(Write::Pool {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sandlot_api::arl::{PodTemplate, Recycle, WarmPool, WarmPoolStatus};
 
 use super::{Key, Uid, key::revision};
-use crate::{pods::stock::Stock, rounds::Told};
+use crate::{pods::stock::Stock, rounds::LastTold};
 
 /// A pool, and what the operator remembers of it.
 pub(crate) struct PoolEntry {
@@ -24,7 +24,7 @@ pub(crate) struct PoolEntry {
     /// How many pods are on their way, and what keeps them from it: what those who wait are told.
     pub(crate) coming: Coming,
     pub(crate) stock: Stock,
-    pub(crate) told: Told,
+    pub(crate) told: LastTold,
     pub(crate) writing: bool,
 }
 
@@ -77,7 +77,7 @@ impl PoolEntry {
                 .under(&template_revision),
             template_revision,
             coming: old.map_or_else(Coming::default, |old| old.coming.clone()),
-            told: old.map_or_else(Told::default, |old| old.told),
+            told: old.map_or_else(LastTold::default, |old| old.told),
             writing: old.is_some_and(|old| old.writing),
         })
     }

@@ -20,7 +20,7 @@ use crate::{
         self,
         stock::{COUNTS_APART, Order, care},
     },
-    rounds::{Told, writes::status_patch},
+    rounds::{LastTold, writes::status_patch},
     world::reference,
 };
 
@@ -210,7 +210,7 @@ fn tell(world: &mut World, key: &Key, plan: &Plan, now: Timestamp) {
     if let Some(when) = entry.told.waits(COUNTS_APART, now) {
         return world.wakes.at(when, Wake::Pool(key.clone()));
     }
-    entry.told = Told::at(now);
+    entry.told = LastTold::at(now);
     entry.writing = true;
     let patch = status_patch(&entry.resource_version, &status);
     world.tray.writes.push(Write::PoolStatus {

@@ -6,8 +6,8 @@
 //! all that a family knows, so no lock stands between a sight and a decision.
 
 mod beside;
+mod last_told;
 mod legible;
-mod told;
 mod wakes;
 mod watches;
 pub(crate) mod writes;
@@ -20,7 +20,7 @@ use tokio::{sync::mpsc, task::JoinError};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use beside::{Beside, Gate};
-pub(crate) use told::Told;
+pub(crate) use last_told::LastTold;
 pub(crate) use wakes::Wakes;
 pub(crate) use watches::{Seen, Sight, Watches};
 

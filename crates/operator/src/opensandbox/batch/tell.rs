@@ -20,7 +20,7 @@ use super::super::{
     writes::Write,
 };
 use super::word::{Word, at_rest, standing_failure};
-use crate::{index::Key, rounds::Told, world::reference};
+use crate::{index::Key, rounds::LastTold, world::reference};
 
 /// Counts are written no more often than this; a new phase or reason at once.
 const TELL: Duration = Duration::from_millis(100);
@@ -55,7 +55,7 @@ pub(super) fn look(world: &mut World, key: &Key, word: &Word, now: Timestamp) {
         return;
     };
     let changed = entry.status.as_ref() != Some(&status);
-    entry.told = Told::at(now);
+    entry.told = LastTold::at(now);
     entry.writing = true;
     world.tray.writes.push(Write::Batch {
         key: key.clone(),

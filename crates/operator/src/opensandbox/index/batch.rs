@@ -18,7 +18,7 @@ use crate::{
         key::{made, revision},
     },
     opensandbox::tasks::Shard,
-    rounds::Told,
+    rounds::LastTold,
 };
 
 /// A batch, and what the operator remembers of it.
@@ -53,7 +53,7 @@ pub(crate) struct BatchEntry {
     pub(crate) unsuited: Option<String>,
     /// The reason it was last warned about.
     pub(crate) warned: Option<String>,
-    pub(crate) told: Told,
+    pub(crate) told: LastTold,
     pub(crate) writing: bool,
 }
 
@@ -109,7 +109,7 @@ impl BatchEntry {
             refused: None,
             unsuited: None,
             warned: None,
-            told: Told::default(),
+            told: LastTold::default(),
             writing: false,
         }
     }

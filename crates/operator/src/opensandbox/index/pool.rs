@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     index::{Key, Uid, key::revision},
     pods::stock::Stock,
-    rounds::Told,
+    rounds::LastTold,
 };
 
 /// A pool, and what the operator remembers of it.
@@ -30,7 +30,7 @@ pub(crate) struct PoolEntry {
     pub(crate) plain: bool,
     pub(crate) leaving: bool,
     pub(crate) stock: Stock,
-    pub(crate) told: Told,
+    pub(crate) told: LastTold,
     pub(crate) writing: bool,
 }
 
@@ -68,7 +68,7 @@ impl PoolEntry {
             restart_config: note(names::RESTART_CONFIG).cloned(),
             plain: note(names::TASK_EXECUTOR).is_some_and(|word| word == names::PLAIN_EXECUTOR),
             leaving: meta.deletion_timestamp.is_some(),
-            told: old.map_or_else(Told::default, |old| old.told),
+            told: old.map_or_else(LastTold::default, |old| old.told),
             writing: old.is_some_and(|old| old.writing),
         })
     }

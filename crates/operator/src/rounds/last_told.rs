@@ -7,9 +7,9 @@ use sandlot_decide::expiry::later;
 
 /// When something was last told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Told(Option<Timestamp>);
+pub(crate) struct LastTold(Option<Timestamp>);
 
-impl Told {
+impl LastTold {
     /// It is told now.
     pub(crate) fn at(now: Timestamp) -> Self {
         Self(Some(now))
@@ -30,8 +30,8 @@ mod tests {
     fn the_first_word_is_told_at_once_and_the_next_a_while_later() {
         let second = |second| Timestamp::from_second(second).unwrap();
         let apart = Duration::from_secs(2);
-        assert_eq!(Told::default().waits(apart, second(10)), None);
-        let told = Told::at(second(10));
+        assert_eq!(LastTold::default().waits(apart, second(10)), None);
+        let told = LastTold::at(second(10));
         assert_eq!(told.waits(apart, second(11)), Some(second(12)));
         assert_eq!(told.waits(apart, second(12)), None);
     }

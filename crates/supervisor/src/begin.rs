@@ -4,24 +4,20 @@
 
 use std::{
     ffi::CString,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Write},
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
-        unix::{ffi::OsStringExt, fs::OpenOptionsExt},
+        unix::ffi::OsStringExt,
     },
-    path::Path,
 };
 
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl},
     pty::openpty,
-    sys::{
-        memfd::{MFdFlags, memfd_create},
-        stat::Mode,
-    },
-    unistd::mkfifo,
+    sys::memfd::{MFdFlags, memfd_create},
+    unistd::pipe2,
 };
 
 use crate::{
@@ -29,11 +25,15 @@ use crate::{
     launch::{Input, Launch, Size},
     ledger::Place,
     program::Program,
-    record::{Folder, Record},
+    record::Record,
+    sheet::Sheet,
+    stock::{PIPES, Stock, open_reading, open_writing},
 };
 
-/// The names of the two output streams, in order.
-pub(crate) const STREAMS: [&str; 2] = ["stdout", "stderr"];
+/// The pipe that a keeper rings.
+const BELL: &str = PIPES[0];
+/// The names of the two output streams, in order, and of their pipes.
+pub(crate) const STREAMS: [&str; 2] = [PIPES[1], PIPES[2]];
 
 /// What a supervisor holds of a run that goes.
 pub(crate) struct Ends {
@@ -53,22 +53,25 @@ pub(crate) enum Outputs {
 
 /// Records the run, puts it down in the ledger and forks its keeper.
 pub(crate) fn begin(
-    folder: &Folder,
+    sheet: &Sheet,
     record: &Record,
+    stock: &Stock,
     launch: &Launch,
     program: &mut Program,
     put_down: impl FnOnce() -> io::Result<Option<Place>>,
 ) -> io::Result<Ends> {
-    folder.create(record)?;
-    let note = held_by_all_copies(folder.lock_note()?);
-    mkfifo(&folder.join("bell"), Mode::from_bits_truncate(0o600))?;
-    let bell = open_reading(&folder.join("bell"))?;
-    let keepers_bell = open_writing(&folder.join("bell"), true)?;
+    sheet.create(record, stock)?;
+    let note = held_by_all_copies(sheet.lock()?);
+    let path = record.pipes.path(sheet.runs(), BELL);
+    let bell = open_reading(&path)?;
+    let keepers_bell = open_writing(&path, true)?;
     let input = input(&launch.input)?;
     let (outputs, descriptors) = match launch.terminal {
         None => {
-            let [(out, to_out, held_out), (err, to_err, held_err)] =
-                [pipe(folder, STREAMS[0])?, pipe(folder, STREAMS[1])?];
+            let [(out, to_out, held_out), (err, to_err, held_err)] = [
+                ends(sheet, record, STREAMS[0])?,
+                ends(sheet, record, STREAMS[1])?,
+            ];
             let held = Some([held_out, held_err]);
             let descriptors = Descriptors {
                 note,
@@ -111,8 +114,9 @@ pub(crate) fn begin(
 }
 
 /// Opens what a run that an earlier supervisor began has left to hear and read.
-pub(crate) fn resume(folder: &Folder, record: &Record) -> io::Result<Ends> {
-    let bell = open_reading(&folder.join("bell"))?;
+pub(crate) fn resume(sheet: &Sheet, record: &Record) -> io::Result<Ends> {
+    let path = |which| record.pipes.path(sheet.runs(), which);
+    let bell = open_reading(&path(BELL))?;
     // The keeper saves the output's rest under this lock when it hears nobody.
     let bell =
         Flock::lock(File::from(bell), FlockArg::LockExclusive).map_err(|(_, error)| error)?;
@@ -121,13 +125,28 @@ pub(crate) fn resume(folder: &Folder, record: &Record) -> io::Result<Ends> {
         Outputs::Gone
     } else {
         Outputs::Pipes([
-            open_reading(&folder.join(STREAMS[0]))?,
-            open_reading(&folder.join(STREAMS[1]))?,
+            open_reading(&path(STREAMS[0]))?,
+            open_reading(&path(STREAMS[1]))?,
         ])
     };
     Ok(Ends {
         keeper: None,
         bell: bell.into(),
+        outputs,
+    })
+}
+
+/// What is left of a run whose keeper is gone: nothing but what the keeper saved. Its pipes may be
+/// another's by now.
+pub(crate) fn silent(record: &Record) -> io::Result<Ends> {
+    let ended = || pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map(|(reading, _)| reading);
+    let outputs = match record.terminal {
+        true => Outputs::Gone,
+        false => Outputs::Pipes([ended()?, ended()?]),
+    };
+    Ok(Ends {
+        keeper: None,
+        bell: ended()?,
         outputs,
     })
 }
@@ -142,38 +161,21 @@ fn held_by_all_copies(lock: Flock<File>) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-fn pipe(folder: &Folder, name: &str) -> io::Result<(OwnedFd, OwnedFd, Held)> {
-    let path = folder.join(name);
-    mkfifo(&path, Mode::from_bits_truncate(0o600))?;
+/// The two ends of an output pipe, and the keeper's hold on it.
+fn ends(sheet: &Sheet, record: &Record, stream: &str) -> io::Result<(OwnedFd, OwnedFd, Held)> {
+    let path = record.pipes.path(sheet.runs(), stream);
     let reading = open_reading(&path)?;
     let writing = open_writing(&path, false)?;
     let held = Held {
         pipe: reading.as_raw_fd(),
-        rest: CString::new(rest(folder, name).into_os_string().into_vec())?,
+        rest: CString::new(rest(sheet, stream).into_os_string().into_vec())?,
     };
     Ok((reading, writing, held))
 }
 
 /// Where a keeper saves what nobody read of a stream.
-pub(crate) fn rest(folder: &Folder, name: &str) -> std::path::PathBuf {
-    folder.join(&format!("{name}.rest"))
-}
-
-fn open_reading(path: &Path) -> io::Result<OwnedFd> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
-        .open(path)?;
-    Ok(file.into())
-}
-
-fn open_writing(path: &Path, non_blocking: bool) -> io::Result<OwnedFd> {
-    let flags = libc::O_NOFOLLOW | if non_blocking { libc::O_NONBLOCK } else { 0 };
-    Ok(OpenOptions::new()
-        .write(true)
-        .custom_flags(flags)
-        .open(path)?
-        .into())
+pub(crate) fn rest(sheet: &Sheet, stream: &str) -> std::path::PathBuf {
+    sheet.beside(&format!("{stream}.rest"))
 }
 
 fn input(input: &Input) -> io::Result<OwnedFd> {

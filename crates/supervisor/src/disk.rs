@@ -1,10 +1,17 @@
 //! The folder that one supervisor at a time keeps its runs in.
 
-use std::{fs::File, io, path::Path, time::Duration};
+use std::{
+    collections::HashMap,
+    fs::{DirBuilder, File, Permissions},
+    io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::record::{Folder, private_folder};
+use crate::sheet::{Name, Sheet};
 
 /// How long an earlier supervisor may take to leave the folder.
 const HANDOVER: Duration = Duration::from_secs(5);
@@ -33,22 +40,97 @@ pub(crate) async fn take_over(folder: &Path) -> io::Result<Flock<File>> {
     }
 }
 
-/// Removes the oldest folders beyond `limit`, except the live ones. Says how many are left.
-pub(crate) fn forget(runs: &Path, live: &[Folder], limit: usize) -> io::Result<usize> {
-    let mut folders = Vec::new();
+/// Makes a folder for this user alone, parents included.
+pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o700))
+}
+
+/// The files of one run.
+#[derive(Default)]
+pub(crate) struct Files {
+    /// When its sheet was last written to, if it has one.
+    sheet: Option<SystemTime>,
+    /// What lies beside the sheet.
+    beside: Vec<String>,
+}
+
+impl Files {
+    /// Where the segments of a stream begin.
+    pub(crate) fn segments(&self, stream: &str) -> impl Iterator<Item = u64> {
+        self.beside.iter().filter_map(move |name| {
+            let start = name.strip_prefix(stream)?.strip_prefix('.')?;
+            start.parse().ok()
+        })
+    }
+
+    /// Removes them all, the sheet last: while it is there, the others are found again.
+    pub(crate) fn remove(&self, sheet: &Sheet) -> io::Result<()> {
+        for name in &self.beside {
+            match std::fs::remove_file(sheet.beside(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        sheet.remove()
+    }
+}
+
+/// What lies in the folder of the runs.
+pub(crate) struct Contents {
+    pub(crate) runs: HashMap<Name, Files>,
+    /// What belongs to no run in particular.
+    pub(crate) others: Vec<PathBuf>,
+}
+
+/// Looks through the folder of the runs.
+pub(crate) fn look_through(runs: &Path) -> io::Result<Contents> {
+    let mut contents = Contents {
+        runs: HashMap::new(),
+        others: Vec::new(),
+    };
     for entry in std::fs::read_dir(runs)? {
         let entry = entry?;
-        folders.push((entry.metadata()?.modified()?, Folder::at(entry.path())));
+        let file = entry.file_name();
+        let Some((name, file)) = file
+            .to_str()
+            .and_then(|file| Some((Name::in_file(file)?, file)))
+        else {
+            contents.others.push(entry.path());
+            continue;
+        };
+        let files = contents.runs.entry(name).or_default();
+        match file.split_once('.') {
+            Some((_, beside)) => files.beside.push(beside.to_owned()),
+            None => files.sheet = Some(entry.metadata()?.modified()?),
+        }
     }
-    folders.sort_by_key(|(modified, _)| *modified);
-    let many = folders.len();
-    let old = folders
-        .into_iter()
-        .map(|(_, folder)| folder)
-        .filter(|folder| !live.contains(folder));
+    Ok(contents)
+}
+
+/// The files of one run, if it has any.
+pub(crate) fn files_of(sheet: &Sheet) -> io::Result<Files> {
+    if !sheet.path().exists() {
+        return Ok(Files::default());
+    }
+    let mut contents = look_through(sheet.runs())?;
+    Ok(contents.runs.remove(&sheet.name()).unwrap_or_default())
+}
+
+/// Removes the oldest runs beyond `limit`, except the live ones. Says how many are left.
+pub(crate) fn forget(runs: &Path, live: &[Sheet], limit: usize) -> io::Result<usize> {
+    let contents = look_through(runs)?;
+    let mut sheets: Vec<_> = contents
+        .runs
+        .iter()
+        .map(|(name, files)| (files.sheet, Sheet::named(runs, *name), files))
+        .collect();
+    sheets.sort_by_key(|(written, ..)| *written);
+    let many = sheets.len();
+    let old = sheets.iter().filter(|(_, sheet, _)| !live.contains(sheet));
     let mut removed = 0;
-    for folder in old.take(many.saturating_sub(limit)) {
-        folder.remove()?;
+    for (_, sheet, files) in old.take(many.saturating_sub(limit)) {
+        files.remove(sheet)?;
         removed += 1;
     }
     Ok(many - removed)

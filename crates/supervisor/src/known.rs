@@ -20,8 +20,8 @@ pub(crate) struct Known {
     pub(crate) over: VecDeque<Key>,
     /// How many go.
     pub(crate) running: usize,
-    /// Folders on the disk, to know when to look for old ones.
-    pub(crate) folders: usize,
+    /// Sheets on the disk, to know when to look for old ones.
+    pub(crate) sheets: usize,
 }
 
 impl Known {
@@ -40,7 +40,7 @@ impl Known {
     pub(crate) fn retire(&mut self, key: Key, passing: bool) {
         if passing {
             self.runs.remove(&key);
-            self.folders = self.folders.saturating_sub(1);
+            self.sheets = self.sheets.saturating_sub(1);
             return;
         }
         self.over.push_back(key);

@@ -1,7 +1,7 @@
 //! The ledger: the names of runs that have begun, on the disk before any of their code can run.
 //!
 //! It is one file of fixed places that are written where they are, so a start waits for one
-//! small write and no folder's or file's shape. A power cut may take what else is known of a run;
+//! small write and no file's shape. A power cut may take what else is known of a run;
 //! what stands here and is not known otherwise is lost, and does not begin a second time.
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::record::{Folder, Name};
+use crate::sheet::{Name, Sheet};
 
 /// A name, and a check that tells it from a torn write or an empty place.
 const PLACE: usize = 32;
@@ -26,7 +26,7 @@ const LARGEST: u64 = 16 << 20;
 /// The names of runs that have begun.
 pub(crate) struct Ledger {
     folder: PathBuf,
-    /// Where the runs' folders are: a name without one has been forgotten.
+    /// Where the runs' sheets are: a name without one has been forgotten.
     runs: PathBuf,
     book: Mutex<Book>,
 }
@@ -68,7 +68,7 @@ impl Ledger {
         let mut book = self.lock();
         if book.next == book.places {
             let mut names = read(&self.folder.join("ledger"))?;
-            names.retain(|name| Folder::named(&self.runs, *name).path().exists());
+            names.retain(|name| Sheet::named(&self.runs, *name).path().exists());
             *book = begin(&self.folder, &names)?;
         }
         let at = book.next * PLACE as u64;
@@ -179,7 +179,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let runs = dir.path().join("runs");
         let (ledger, _) = Ledger::open(dir.path(), &runs).unwrap();
-        std::fs::create_dir_all(Folder::named(&runs, name(5)).path()).unwrap();
+        std::fs::create_dir_all(&runs).unwrap();
+        Sheet::named(&runs, name(5)).mark_lost().unwrap();
         for number in 0..=ROOM {
             ledger.put(name(number)).unwrap();
         }

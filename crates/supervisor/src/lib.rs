@@ -40,6 +40,8 @@ mod pump;
 mod record;
 mod run;
 mod settle;
+mod sheet;
+mod stock;
 mod supervisor;
 mod tend;
 mod terminal;

@@ -1,7 +1,7 @@
 //! One output stream of one run, on disk: whole while it is small, its head and tail when it
 //! is a flood, and readable by any number of readers from any offset.
 //!
-//! The stream is cut into segments, files named by the offset they begin at. The lengths of
+//! The stream is cut into segments, files named by the run and the offset they begin at. The lengths of
 //! the files are the truth, so nothing that was read from the command is lost when the
 //! supervisor dies: bytes move from pipe to file inside one system call.
 //!
@@ -18,7 +18,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -27,7 +27,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{Notify, watch};
 
-use crate::launch::Keep;
+use crate::{launch::Keep, stock::Stock};
 
 /// How long a reader may hold a command back without reading.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -38,9 +38,11 @@ const LARGEST_SEGMENT: u64 = 1 << 20;
 
 /// A stream's segments and who reads them.
 pub(crate) struct Log {
-    directory: PathBuf,
-    name: &'static str,
+    /// What its segments' names begin with.
+    stem: PathBuf,
     keep: Keep,
+    /// Where segments come from and go to.
+    stock: Arc<Stock>,
     state: Mutex<State>,
     progress: watch::Sender<Progress>,
     /// Told when a reader moves on.
@@ -82,19 +84,28 @@ struct Position {
 }
 
 impl Log {
-    /// The log `name` in `directory`, with what an earlier supervisor left there.
-    pub(crate) fn open(directory: &Path, name: &'static str, keep: Keep) -> io::Result<Arc<Self>> {
-        let mut segments = find_segments(directory, name)?;
+    /// The log at `stem`, with the segments that an earlier supervisor left there.
+    pub(crate) fn open(
+        stem: PathBuf,
+        keep: Keep,
+        starts: impl Iterator<Item = u64>,
+        stock: Arc<Stock>,
+    ) -> io::Result<Arc<Self>> {
+        let segment = |start| {
+            let length = segment_at(&stem, start).metadata()?.len();
+            Ok(Segment { start, length })
+        };
+        let mut segments = starts.map(segment).collect::<io::Result<Vec<_>>>()?;
         segments.sort_by_key(|segment| segment.start);
-        Ok(Self::with(directory, name, keep, segments))
+        Ok(Self::with(stem, keep, segments, stock))
     }
 
     /// The log of a run that has just been made, for which nothing is there yet.
-    pub(crate) fn fresh(directory: &Path, name: &'static str, keep: Keep) -> Arc<Self> {
-        Self::with(directory, name, keep, Vec::new())
+    pub(crate) fn fresh(stem: PathBuf, keep: Keep, stock: Arc<Stock>) -> Arc<Self> {
+        Self::with(stem, keep, Vec::new(), stock)
     }
 
-    fn with(directory: &Path, name: &'static str, keep: Keep, segments: Vec<Segment>) -> Arc<Self> {
+    fn with(stem: PathBuf, keep: Keep, segments: Vec<Segment>, stock: Arc<Stock>) -> Arc<Self> {
         let written = segments.last().map_or(0, Segment::end);
         let state = State {
             segments: segments.into(),
@@ -102,9 +113,9 @@ impl Log {
             ..State::default()
         };
         Arc::new(Self {
-            directory: directory.to_owned(),
-            name,
+            stem,
             keep,
+            stock,
             state: Mutex::new(state),
             progress: watch::Sender::new(Progress {
                 written,
@@ -114,9 +125,14 @@ impl Log {
         })
     }
 
-    /// Where the segments are, for people who look for the whole output.
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
+    /// Gives everything up that is kept.
+    pub(crate) fn clear(&self) {
+        let mut state = self.lock();
+        state.current = None;
+        for segment in std::mem::take(&mut state.segments) {
+            // Left behind at worst: the next supervisor clears it away.
+            let _ = self.stock.give_back(&self.path(segment.start));
+        }
     }
 
     /// How many bytes were written since the beginning.
@@ -177,13 +193,11 @@ impl Log {
             start: state.written,
             length: 0,
         });
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(continued.is_none())
-            .mode(0o600)
-            .open(self.path(segment.start))?;
+        let path = self.path(segment.start);
+        let file = match continued {
+            Some(_) => OpenOptions::new().read(true).write(true).open(path)?,
+            None => self.stock.file(&path)?,
+        };
         state.current = Some(file);
         if continued.is_none() {
             state.segments.push_back(segment);
@@ -220,7 +234,7 @@ impl Log {
             }
             state.segments.remove(index);
             // A file that is already gone is as good as removed.
-            let _ = std::fs::remove_file(self.path(oldest.start));
+            let _ = self.stock.give_back(&self.path(oldest.start));
         }
     }
 
@@ -289,7 +303,16 @@ impl Log {
     }
 
     fn path(&self, start: u64) -> PathBuf {
-        self.directory.join(format!("{}.{start}", self.name))
+        segment_at(&self.stem, start)
+    }
+
+    /// Whether a segment that begins here is kept.
+    fn keeps(&self, start: u64) -> bool {
+        let state = self.lock();
+        state
+            .segments
+            .binary_search_by_key(&start, |segment| segment.start)
+            .is_ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -298,23 +321,10 @@ impl Log {
     }
 }
 
-fn find_segments(directory: &Path, name: &str) -> io::Result<Vec<Segment>> {
-    let mut segments = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        let file_name = entry.file_name();
-        let start = file_name
-            .to_str()
-            .and_then(|n| n.strip_prefix(name))
-            .and_then(|n| n.strip_prefix('.'));
-        if let Some(start) = start.and_then(|n| n.parse().ok()) {
-            segments.push(Segment {
-                start,
-                length: entry.metadata()?.len(),
-            });
-        }
-    }
-    Ok(segments)
+fn segment_at(stem: &Path, start: u64) -> PathBuf {
+    let mut path = stem.as_os_str().to_owned();
+    path.push(format!(".{start}"));
+    path.into()
 }
 
 /// A piece of output.
@@ -423,7 +433,13 @@ impl Reader {
         };
         // A piece is at most CHUNK long.
         self.buffer.resize(length as usize, 0);
-        file.read_exact_at(&mut self.buffer, self.offset - start)?;
+        let read = file.read_exact_at(&mut self.buffer, self.offset - start);
+        if !self.log.keeps(start) {
+            // Given up meanwhile, and perhaps another's already.
+            self.open = None;
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        read?;
         Ok(self.buffer.split().freeze())
     }
 

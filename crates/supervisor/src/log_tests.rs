@@ -9,6 +9,21 @@ const KEEP: Keep = Keep {
     tail: 1000,
 };
 
+/// A log in this folder, with what is there of it.
+fn log_in(dir: &tempfile::TempDir) -> Arc<Log> {
+    log_that_keeps(dir, KEEP)
+}
+
+fn log_that_keeps(dir: &tempfile::TempDir, keep: Keep) -> Arc<Log> {
+    let names = std::fs::read_dir(dir.path()).unwrap();
+    let starts = names.filter_map(|entry| {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        name.strip_prefix("stdout.")?.parse().ok()
+    });
+    let stock = Arc::new(Stock::new(dir.path()));
+    Log::open(dir.path().join("stdout"), keep, starts, stock).unwrap()
+}
+
 fn write(log: &Log, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         let moved = log
@@ -45,7 +60,7 @@ fn joined(chunks: &[Chunk]) -> (Vec<u8>, u64) {
 #[test]
 fn small_output_is_kept_whole() {
     let dir = tempfile::tempdir().unwrap();
-    let log = Log::open(dir.path(), "stdout", KEEP).unwrap();
+    let log = log_in(&dir);
     write(&log, &pattern(900));
     assert_eq!(joined(&read_all(&mut log.reader(0))), (pattern(900), 0));
     assert_eq!(
@@ -57,7 +72,7 @@ fn small_output_is_kept_whole() {
 #[test]
 fn of_a_flood_the_head_and_the_tail_are_kept_and_the_disk_stays_small() {
     let dir = tempfile::tempdir().unwrap();
-    let log = Log::open(dir.path(), "stdout", KEEP).unwrap();
+    let log = log_in(&dir);
     let all = pattern(3_000_000);
     write(&log, &all);
     let (bytes, missing) = joined(&read_all(&mut log.reader(0)));
@@ -66,10 +81,9 @@ fn of_a_flood_the_head_and_the_tail_are_kept_and_the_disk_stays_small() {
     let tail = bytes.len() - 100;
     assert!(tail >= 1000, "only {tail} bytes of the tail");
     assert_eq!(bytes[100..], all[all.len() - tail..]);
-    let on_disk: u64 = find_segments(dir.path(), "stdout")
+    let on_disk: u64 = std::fs::read_dir(dir.path())
         .unwrap()
-        .iter()
-        .map(|s| s.length)
+        .map(|file| file.unwrap().metadata().unwrap().len())
         .sum();
     assert!(on_disk < 300_000, "{on_disk} bytes on disk");
 }
@@ -77,11 +91,8 @@ fn of_a_flood_the_head_and_the_tail_are_kept_and_the_disk_stays_small() {
 #[test]
 fn a_log_opened_again_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
-    write(
-        &Log::open(dir.path(), "stdout", KEEP).unwrap(),
-        &pattern(60_000)[..50],
-    );
-    let log = Log::open(dir.path(), "stdout", KEEP).unwrap();
+    write(&log_in(&dir), &pattern(60_000)[..50]);
+    let log = log_in(&dir);
     assert_eq!(log.written(), 50);
     write(&log, &pattern(60_000)[50..]);
     assert!(joined(&read_all(&mut log.reader(0))) == (pattern(60_000), 0));
@@ -90,7 +101,7 @@ fn a_log_opened_again_goes_on_where_it_was() {
 #[test]
 fn what_could_not_be_stored_is_a_gap() {
     let dir = tempfile::tempdir().unwrap();
-    let log = Log::open(dir.path(), "stdout", KEEP).unwrap();
+    let log = log_in(&dir);
     write(&log, b"before");
     log.skip(10);
     write(&log, b"after");
@@ -105,7 +116,7 @@ fn what_could_not_be_stored_is_a_gap() {
 #[tokio::test(start_paused = true)]
 async fn an_attached_reader_holds_the_stream_back_but_not_for_ever() {
     let dir = tempfile::tempdir().unwrap();
-    let log = Log::open(dir.path(), "stdout", KEEP).unwrap();
+    let log = log_in(&dir);
     let mut reader = log.reader(0);
     write(&log, &pattern(3_000_000));
     assert!(log.is_full());
@@ -119,7 +130,7 @@ async fn an_attached_reader_holds_the_stream_back_but_not_for_ever() {
 #[tokio::test]
 async fn a_reader_that_goes_away_gives_room_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let log = Log::open(dir.path(), "stdout", KEEP).unwrap();
+    let log = log_in(&dir);
     let reader = log.reader(0);
     write(&log, &pattern(3_000_000));
     let waiting = tokio::spawn({
@@ -136,7 +147,7 @@ async fn a_reader_that_goes_away_gives_room_at_once() {
 #[tokio::test]
 async fn a_reader_follows_until_the_end() {
     let dir = tempfile::tempdir().unwrap();
-    let log = Log::open(dir.path(), "stdout", KEEP).unwrap();
+    let log = log_in(&dir);
     let mut reader = log.reader(0);
     let following = tokio::spawn(async move {
         let mut all = Vec::new();
@@ -163,7 +174,7 @@ proptest! {
         from in 0u64..300_000,
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::open(dir.path(), "stdout", Keep { head, tail }).unwrap();
+        let log = log_that_keeps(&dir, Keep { head, tail });
         let total: usize = writes.iter().sum();
         let all = pattern(total);
         let mut rest = &all[..];

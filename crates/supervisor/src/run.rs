@@ -7,11 +7,12 @@ use nix::sys::signal::Signal;
 use tokio::sync::watch;
 
 use crate::{
-    begin::STREAMS,
     launch::Key,
     log::{Log, Reader},
     outcome::Outcome,
-    record::{Folder, Record},
+    record::Record,
+    sheet::Sheet,
+    stock::Stock,
     terminal::Terminal,
     tree::{self, Root},
 };
@@ -34,13 +35,14 @@ pub struct Run(pub(crate) Arc<Shared>);
 /// What a run's handles and its tender share.
 pub(crate) struct Shared {
     pub(crate) record: Record,
-    pub(crate) folder: Folder,
+    pub(crate) sheet: Sheet,
     pub(crate) logs: [Arc<Log>; 2],
     pub(crate) view: watch::Sender<View>,
     pub(crate) asked: watch::Sender<Asked>,
     pub(crate) terminal: Option<Terminal>,
-    /// Whether its folder goes when nobody holds it any more.
+    /// Whether its sheet and its output go when nobody holds it any more.
     pub(crate) passing: bool,
+    pub(crate) stock: Arc<Stock>,
 }
 
 impl Drop for Shared {
@@ -48,9 +50,12 @@ impl Drop for Shared {
         if !self.passing || !self.view.borrow().swept {
             return;
         }
-        let folder = self.folder.clone();
-        // Left behind at worst: the next supervisor clears it away.
-        let clear = move || drop(folder.remove());
+        let (logs, sheet, stock) = (self.logs.clone(), self.sheet.path(), self.stock.clone());
+        let clear = move || {
+            logs.iter().for_each(|log| log.clear());
+            // Left behind at worst: the next supervisor clears it away.
+            let _ = stock.give_back(&sheet);
+        };
         match tokio::runtime::Handle::try_current() {
             // Whoever waits for the run's last word need not wait for this.
             Ok(runtime) => drop(runtime.spawn_blocking(clear)),
@@ -148,11 +153,6 @@ impl Run {
             Stream::Stdout => &self.0.logs[0],
             Stream::Stderr => &self.0.logs[1],
         }
-    }
-
-    /// Where its output is kept, for people who look for the whole of it.
-    pub fn output_place(&self) -> std::path::PathBuf {
-        self.0.logs[0].directory().join(STREAMS[0])
     }
 
     /// Stops its whole tree, also what a command that ended left behind: TERM, then KILL.

@@ -4,30 +4,30 @@
 //! run settled by itself would make the file system turn its journal for that run alone, and
 //! every other commit on the disk wait for it.
 
-use std::{fs::File, io, os::fd::AsRawFd, time::Duration};
+use std::{fs::File, os::fd::AsRawFd, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::record::Folder;
+use crate::sheet::Sheet;
 
 /// How long outcomes are gathered.
 const GATHER: Duration = Duration::from_millis(200);
-/// How many are settled together, with two descriptors each.
+/// How many are settled together, with a descriptor each.
 const TOGETHER: usize = 64;
 /// How many may wait. One that finds no room is left to the kernel, which comes round to it.
 const ROOM: usize = 1024;
 
-/// Takes the folders of runs whose outcome was written down.
-pub(crate) type Settling = mpsc::Sender<Folder>;
+/// Takes the sheets of runs whose outcome was written down.
+pub(crate) type Settling = mpsc::Sender<Sheet>;
 
-/// A place to hand folders in, and whom they go to.
-pub(crate) fn channel() -> (Settling, mpsc::Receiver<Folder>) {
+/// A place to hand sheets in, and whom they go to.
+pub(crate) fn channel() -> (Settling, mpsc::Receiver<Sheet>) {
     mpsc::channel(ROOM)
 }
 
 /// Settles what is handed in until it is time to close, and then the rest of it.
-pub(crate) async fn settle(mut written: mpsc::Receiver<Folder>, closing: CancellationToken) {
+pub(crate) async fn settle(mut written: mpsc::Receiver<Sheet>, closing: CancellationToken) {
     let mut batch = Vec::new();
     loop {
         let first = closing.run_until_cancelled(written.recv_many(&mut batch, TOGETHER));
@@ -37,14 +37,14 @@ pub(crate) async fn settle(mut written: mpsc::Receiver<Folder>, closing: Cancell
         let gathering = tokio::time::sleep(GATHER);
         let leaving = closing.run_until_cancelled(gathering).await.is_none();
         while batch.len() < TOGETHER
-            && let Ok(folder) = written.try_recv()
+            && let Ok(sheet) = written.try_recv()
         {
-            batch.push(folder);
+            batch.push(sheet);
         }
-        let folders = std::mem::take(&mut batch);
-        let last = folders.is_empty();
+        let sheets = std::mem::take(&mut batch);
+        let last = sheets.is_empty();
         // A panic there is a bug that costs nobody more than a power cut at this moment would.
-        let _ = tokio::task::spawn_blocking(move || settle_all(&folders)).await;
+        let _ = tokio::task::spawn_blocking(move || settle_all(&sheets)).await;
         if leaving && last {
             return;
         }
@@ -53,21 +53,16 @@ pub(crate) async fn settle(mut written: mpsc::Receiver<Folder>, closing: Cancell
 
 /// A run that was forgotten meanwhile has nothing to settle; one that cannot be settled is left
 /// to the kernel.
-fn settle_all(folders: &[Folder]) {
-    let open = |folder: &Folder| {
-        let outcome = File::open(folder.join("outcome.json"))?;
-        Ok::<_, io::Error>((outcome, File::open(folder.path())?))
-    };
-    let files: Vec<_> = folders
+fn settle_all(sheets: &[Sheet]) {
+    let files: Vec<_> = sheets
         .iter()
-        .filter_map(|folder| open(folder).ok())
+        .filter_map(|sheet| File::open(sheet.path()).ok())
         .collect();
     // All find their places on the disk first: then one turn of the journal takes all of them.
-    for (outcome, _) in &files {
-        begin_writing(outcome);
-    }
-    for (outcome, folder) in &files {
-        let _ = outcome.sync_all().and_then(|()| folder.sync_all());
+    files.iter().for_each(begin_writing);
+    let runs = sheets.first().map(|sheet| File::open(sheet.runs()));
+    for file in files.iter().chain(runs.iter().flatten()) {
+        let _ = file.sync_all();
     }
 }
 
@@ -85,17 +80,18 @@ mod tests {
         launch::{Key, Launch},
         outcome::{End, Outcome},
         record::Record,
+        stock::{Pipes, Stock},
         why,
     };
 
-    fn ended(runs: &std::path::Path, name: &str) -> (Folder, Outcome) {
+    fn ended(runs: &std::path::Path, name: &str) -> (Sheet, Outcome) {
         let key = Key::new(name).unwrap();
-        let folder = Folder::of(runs, &key);
-        let record = Record::new(key, &Launch::new(["true"])).unwrap();
-        folder.create(&record).unwrap();
+        let sheet = Sheet::of(runs, &key);
+        let record = Record::new(key, &Launch::new(["true"]), Pipes::none()).unwrap();
+        sheet.create(&record, &Stock::new(runs)).unwrap();
         let outcome = why::outcome(&record, End::Lost, None, jiff::Timestamp::now());
-        folder.finish(&outcome).unwrap();
-        (folder, outcome)
+        sheet.finish(&outcome).unwrap();
+        (sheet, outcome)
     }
 
     #[tokio::test(start_paused = true)]
@@ -106,16 +102,16 @@ mod tests {
             .map(|number| ended(dir.path(), &format!("run/{number}")))
             .collect();
         let closing = CancellationToken::new();
-        for (folder, _) in &runs {
-            hand_in.try_send(folder.clone()).unwrap();
+        for (sheet, _) in &runs {
+            hand_in.try_send(sheet.clone()).unwrap();
         }
         // One that was forgotten before its turn came is passed over.
         runs[0].0.remove().unwrap();
         closing.cancel();
         settle(written, closing).await;
         assert!(hand_in.is_closed());
-        for (folder, outcome) in &runs[1..] {
-            assert_eq!(folder.outcome().as_ref(), Some(outcome));
+        for (sheet, outcome) in &runs[1..] {
+            assert_eq!(sheet.outcome().as_ref(), Some(outcome));
         }
     }
 

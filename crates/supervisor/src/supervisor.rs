@@ -13,17 +13,19 @@ use tokio::sync::{OnceCell, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    begin::{STREAMS, begin, resume},
-    disk::{forget, take_over},
+    begin::{Outputs, STREAMS, begin, resume, silent},
+    disk::{Contents, Files, files_of, forget, look_through, private_folder, take_over},
     known::Known,
     launch::{Key, Launch, Memory},
     ledger::Ledger,
     log::Log,
     outcome::{End, Outcome},
     program::{Program, Unrunnable},
-    record::{Folder, Name, Record, Standing, private_folder},
+    record::Record,
     run::{Asked, Run, Shared, View},
     settle::{self, Settling},
+    sheet::{Name, Sheet, Standing},
+    stock::{Pipes, Stock, is_stock},
     tend::Tender,
     terminal::Terminal,
     why,
@@ -81,6 +83,7 @@ pub struct Supervisor(Arc<Inner>);
 struct Inner {
     runs: PathBuf,
     ledger: Ledger,
+    stock: Arc<Stock>,
     limits: Limits,
     known: Mutex<Known>,
     tenders: TaskTracker,
@@ -99,6 +102,7 @@ impl Supervisor {
         let (ledger, begun) = Ledger::open(folder, &runs)?;
         let (settling, written) = settle::channel();
         let inner = Inner {
+            stock: Arc::new(Stock::new(&runs)),
             runs,
             ledger,
             limits,
@@ -111,37 +115,47 @@ impl Supervisor {
         let supervisor = Self(Arc::new(inner));
         let settling = settle::settle(written, supervisor.0.closing.clone());
         supervisor.0.tenders.spawn(settling);
-        supervisor.take_up_runs(&begun)?;
+        let live = supervisor.take_up_runs(&begun)?;
+        supervisor.take_stock(&live).await?;
         Ok(supervisor)
     }
 
-    fn take_up_runs(&self, begun: &[Name]) -> io::Result<()> {
+    /// Takes up what an earlier supervisor left; says which pipes the runs that go have.
+    fn take_up_runs(&self, begun: &[Name]) -> io::Result<Vec<Pipes>> {
+        let contents = look_through(&self.0.runs)?;
         for name in begun {
-            let folder = Folder::named(&self.0.runs, *name);
-            if folder.record().is_none() && !folder.is_lost() {
-                folder.mark_lost()?;
+            let sheet = Sheet::named(&self.0.runs, *name);
+            if sheet.record().is_none() && !sheet.is_lost() {
+                sheet.mark_lost()?;
+                self.known().sheets += usize::from(!contents.runs.contains_key(name));
             }
         }
-        for entry in std::fs::read_dir(&self.0.runs)? {
-            let folder = Folder::at(entry?.path());
-            match folder.record() {
-                None if folder.is_lost() => self.known().folders += 1,
-                // Torn while it was being made: nothing ran.
-                None => folder.remove()?,
-                Some(record) => self.take_up(folder, record)?,
+        let mut taken = Vec::new();
+        for (name, files) in &contents.runs {
+            let sheet = Sheet::named(&self.0.runs, *name);
+            match sheet.record() {
+                None if sheet.is_lost() => self.known().sheets += 1,
+                // Torn while it was being made, or the last of what was being removed.
+                None => files.remove(&sheet)?,
+                Some(record) => taken.extend(self.take_up(sheet, record, files)?),
             }
         }
-        Ok(())
+        Ok(taken)
     }
 
-    fn take_up(&self, folder: Folder, record: Record) -> io::Result<()> {
-        self.known().folders += 1;
-        match folder.standing(&record) {
-            Standing::Over(_) if record.memory == Memory::Passing => folder.remove()?,
-            Standing::Over(_) => {}
+    /// Takes up one run; says which pipes it has if it goes.
+    fn take_up(&self, sheet: Sheet, record: Record, files: &Files) -> io::Result<Option<Pipes>> {
+        self.known().sheets += 1;
+        match sheet.standing(&record) {
+            Standing::Over(_) if record.memory == Memory::Passing => {
+                files.remove(&sheet)?;
+                Ok(None)
+            }
+            Standing::Over(_) => Ok(None),
             _ => {
-                let (key, memory) = (record.key.clone(), record.memory);
-                if let Some(run) = self.revive(folder, record)? {
+                let (key, memory, pipes) = (record.key.clone(), record.memory, record.pipes);
+                self.0.stock.are_taken(pipes);
+                if let Some(run) = self.revive(sheet, record, files)? {
                     if memory == Memory::Passing {
                         // Who listened to it is gone, and nobody else can ask for it.
                         run.kill();
@@ -150,9 +164,22 @@ impl Supervisor {
                         .runs
                         .insert(key, Arc::new(OnceCell::new_with(Some(run))));
                 }
+                Ok(Some(pipes))
             }
         }
-        Ok(())
+    }
+
+    /// Clears an earlier supervisor's stock away and begins one of its own.
+    async fn take_stock(&self, taken: &[Pipes]) -> io::Result<()> {
+        let Contents { others, .. } = look_through(&self.0.runs)?;
+        for path in others {
+            let name = path.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(|name| is_stock(name, taken)) {
+                std::fs::remove_file(path)?;
+            }
+        }
+        let stock = self.0.stock.clone();
+        blocking(move || stock.prepare()).await
     }
 
     /// Starts `launch`, or finds the run that was started with this key before.
@@ -232,10 +259,14 @@ impl Supervisor {
     /// Kills what goes and forgets every run, with its output.
     pub async fn forget_all(&self) -> io::Result<()> {
         self.kill_all().await;
-        let (runs, live) = (self.0.runs.clone(), self.live_folders());
-        let left = blocking(move || forget(&runs, &live, 0)).await?;
+        let (runs, live, stock) = (self.0.runs.clone(), self.live(), self.0.stock.clone());
+        let left = blocking(move || {
+            stock.clear()?;
+            forget(&runs, &live, 0)
+        });
+        let left = left.await?;
         let mut known = self.known();
-        known.folders = left;
+        known.sheets = left;
         known.over.clear();
         let stays = |run: &Run| !run.0.view.borrow().swept;
         known.runs.retain(|_, cell| cell.get().is_none_or(stays));
@@ -276,70 +307,80 @@ impl Supervisor {
 
     fn begin(&self, key: Key, launch: &Launch, place: Place) -> Result<Run, StartError> {
         let mut program = Program::new(launch)?;
-        let folder = Folder::of(&self.0.runs, &key);
+        let sheet = Sheet::of(&self.0.runs, &key);
         // What was recorded and never begun, or the rest of a failed start.
-        folder.remove()?;
-        let name = Name::of(&key);
-        let record = Record::new(key, launch)?;
-        let put_down = || match record.memory {
-            Memory::Durable => self.0.ledger.put(name).map(Some),
-            Memory::Passing => Ok(None),
-        };
-        let begun = begin(&folder, &record, launch, &mut program, put_down).and_then(|ends| {
-            let terminal = match &ends.outputs {
-                crate::begin::Outputs::Terminal(master) => {
-                    Some(Terminal::new(master.try_clone()?)?)
-                }
-                _ => None,
-            };
-            let logs = STREAMS.map(|name| Log::fresh(folder.path(), name, record.keep));
-            let shared = shared(record, folder.clone(), logs, terminal, View::default());
-            Ok((
-                shared.clone(),
-                Tender::new(shared, ends, self.0.settling.clone())?,
-            ))
-        });
+        files_of(&sheet)?.remove(&sheet)?;
+        let stock = &self.0.stock;
+        let pipes = stock.pipes()?;
+        let record = Record::new(key, launch, pipes)?;
+        let begun = self.begin_recorded(record, launch, &sheet, &mut program);
         match begun {
             Ok((shared, tender)) => {
-                self.known().folders += 1;
+                self.known().sheets += 1;
                 self.tend(shared.clone(), tender, place);
                 Ok(Run(shared))
             }
             Err(error) => {
-                folder.remove()?;
+                sheet.remove()?;
+                stock.take_back(pipes)?;
                 Err(error.into())
             }
         }
     }
 
+    fn begin_recorded(
+        &self,
+        record: Record,
+        launch: &Launch,
+        sheet: &Sheet,
+        program: &mut Program,
+    ) -> io::Result<(Arc<Shared>, Tender)> {
+        let put_down = || match record.memory {
+            Memory::Durable => self.0.ledger.put(sheet.name()).map(Some),
+            Memory::Passing => Ok(None),
+        };
+        let ends = begin(sheet, &record, &self.0.stock, launch, program, put_down)?;
+        let terminal = match &ends.outputs {
+            Outputs::Terminal(master) => Some(Terminal::new(master.try_clone()?)?),
+            _ => None,
+        };
+        let log = |stream| Log::fresh(sheet.beside(stream), record.keep, self.0.stock.clone());
+        let logs = STREAMS.map(log);
+        let shared = self.shared(record, sheet.clone(), logs, terminal, View::default());
+        let tender = Tender::new(shared.clone(), ends, self.0.settling.clone())?;
+        Ok((shared, tender))
+    }
+
     /// What an earlier supervisor left of a run that is not over. `None` if it never began.
-    fn revive(&self, folder: Folder, record: Record) -> io::Result<Option<Run>> {
-        let outcome = match folder.standing(&record) {
+    fn revive(&self, sheet: Sheet, record: Record, files: &Files) -> io::Result<Option<Run>> {
+        let outcome = match sheet.standing(&record) {
             Standing::NeverBegan => return Ok(None),
             Standing::Over(outcome) => outcome,
-            Standing::Alive | Standing::Left => {
-                let ends = resume(&folder, &record)?;
-                let logs = logs(&record, &folder)?;
-                let shared = shared(record, folder, logs, None, View::default());
+            standing @ (Standing::Alive | Standing::Left) => {
+                let ends = match standing {
+                    Standing::Alive => resume(&sheet, &record)?,
+                    _ => silent(&record)?,
+                };
+                let logs = self.logs(&record, &sheet, files)?;
+                let shared = self.shared(record, sheet, logs, None, View::default());
                 let tender = Tender::new(shared.clone(), ends, self.0.settling.clone())?;
                 self.tend(shared.clone(), tender, Place::more(self));
                 return Ok(Some(Run(shared)));
             }
             Standing::Lost => {
-                let outcome = why::outcome(&record, End::Lost, folder.note(), Timestamp::now());
-                folder.finish(&outcome)?;
+                let outcome = why::outcome(&record, End::Lost, sheet.note(), Timestamp::now());
+                sheet.finish(&outcome)?;
                 outcome
             }
         };
-        Ok(Some(over(record, folder, outcome)?))
+        Ok(Some(self.over(record, sheet, outcome, files)?))
     }
 
     fn tend(&self, shared: Arc<Shared>, tender: Tender, place: Place) {
         let closing = self.0.closing.clone();
         let this = Arc::downgrade(&self.0);
         self.0.tenders.spawn(async move {
-            let key = shared.record.key.clone();
-            let passing = shared.passing;
+            let (key, passing) = (shared.record.key.clone(), shared.passing);
             drop(shared);
             if closing.run_until_cancelled(tender.tend()).await.is_some()
                 && let Some(inner) = this.upgrade()
@@ -351,36 +392,88 @@ impl Supervisor {
     }
 
     fn on_disk(&self, key: &Key) -> io::Result<Option<Run>> {
-        let folder = Folder::of(&self.0.runs, key);
-        match folder.record() {
-            Some(record) if record.key == *key => self.revive(folder, record),
-            None if folder.is_lost() => {
+        let sheet = Sheet::of(&self.0.runs, key);
+        match sheet.record() {
+            Some(record) if record.key == *key => {
+                let files = files_of(&sheet)?;
+                self.revive(sheet, record, &files)
+            }
+            None if sheet.is_lost() => {
                 let record = Record::lost(key.clone())?;
                 let outcome = why::outcome(&record, End::Lost, None, Timestamp::now());
-                over(record, folder, outcome).map(Some)
+                self.over(record, sheet, outcome, &Files::default())
+                    .map(Some)
             }
             _ => Ok(None),
         }
     }
 
+    fn over(
+        &self,
+        record: Record,
+        sheet: Sheet,
+        outcome: Outcome,
+        files: &Files,
+    ) -> io::Result<Run> {
+        let view = View {
+            process: None,
+            outcome: Some(Arc::new(outcome)),
+            swept: true,
+        };
+        let logs = self.logs(&record, &sheet, files)?;
+        let shared = self.shared(record, sheet, logs, None, view);
+        shared.logs.iter().for_each(|log| log.end());
+        Ok(Run(shared))
+    }
+
+    /// The logs that an earlier supervisor left of a run.
+    fn logs(&self, record: &Record, sheet: &Sheet, files: &Files) -> io::Result<[Arc<Log>; 2]> {
+        let [out, err] = STREAMS.map(|stream| {
+            let (starts, stock) = (files.segments(stream), self.0.stock.clone());
+            Log::open(sheet.beside(stream), record.keep, starts, stock)
+        });
+        Ok([out?, err?])
+    }
+
+    fn shared(
+        &self,
+        record: Record,
+        sheet: Sheet,
+        logs: [Arc<Log>; 2],
+        terminal: Option<Terminal>,
+        view: View,
+    ) -> Arc<Shared> {
+        Arc::new(Shared {
+            passing: record.memory == Memory::Passing,
+            logs,
+            view: watch::Sender::new(view),
+            asked: watch::Sender::new(Asked::Nothing),
+            terminal,
+            record,
+            sheet,
+            stock: self.0.stock.clone(),
+        })
+    }
+
     /// Removes the oldest runs that are over, once there are clearly too many.
     async fn forget_old(&self) -> io::Result<()> {
         let limit = self.0.limits.remembered;
-        if self.known().folders <= limit + limit / 8 + self.0.limits.running {
+        if self.known().sheets <= limit + limit / 8 + self.0.limits.running {
             return Ok(());
         }
-        let (runs, live) = (self.0.runs.clone(), self.live_folders());
+        let (runs, live) = (self.0.runs.clone(), self.live());
         let left = blocking(move || forget(&runs, &live, limit)).await?;
-        self.known().folders = left;
+        self.known().sheets = left;
         Ok(())
     }
 
-    fn live_folders(&self) -> Vec<Folder> {
+    /// The sheets of the runs of which something is left.
+    fn live(&self) -> Vec<Sheet> {
         let live = |run: &Run| !run.0.view.borrow().swept;
         self.runs()
             .iter()
             .filter(|run| live(run))
-            .map(|run| run.0.folder.clone())
+            .map(|run| run.0.sheet.clone())
             .collect()
     }
 
@@ -420,42 +513,6 @@ impl Drop for Place {
 
 fn gone() -> io::Error {
     io::ErrorKind::NotFound.into()
-}
-
-/// The logs that an earlier supervisor left of a run.
-fn logs(record: &Record, folder: &Folder) -> io::Result<[Arc<Log>; 2]> {
-    let [out, err] = STREAMS.map(|name| Log::open(folder.path(), name, record.keep));
-    Ok([out?, err?])
-}
-
-fn shared(
-    record: Record,
-    folder: Folder,
-    logs: [Arc<Log>; 2],
-    terminal: Option<Terminal>,
-    view: View,
-) -> Arc<Shared> {
-    Arc::new(Shared {
-        passing: record.memory == Memory::Passing,
-        logs,
-        view: watch::Sender::new(view),
-        asked: watch::Sender::new(Asked::Nothing),
-        terminal,
-        record,
-        folder,
-    })
-}
-
-fn over(record: Record, folder: Folder, outcome: Outcome) -> io::Result<Run> {
-    let view = View {
-        process: None,
-        outcome: Some(Arc::new(outcome)),
-        swept: true,
-    };
-    let logs = logs(&record, &folder)?;
-    let shared = shared(record, folder, logs, None, view);
-    shared.logs.iter().for_each(|log| log.end());
-    Ok(Run(shared))
 }
 
 async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>

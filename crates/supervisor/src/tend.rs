@@ -63,8 +63,8 @@ impl Tender {
             Outputs::Gone => Vec::new(),
             Outputs::Terminal(master) => vec![Source::terminal(master)?],
             Outputs::Pipes([out, err]) => vec![
-                Source::pipe(out, rest(&shared.folder, STREAMS[0]))?,
-                Source::pipe(err, rest(&shared.folder, STREAMS[1]))?,
+                Source::pipe(out, rest(&shared.sheet, STREAMS[0]))?,
+                Source::pipe(err, rest(&shared.sheet, STREAMS[1]))?,
             ],
         };
         let left = shared
@@ -105,7 +105,14 @@ impl Tender {
             }
         }
         self.reap_keeper().await;
-        self.shared.view.send_modify(|view| view.swept = true);
+        let shared = self.shared.clone();
+        // With its ends of the pipes, which nobody has any more then.
+        drop(self);
+        if let Err(error) = shared.stock.take_back(shared.record.pipes) {
+            // Left behind at worst: the next supervisor clears them away.
+            tracing::warn!(key = %shared.record.key, %error, "a run's pipes could not be taken back");
+        }
+        shared.view.send_modify(|view| view.swept = true);
     }
 
     /// Waits for the next thing to happen.
@@ -130,7 +137,7 @@ impl Tender {
 
     /// Takes over what the keeper wrote since it was last read.
     async fn read_note(&mut self) {
-        let Some(note) = self.shared.folder.note() else {
+        let Some(note) = self.shared.sheet.note() else {
             return;
         };
         if self.note.replace(note) == Some(note) && !self.hung_up {
@@ -245,12 +252,12 @@ impl Tender {
     async fn write_down(&self, outcome: Outcome) {
         let shared = self.shared.clone();
         let writing = tokio::task::spawn_blocking(move || {
-            shared.folder.finish(&outcome)?;
-            Ok::<_, io::Error>(shared.folder.clone())
+            shared.sheet.finish(&outcome)?;
+            Ok::<_, io::Error>(shared.sheet.clone())
         });
         match writing.await {
             // With so many waiting already, this one is left to the kernel.
-            Ok(Ok(folder)) => drop(self.settling.try_send(folder)),
+            Ok(Ok(sheet)) => drop(self.settling.try_send(sheet)),
             Ok(Err(error)) => {
                 tracing::warn!(key = %self.shared.record.key, %error, "the outcome could not be written down");
             }

@@ -43,7 +43,7 @@ fn next_batch<F>(shared: &Shared<F>) -> Option<Vec<Accepted<F>>> {
     Some(intake.take())
 }
 
-/// Shows a committed batch to everybody, and then tells those who wrote it.
+/// Shows a committed batch to everybody, and tells those who wrote it and those who watch.
 fn publish<F>(shared: &Shared<F>, batch: Vec<Accepted<F>>) {
     let now = Instant::now();
     let mut woken = Vec::new();
@@ -63,13 +63,14 @@ fn publish<F>(shared: &Shared<F>, batch: Vec<Accepted<F>>) {
         .settled
         .send_modify(|settled| settled.through = revision);
 
-    for waiter in woken {
-        waiter.wake();
-    }
+    // First those who wait for this alone: behind a hundred watchers they would wait for each.
     for write in batch {
         drop(write.room);
         // Who no longer waits does not want to know.
         let _ = write.answer.send(Ok(write.record));
+    }
+    for waiter in woken {
+        waiter.wake();
     }
 }
 

@@ -13,15 +13,15 @@ use anyhow::{Context, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::{
-    Api, Client,
+    Api, Client, Config,
     api::{ObjectMeta, PostParams},
 };
 use tokio::{sync::Barrier, task::JoinSet};
 
 use super::{
-    onlooker::Onlooker,
     report::{Bar, Report, Samples},
     subject::Machine,
+    wire::Wire,
 };
 
 /// Writers at once where a promise says "64 clients".
@@ -49,8 +49,14 @@ pub(super) async fn measure() -> Result<Report> {
 
     report.latency(
         "durable write, one client",
-        &one_writer(&client).await?,
+        &one_writer(machine.config().await?).await?,
         Some(1.0),
+        None,
+    );
+    report.latency(
+        "the same through a client library",
+        &one_writer_with(&client).await?,
+        None,
         None,
     );
     let rate = many_writers(&client).await?;
@@ -99,6 +105,7 @@ pub(super) async fn measure() -> Result<Report> {
         Some(Bar::AtMost(3000.0)),
     );
     machine.stop().await?;
+    report.note("single writes and deliveries: over bare HTTPS connections, in one process beside the machine's");
     report.note("start and restart: from spawning the process to /readyz answering over HTTPS");
     Ok(report)
 }
@@ -114,15 +121,42 @@ fn config_map(name: String, payload: String) -> ConfigMap {
     }
 }
 
-async fn one_writer(client: &Client) -> Result<Samples> {
+/// The first so many writes warm the connection and the allocator up.
+const WARM_UP: usize = 100;
+const SINGLE_WRITES: usize = 1_000;
+
+/// One after the other over one connection, from a thread that does nothing else.
+async fn one_writer(config: Config) -> Result<Samples> {
+    let writing = async move {
+        let mut wire = Wire::open(&config).await?;
+        let mut samples = Samples::default();
+        for n in 0..WARM_UP + SINGLE_WRITES {
+            let object = config_map(format!("single-{n}"), "x".repeat(100));
+            let object = serde_json::to_vec(&object)?;
+            let started = Instant::now();
+            wire.create("/api/v1/namespaces/default/configmaps", &object)
+                .await?;
+            if n >= WARM_UP {
+                samples.add(started.elapsed());
+            }
+        }
+        Ok(samples)
+    };
+    let alone = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    tokio::task::spawn_blocking(move || alone.block_on(writing)).await?
+}
+
+/// What somebody sees who writes with `kube`.
+async fn one_writer_with(client: &Client) -> Result<Samples> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), "default");
     let mut samples = Samples::default();
-    for n in 0..1_100 {
-        let object = config_map(format!("single-{n}"), "x".repeat(100));
+    for n in 0..WARM_UP + SINGLE_WRITES {
+        let object = config_map(format!("with-library-{n}"), "x".repeat(100));
         let started = Instant::now();
         api.create(&PostParams::default(), &object).await?;
-        // The first hundred warm the connection and the allocator up.
-        if n >= 100 {
+        if n >= WARM_UP {
             samples.add(started.elapsed());
         }
     }
@@ -162,8 +196,7 @@ async fn many_writers(client: &Client) -> Result<f64> {
 /// From the moment a write is sent to the moment each watcher has it.
 async fn deliveries(machine: &Machine) -> Result<Samples> {
     const WRITES: usize = 200;
-    let client = machine.client().await?;
-    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let namespaces: Api<Namespace> = Api::all(machine.client().await?);
     let namespace = Namespace {
         metadata: ObjectMeta {
             name: Some("watched".to_owned()),
@@ -182,7 +215,7 @@ async fn deliveries(machine: &Machine) -> Result<Samples> {
         let (config, ready) = (config.clone(), Arc::clone(&ready));
         watchers.spawn(async move {
             let path = "/api/v1/namespaces/watched/configmaps?watch=1";
-            let mut watcher = Onlooker::open(&config, path).await?;
+            let mut watcher = Wire::open(&config).await?.watch(path).await?;
             ready.wait().await;
             let mut samples = Samples::default();
             loop {
@@ -198,14 +231,12 @@ async fn deliveries(machine: &Machine) -> Result<Samples> {
         });
     }
     ready.wait().await;
-    let api: Api<ConfigMap> = Api::namespaced(client, "watched");
+    let mut wire = Wire::open(&config).await?;
     for n in 0..WRITES {
         let sent = origin.elapsed().as_nanos().to_string();
-        api.create(
-            &PostParams::default(),
-            &config_map(format!("event-{n}"), sent),
-        )
-        .await?;
+        let object = serde_json::to_vec(&config_map(format!("event-{n}"), sent))?;
+        wire.create("/api/v1/namespaces/watched/configmaps", &object)
+            .await?;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let mut all = Samples::default();

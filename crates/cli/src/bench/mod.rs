@@ -6,7 +6,6 @@ mod claim;
 mod exec;
 mod floor;
 mod node;
-mod onlooker;
 mod operator_alone;
 mod report;
 mod robots;
@@ -15,6 +14,7 @@ mod sight;
 mod stand_in;
 mod subject;
 mod task;
+mod wire;
 mod writes;
 
 use anyhow::Result;

@@ -10,6 +10,8 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use serde_json::json;
 
+mod words;
+
 /// The handler that means the node's own keeper.
 const OWN: &str = "sandlot";
 
@@ -90,7 +92,8 @@ impl Runtime {
             return Err(RuntimeError::NeedsRoot(name.to_owned()));
         }
         if is_named(&program, KATA) {
-            judge_kata(&program, Path::new(KVM).exists(), &commands_of(&program))?;
+            let has_kvm = Path::new(KVM).exists();
+            judge_kata(&program, has_kvm, || words::commands_of(&program))?;
         }
         Ok(Runtime::Program(program))
     }
@@ -119,25 +122,27 @@ pub(crate) fn is_gvisor(program: &Path) -> bool {
     is_named(program, GVISOR)
 }
 
+/// Whether a runtime's containers meet another kernel than this machine's, which knows of a pod
+/// what it is told.
+pub(crate) fn has_own_kernel(program: &Path) -> bool {
+    is_gvisor(program) || is_named(program, KATA)
+}
+
 fn is_named(program: &Path, name: &str) -> bool {
     program.file_name().is_some_and(|found| found == name)
 }
 
-/// What a program says of itself when it is asked.
-fn commands_of(program: &Path) -> String {
-    let asked = std::process::Command::new(program).arg("--help").output();
-    asked.map_or_else(
-        |_| String::new(),
-        |said| String::from_utf8_lossy(&said.stdout).into_owned(),
-    )
-}
-
 /// Kata's program as an OCI runtime is one of the past; the one of today only looks after what
 /// containerd has started.
-fn judge_kata(program: &Path, has_kvm: bool, help: &str) -> Result<(), RuntimeError> {
+fn judge_kata(
+    program: &Path,
+    has_kvm: bool,
+    help: impl FnOnce() -> String,
+) -> Result<(), RuntimeError> {
     if !has_kvm {
         return Err(RuntimeError::NoVirtualMachines(program.to_owned()));
     }
+    let help = help();
     let mut commands = help
         .lines()
         .filter_map(|line| line.split_whitespace().next());
@@ -202,7 +207,11 @@ pub(crate) async fn find(client: &Client, pod: &Pod, usual: &Runtime) -> Result<
         .get_opt(name)
         .await
         .map_err(|error| format!("cannot read the RuntimeClass {name:?}: {error}"))?;
-    judge(name, class.map(|class| class.handler).as_deref())
+    let (name, handler) = (name.to_owned(), class.map(|class| class.handler));
+    // The program itself may be asked what it can do, which takes its time.
+    tokio::task::spawn_blocking(move || judge(&name, handler.as_deref()))
+        .await
+        .map_err(|error| format!("cannot look for the runtime: {error}"))?
 }
 
 fn judge(class: &str, handler: Option<&str>) -> Result<Runtime, String> {
@@ -245,7 +254,10 @@ mod tests {
     fn kata_is_taken_where_it_can_start_a_container_and_told_why_not_elsewhere() {
         let of_today = "COMMANDS:\n   check, kata-check  tests\n   exec  a shell in a guest\n";
         let of_the_past = "COMMANDS:\n   create    Create a container\n   delete    Delete\n";
-        let judged = |kvm, help| judge_kata(Path::new("/usr/bin/kata-runtime"), kvm, help);
+        let judged = |kvm, help: &str| {
+            let program = Path::new("/usr/bin/kata-runtime");
+            judge_kata(program, kvm, || help.to_owned())
+        };
         assert_eq!(judged(true, of_the_past), Ok(()));
         let none = judged(true, of_today).unwrap_err().to_string();
         assert!(

@@ -1,14 +1,17 @@
 //! Which system calls code that nobody trusts may make, in a container or on a robot.
 //!
-//! Two filters, both must agree. The first refuses (`EPERM`) what reaches beyond
-//! where it runs or has been the way out of many. The second says `ENOSYS` to calls newer than this list,
-//! and to `clone3`, whose arguments no filter can read: programs then use older ones.
+//! One filter with two answers. It says `ENOSYS` to calls newer than this list, and to `clone3`,
+//! whose arguments no filter can read: programs then use older ones. It refuses (`EPERM`) what
+//! reaches beyond where it runs or has been the way out of many.
+//!
+//! Every command in a container takes the filter anew, and the kernel checks, compiles and tries it
+//! for each call there is: so it is one, and short.
 
 use std::collections::BTreeMap;
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule,
+    SeccompFilter, SeccompRule, sock_filter,
 };
 
 /// The newest call this list has judged (`mseal`).
@@ -93,9 +96,42 @@ pub fn is_refused(call: i64) -> bool {
     REFUSED.contains(&call) || REFUSED_HERE.contains(&call)
 }
 
-/// Both filters, for a process that has given up new rights.
-pub fn filters() -> Result<[BpfProgram; 2], BackendError> {
-    Ok([refusing()?, knowing()?])
+/// The filter, for a process that has given up new rights.
+pub fn filter() -> Result<BpfProgram, BackendError> {
+    let mut whole = unknown().to_vec();
+    whole.extend(refusing()?);
+    Ok(whole)
+}
+
+/// Answers calls that this list does not judge. Which machine's numbers they are is asked by what
+/// comes behind: a call of another one is answered, or ends the process, but is never made.
+fn unknown() -> [sock_filter; 4] {
+    let load_call = sock_filter {
+        code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16,
+        jt: 0,
+        jf: 0,
+        k: std::mem::offset_of!(libc::seccomp_data, nr) as u32,
+    };
+    let jump = |compare: u32, call: i64, jt: u8, jf: u8| sock_filter {
+        code: (libc::BPF_JMP | compare | libc::BPF_K) as u16,
+        jt,
+        jf,
+        k: call as u32,
+    };
+    let answer = sock_filter {
+        code: (libc::BPF_RET | libc::BPF_K) as u16,
+        jt: 0,
+        jf: 0,
+        k: libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32,
+    };
+    [
+        load_call,
+        // To the answer, past the next question.
+        jump(libc::BPF_JEQ, libc::SYS_clone3, 1, 0),
+        // To the answer, or past it.
+        jump(libc::BPF_JGT, NEWEST, 0, 1),
+        answer,
+    ]
 }
 
 fn refusing() -> Result<BpfProgram, BackendError> {
@@ -137,26 +173,5 @@ fn rule(argument: u8, compare: SeccompCmpOp, value: u64) -> Result<SeccompRule, 
     )?])
 }
 
-fn knowing() -> Result<BpfProgram, BackendError> {
-    let rules = (0..=NEWEST)
-        .filter(|call| *call != libc::SYS_clone3)
-        .map(|call| (call, Vec::new()))
-        .collect();
-    let unknown = SeccompAction::Errno(libc::ENOSYS as u32);
-    SeccompFilter::new(
-        rules,
-        unknown,
-        SeccompAction::Allow,
-        std::env::consts::ARCH.try_into()?,
-    )?
-    .try_into()
-}
-
 #[cfg(test)]
-mod tests {
-    #[test]
-    fn the_filters_are_small_enough_for_the_kernel() {
-        let filters = super::filters().unwrap();
-        assert!(filters.iter().all(|filter| filter.len() <= 4096));
-    }
-}
+mod tests;

@@ -4,11 +4,11 @@ use std::sync::OnceLock;
 
 use seccompiler::BpfProgram;
 
-/// The filters; made once.
+/// The filters, all of which must agree; made once.
 pub(crate) fn default_profile() -> Result<Vec<Vec<u64>>, String> {
     static MADE: OnceLock<Result<Vec<Vec<u64>>, String>> = OnceLock::new();
-    MADE.get_or_init(|| match sandlot_syscalls::filters() {
-        Ok(filters) => Ok(filters.iter().map(pack).collect()),
+    MADE.get_or_init(|| match sandlot_syscalls::filter() {
+        Ok(filter) => Ok(vec![pack(&filter)]),
         Err(error) => Err(error.to_string()),
     })
     .clone()

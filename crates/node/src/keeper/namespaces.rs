@@ -14,7 +14,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
 
 use super::message::{Address, Birth, IdRange, MemoryFolder, Preparation};
-use super::process::fork_through;
+use super::process::{fork, fork_through};
 use super::syscalls::{fork_into, leave};
 
 /// What a pod's containers share.
@@ -193,31 +193,32 @@ fn map_and_enter(
 /// Forks into the pod's process namespace as its first process, which only reaps. A namespace
 /// that an OCI runtime is to join belongs to the pod's users, as the runtime is one of them then.
 pub(super) fn fork_reaper(users: Option<&OwnedFd>) -> io::Result<libc::pid_t> {
-    let pid = match users {
-        None => fork_into(libc::CLONE_NEWPID)?,
+    let namespaces = libc::CLONE_NEWPID;
+    match users {
+        None => fork(namespaces, &mut || reap()),
         Some(users) => {
             let enter = || setns(users, CloneFlags::CLONE_NEWUSER);
-            fork_through(enter, libc::CLONE_NEWPID)?
+            fork_through(&enter, namespaces, &mut || reap())
         }
-    };
-    if pid == 0 {
-        let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-        let _ = nix::sys::prctl::set_name(c"pause");
-        super::syscalls::close_all_on_exec();
-        // SAFETY: closing everything is what a process that never uses a file again may do.
-        unsafe { libc::syscall(libc::SYS_close_range, 0u32, u32::MAX, 0) };
-        loop {
-            // Blocks until a child ends; with no child at all, until a signal comes.
-            if waitpid(None, None).is_err() {
-                let mut every = nix::sys::signal::SigSet::empty();
-                every.add(nix::sys::signal::Signal::SIGCHLD);
-                if every.wait().is_err() {
-                    leave(0);
-                }
+    }
+}
+
+fn reap() -> ! {
+    let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+    let _ = nix::sys::prctl::set_name(c"pause");
+    super::syscalls::close_all_on_exec();
+    // SAFETY: closing everything is what a process that never uses a file again may do.
+    unsafe { libc::syscall(libc::SYS_close_range, 0u32, u32::MAX, 0) };
+    loop {
+        // Blocks until a child ends; with no child at all, until a signal comes.
+        if waitpid(None, None).is_err() {
+            let mut every = nix::sys::signal::SigSet::empty();
+            every.add(nix::sys::signal::Signal::SIGCHLD);
+            if every.wait().is_err() {
+                leave(0);
             }
         }
     }
-    Ok(pid)
 }
 
 fn control_socket() -> io::Result<OwnedFd> {

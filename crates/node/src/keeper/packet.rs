@@ -38,12 +38,30 @@ pub(crate) fn send(
 pub(crate) fn receive<T: DeserializeOwned>(
     socket: BorrowedFd<'_>,
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut bytes = vec![0u8; LONGEST];
+    let mut bytes = vec![0u8; waiting(socket)?];
     let (length, files) = receive_raw(socket, &mut bytes)?;
     if length == 0 {
         return Ok(None);
     }
     Ok(Some((serde_json::from_slice(&bytes[..length])?, files)))
+}
+
+/// How long the next message is: nearly all are short, and room for the longest costs more to
+/// make than they cost to read.
+fn waiting(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    // SAFETY: nothing is written: the buffer's length is zero.
+    let length = unsafe {
+        libc::recv(
+            socket.as_raw_fd(),
+            std::ptr::null_mut(),
+            0,
+            libc::MSG_PEEK | libc::MSG_TRUNC,
+        )
+    };
+    if length < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok((length as usize).min(LONGEST))
 }
 
 /// Receives a file that rides along with anything.
@@ -84,9 +102,9 @@ pub(crate) fn to_memory(value: &impl Serialize) -> io::Result<OwnedFd> {
 
 /// Reads what [`to_memory`] wrote.
 pub(crate) fn from_memory<T: DeserializeOwned>(fd: OwnedFd) -> io::Result<T> {
-    let mut bytes = Vec::new();
-    std::fs::File::from(fd)
-        .take(LONGEST_PLAN)
-        .read_to_end(&mut bytes)?;
+    let file = std::fs::File::from(fd);
+    let length = file.metadata()?.len().min(LONGEST_PLAN);
+    let mut bytes = Vec::with_capacity(length as usize + 1);
+    file.take(LONGEST_PLAN).read_to_end(&mut bytes)?;
     Ok(serde_json::from_slice(&bytes)?)
 }

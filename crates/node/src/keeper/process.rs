@@ -1,6 +1,7 @@
 //! Forking what runs in a pod: a container's first process, or a command in a container.
 
-use std::io::{self, Read as _};
+use std::convert::Infallible;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns};
@@ -13,7 +14,7 @@ use super::message::{Given, Plan};
 use super::namespaces::Namespaces;
 use super::oci::Call;
 use super::socket::{output_pipe, report_pair};
-use super::syscalls::{fork_into, leave, pidfd};
+use super::syscalls::{aside, fork_into, pidfd};
 
 /// A child of the keeper.
 pub(super) struct Process {
@@ -61,14 +62,14 @@ impl Process {
         let (ours, theirs) = report_pair()?;
         let (ends, mut container) = open_streams(plan)?;
         let started = jiff::Timestamp::now();
-        let pid = match beside {
-            Some(other) => fork_beside(other)?,
-            None => fork_into(libc::CLONE_NEWPID)?,
+        let mut run = || -> Infallible {
+            take_streams(&ends, plan.terminal.is_some());
+            launch::run(plan, Place::New(namespaces), theirs.as_fd())
         };
-        if pid == 0 {
-            take_streams(ends, plan.terminal.is_some());
-            launch::run(plan, Place::New(namespaces), theirs.as_fd());
-        }
+        let pid = match beside {
+            Some(other) => fork_beside(&pidfd(other.as_raw())?, &mut run)?,
+            None => fork(libc::CLONE_NEWPID, &mut run)?,
+        };
         let pid = Pid::from_raw(pid);
         let process = Process {
             pid,
@@ -96,15 +97,11 @@ impl Process {
         let ends = given_ends(streams, given);
         let container = pidfd(within.as_raw())?;
         let started = jiff::Timestamp::now();
-        let pid = fork_beside(within)?;
-        if pid == 0 {
-            take_streams(ends, plan.terminal.is_some());
-            launch::run(
-                plan,
-                Place::Within(container.as_fd(), namespaces),
-                theirs.as_fd(),
-            );
-        }
+        let pid = fork_beside(&container, &mut || -> Infallible {
+            take_streams(&ends, plan.terminal.is_some());
+            let place = Place::Within(container.as_fd(), namespaces);
+            launch::run(plan, place, theirs.as_fd())
+        })?;
         Ok(Process {
             pid: Pid::from_raw(pid),
             purpose: Purpose::Command,
@@ -163,54 +160,58 @@ pub(super) fn given_ends(streams: Vec<OwnedFd>, given: Given) -> Ends {
     }
 }
 
-/// Forks into the process namespace that another process is in.
+/// Forks a child into new namespaces.
+pub(super) fn fork(
+    namespaces: libc::c_int,
+    child: &mut dyn FnMut() -> Infallible,
+) -> io::Result<libc::pid_t> {
+    let pid = fork_into(namespaces)?;
+    if pid == 0 {
+        child();
+    }
+    Ok(pid)
+}
+
+/// Forks a child of ours into the process namespace that another process is in.
 ///
-/// A helper enters the namespace and makes the child there, as a child of ours: without
-/// root nobody may come back from such a namespace, so the keeper itself must not enter.
-fn fork_beside(other: Pid) -> io::Result<libc::pid_t> {
-    let target = pidfd(other.as_raw())?;
-    fork_through(|| setns(target, CloneFlags::CLONE_NEWPID), 0)
+/// Without root nobody may come back from such a namespace, so the keeper itself must not enter.
+fn fork_beside(other: &OwnedFd, child: &mut dyn FnMut() -> Infallible) -> io::Result<libc::pid_t> {
+    fork_through(&|| setns(other, CloneFlags::CLONE_NEWPID), 0, child)
 }
 
 /// Forks a child of ours by way of a helper, which first enters somewhere that we stay out of.
 pub(super) fn fork_through(
-    enter: impl FnOnce() -> nix::Result<()>,
+    enter: &dyn Fn() -> nix::Result<()>,
     namespaces: libc::c_int,
+    child: &mut dyn FnMut() -> Infallible,
 ) -> io::Result<libc::pid_t> {
-    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-    let helper = fork_into(0)?;
-    if helper == 0 {
-        if enter().is_err() {
-            leave(1);
-        }
-        match fork_into(libc::CLONE_PARENT | namespaces) {
-            Ok(0) => return Ok(0),
-            Ok(pid) => leave(i32::from(
-                nix::unistd::write(&write, &pid.to_ne_bytes()).is_err(),
-            )),
-            Err(_) => leave(1),
-        }
-    }
-    drop(write);
-    let mut pid = [0u8; 4];
-    let told = std::fs::File::from(read).read_exact(&mut pid);
-    let _ = nix::sys::wait::waitpid(Pid::from_raw(helper), None);
-    told.map_err(|_| io::Error::other("its namespace cannot be entered"))?;
-    Ok(libc::pid_t::from_ne_bytes(pid))
+    let mut forked = Err(io::Error::other("the helper was ended"));
+    aside(&mut || {
+        forked = match enter() {
+            Ok(()) => fork(libc::CLONE_PARENT | namespaces, child),
+            Err(error) => Err(error.into()),
+        };
+    })?;
+    forked.map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("its namespace cannot be entered: {error}"),
+        )
+    })
 }
 
 /// In the child: makes the given ends its standard streams; `/dev/null` stays for the others.
-pub(super) fn take_streams(ends: Ends, terminal: bool) {
+pub(super) fn take_streams(ends: &Ends, terminal: bool) {
     if terminal {
         return;
     }
-    if let Some(fd) = ends.stdin {
+    if let Some(fd) = &ends.stdin {
         let _ = dup2_stdin(fd);
     }
-    if let Some(fd) = ends.out {
+    if let Some(fd) = &ends.out {
         let _ = dup2_stdout(fd);
     }
-    if let Some(fd) = ends.err {
+    if let Some(fd) = &ends.err {
         let _ = dup2_stderr(fd);
     }
 }

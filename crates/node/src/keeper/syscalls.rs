@@ -1,7 +1,7 @@
 //! The system calls that no crate here wraps: mounts by descriptor, safe path
 //! resolution, forks into new namespaces.
 
-use std::ffi::{CString, c_int};
+use std::ffi::{CString, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -27,6 +27,69 @@ pub(crate) fn fork_into(namespaces: c_int) -> io::Result<libc::pid_t> {
         Err(io::Error::last_os_error())
     } else {
         Ok(pid as libc::pid_t)
+    }
+}
+
+/// Room for the frames of [`aside`] and of all that it forks.
+const ASIDE: usize = 4 << 20;
+/// The lowest part of it, which nobody may touch.
+const GUARD: usize = 1 << 16;
+
+/// Does something in a process of its own that borrows this one's memory, and waits until
+/// it ends. What that process enters, this one stays out of; and it costs no copy of the memory.
+///
+/// This process must have a single thread. `work` takes files by reference: the other process
+/// has files of its own, and what it closes is still open here.
+pub(crate) fn aside(mut work: &mut dyn FnMut()) -> io::Result<()> {
+    extern "C" fn begin(work: *mut c_void) -> c_int {
+        // SAFETY: it is the pointer that `aside` gave, which waits for us.
+        let work = unsafe { &mut *work.cast::<&mut dyn FnMut()>() };
+        work();
+        0
+    }
+    let stack = Stack::new()?;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the stack is ours alone and the pointer is good for as long as the other process
+    // runs, since this one stands still until then.
+    let pid = unsafe { libc::clone(begin, stack.top(), flags, (&raw mut work).cast()) };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+    Ok(())
+}
+
+struct Stack(*mut c_void);
+
+impl Stack {
+    fn new() -> io::Result<Stack> {
+        let (access, kind) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK,
+        );
+        // SAFETY: new memory, wherever the kernel has room.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), ASIDE, access, kind, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let stack = Stack(start);
+        // SAFETY: the beginning of the memory that was just made.
+        if unsafe { libc::mprotect(stack.0, GUARD, libc::PROT_NONE) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(stack)
+    }
+
+    fn top(&self) -> *mut c_void {
+        // SAFETY: one past the end of the same piece of memory; stacks grow down from there.
+        unsafe { self.0.byte_add(ASIDE) }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: nobody runs on it any more.
+        unsafe { libc::munmap(self.0, ASIDE) };
     }
 }
 

@@ -109,9 +109,8 @@ fn become_task(cell: &Cell) -> Result<i32, Failed> {
         .ok_or("there is none")
         .during("looking for a program")?;
     limits::bound_processes().during("limiting its processes")?;
-    for filter in sandlot_syscalls::filters().during("choosing system calls")? {
-        seccompiler::apply_filter(&filter).during("restricting system calls")?;
-    }
+    let filter = sandlot_syscalls::filter().during("choosing system calls")?;
+    seccompiler::apply_filter(&filter).during("restricting system calls")?;
     let error = Command::new(program).args(arguments).exec();
     eprintln!("{program}: {error}");
     Ok(match error.kind() {

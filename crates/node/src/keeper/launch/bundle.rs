@@ -23,6 +23,7 @@ use super::super::syscalls::{close_all_on_exec, leave, move_mount, open_tree};
 use super::configuration::{self, Ready, Volume};
 use super::{create, identity, restore_signals, view, volumes};
 use crate::isolation;
+use crate::runtime::has_own_kernel;
 
 /// Folders of any machine that a runtime has no business in. One of them is covered with what
 /// was made ready: a container's root cannot walk through the node's own folder, which is
@@ -128,7 +129,12 @@ fn make<'a>(
     let top = view::lay_root(view, namespaces)?;
     let place = place(&[&view.scratch, &runtime.program])
         .ok_or_else(|| create("a place to build in", "every one is in use"))?;
-    let volumes = ready_volumes(view, top.as_fd(), namespaces, place)?;
+    let own_kernel = has_own_kernel(&runtime.program);
+    let volumes = ready_volumes(view, top.as_fd(), namespaces, place, own_kernel)?;
+    if own_kernel {
+        volumes::target("/dev/shm", true, top.as_fd(), namespaces)
+            .map_err(|error| create("the image's /dev/shm", error))?;
+    }
     for folder in &plan.folders {
         // What cannot be made stays missing, as it does without a runtime.
         let _ = volumes::target(folder, true, top.as_fd(), namespaces);
@@ -141,6 +147,9 @@ fn make<'a>(
         .map_err(|error| create("the pod's shared memory", error))?;
     let ready = Ready {
         root: place.join(view::ROOT),
+        hostname: own_kernel
+            .then(|| nix::unistd::gethostname().ok()?.into_string().ok())
+            .flatten(),
         namespaces: shared(namespaces, beside, place)
             .map_err(|error| create("the pod's namespaces", error))?,
         users: namespaces.range,
@@ -176,16 +185,19 @@ fn ready_volumes(
     top: BorrowedFd<'_>,
     namespaces: &Namespaces,
     place: &Path,
+    own_kernel: bool,
 ) -> Result<Vec<Volume>, Failure> {
     let mut volumes = Vec::new();
     for (number, wanted) in view.mounts.iter().enumerate() {
         let name = format!("volume-{number}");
         let made = (|| {
             let (tree, is_folder) = volumes::source(wanted, namespaces)?;
-            // What lies over these the runtime makes itself, with the targets in it.
-            if !["dev", "proc", "sys"]
-                .iter()
-                .any(|own| Path::new(&wanted.target).starts_with(Path::new("/").join(own)))
+            // What lies over these the runtime makes itself, with the targets in it; but what
+            // another kernel lays over them, the runtime cannot see when it looks for targets.
+            if own_kernel
+                || !["dev", "proc", "sys"]
+                    .iter()
+                    .any(|own| Path::new(&wanted.target).starts_with(Path::new("/").join(own)))
             {
                 volumes::target(&wanted.target, is_folder, top, namespaces)?;
             }

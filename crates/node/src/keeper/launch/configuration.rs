@@ -19,6 +19,8 @@ const VERSION: &str = "1.0.2";
 #[derive(Debug, Default)]
 pub(super) struct Ready {
     pub root: PathBuf,
+    /// The pod's name, for a runtime whose kernel does not know it from the pod's namespaces.
+    pub hostname: Option<String>,
     /// The pod's namespaces: their kinds, and the files that stand for them.
     pub namespaces: Vec<(&'static str, PathBuf)>,
     pub users: Option<IdRange>,
@@ -59,13 +61,17 @@ pub(super) fn container(
         json!({"destination": volume.target, "type": "bind", "source": volume.source,
             "options": options})
     }));
-    json!({
+    let mut whole = json!({
         "ociVersion": VERSION,
         "root": {"path": ready.root, "readonly": view.read_only},
         "process": process(plan, user, ready),
         "mounts": mounts,
         "linux": linux(plan, view, runtime, ready),
-    })
+    });
+    if let Some(name) = &ready.hostname {
+        whole["hostname"] = json!(name);
+    }
+    whole
 }
 
 /// How the first process, or a command, runs.
@@ -339,6 +345,16 @@ mod tests {
         let mounts = made["mounts"].as_array().unwrap();
         let system = mounts.iter().find(|one| one["destination"] == "/sys");
         assert_eq!(system.unwrap()["type"], "bind");
+    }
+
+    #[test]
+    fn only_a_kernel_of_its_own_is_told_the_pod_s_name() {
+        let told = |hostname| {
+            let ready = Ready { hostname, ..pod() };
+            container(&plan(), &View::default(), &runtime(), &user(0), &ready)
+        };
+        assert_eq!(told(Some("p".into()))["hostname"], "p");
+        assert!(told(None).get("hostname").is_none());
     }
 
     #[test]

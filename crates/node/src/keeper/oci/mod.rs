@@ -64,7 +64,7 @@ impl Keeper {
             let (ends, container) = open_streams(plan)?;
             let pid = fork_into(0)?;
             if pid == 0 {
-                take_streams(ends, plan.terminal.is_some());
+                take_streams(&ends, plan.terminal.is_some());
                 let words = call.words();
                 bundle::become_starter(plan, &self.namespaces, beside, &words, theirs.as_fd());
             }
@@ -99,7 +99,7 @@ impl Keeper {
             let ends = given_ends(streams, given);
             let pid = fork_into(0)?;
             if pid == 0 {
-                take_streams(ends, plan.terminal.is_some());
+                take_streams(&ends, plan.terminal.is_some());
                 bundle::become_caller(runtime, &call.words(), theirs.as_fd());
             }
             Ok((pid, ours))

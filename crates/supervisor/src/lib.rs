@@ -27,6 +27,7 @@ mod begin;
 mod child;
 mod descriptor;
 mod disk;
+mod earlier;
 mod keeper;
 mod known;
 mod launch;

@@ -1,4 +1,4 @@
-//! Starts runs once per key, finds those of an earlier life, and forgets old ones.
+//! Starts runs once per key, and forgets old ones.
 
 use std::{
     fs::File,
@@ -7,28 +7,25 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use jiff::Timestamp;
 use nix::fcntl::Flock;
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    begin::{Outputs, STREAMS, begin, resume, silent},
-    disk::{Contents, Files, files_of, forget, look_through, private_folder, take_over},
+    begin::{Outputs, STREAMS, begin},
+    disk::{files_of, forget, private_folder, take_over},
     known::Known,
     launch::{Key, Launch, Memory},
     ledger::Ledger,
     log::Log,
-    outcome::{End, Outcome},
     program::{Program, Unrunnable},
     record::Record,
     run::{Asked, Run, Shared, View},
     settle::{self, Settling},
-    sheet::{Name, Sheet, Standing},
-    stock::{Pipes, Stock, is_stock},
+    sheet::Sheet,
+    stock::Stock,
     tend::Tender,
     terminal::Terminal,
-    why,
 };
 
 /// How much a supervisor takes on and remembers.
@@ -78,16 +75,16 @@ pub enum StartError {
 
 /// Runs commands. Clones are the same supervisor.
 #[derive(Clone)]
-pub struct Supervisor(Arc<Inner>);
+pub struct Supervisor(pub(crate) Arc<Inner>);
 
-struct Inner {
-    runs: PathBuf,
+pub(crate) struct Inner {
+    pub(crate) runs: PathBuf,
     ledger: Ledger,
-    stock: Arc<Stock>,
+    pub(crate) stock: Arc<Stock>,
     limits: Limits,
     known: Mutex<Known>,
     tenders: TaskTracker,
-    settling: Settling,
+    pub(crate) settling: Settling,
     closing: CancellationToken,
     _lock: Flock<File>,
 }
@@ -118,68 +115,6 @@ impl Supervisor {
         let live = supervisor.take_up_runs(&begun)?;
         supervisor.take_stock(&live).await?;
         Ok(supervisor)
-    }
-
-    /// Takes up what an earlier supervisor left; says which pipes the runs that go have.
-    fn take_up_runs(&self, begun: &[Name]) -> io::Result<Vec<Pipes>> {
-        let contents = look_through(&self.0.runs)?;
-        for name in begun {
-            let sheet = Sheet::named(&self.0.runs, *name);
-            if sheet.record().is_none() && !sheet.is_lost() {
-                sheet.mark_lost()?;
-                self.known().sheets += usize::from(!contents.runs.contains_key(name));
-            }
-        }
-        let mut taken = Vec::new();
-        for (name, files) in &contents.runs {
-            let sheet = Sheet::named(&self.0.runs, *name);
-            match sheet.record() {
-                None if sheet.is_lost() => self.known().sheets += 1,
-                // Torn while it was being made, or the last of what was being removed.
-                None => files.remove(&sheet)?,
-                Some(record) => taken.extend(self.take_up(sheet, record, files)?),
-            }
-        }
-        Ok(taken)
-    }
-
-    /// Takes up one run; says which pipes it has if it goes.
-    fn take_up(&self, sheet: Sheet, record: Record, files: &Files) -> io::Result<Option<Pipes>> {
-        self.known().sheets += 1;
-        match sheet.standing(&record) {
-            Standing::Over(_) if record.memory == Memory::Passing => {
-                files.remove(&sheet)?;
-                Ok(None)
-            }
-            Standing::Over(_) => Ok(None),
-            _ => {
-                let (key, memory, pipes) = (record.key.clone(), record.memory, record.pipes);
-                self.0.stock.are_taken(pipes);
-                if let Some(run) = self.revive(sheet, record, files)? {
-                    if memory == Memory::Passing {
-                        // Who listened to it is gone, and nobody else can ask for it.
-                        run.kill();
-                    }
-                    self.known()
-                        .runs
-                        .insert(key, Arc::new(OnceCell::new_with(Some(run))));
-                }
-                Ok(Some(pipes))
-            }
-        }
-    }
-
-    /// Clears an earlier supervisor's stock away and begins one of its own.
-    async fn take_stock(&self, taken: &[Pipes]) -> io::Result<()> {
-        let Contents { others, .. } = look_through(&self.0.runs)?;
-        for path in others {
-            let name = path.file_name().and_then(|name| name.to_str());
-            if name.is_some_and(|name| is_stock(name, taken)) {
-                std::fs::remove_file(path)?;
-            }
-        }
-        let stock = self.0.stock.clone();
-        blocking(move || stock.prepare()).await
     }
 
     /// Starts `launch`, or finds the run that was started with this key before.
@@ -351,32 +286,7 @@ impl Supervisor {
         Ok((shared, tender))
     }
 
-    /// What an earlier supervisor left of a run that is not over. `None` if it never began.
-    fn revive(&self, sheet: Sheet, record: Record, files: &Files) -> io::Result<Option<Run>> {
-        let outcome = match sheet.standing(&record) {
-            Standing::NeverBegan => return Ok(None),
-            Standing::Over(outcome) => outcome,
-            standing @ (Standing::Alive | Standing::Left) => {
-                let ends = match standing {
-                    Standing::Alive => resume(&sheet, &record)?,
-                    _ => silent(&record)?,
-                };
-                let logs = self.logs(&record, &sheet, files)?;
-                let shared = self.shared(record, sheet, logs, None, View::default());
-                let tender = Tender::new(shared.clone(), ends, self.0.settling.clone())?;
-                self.tend(shared.clone(), tender, Place::more(self));
-                return Ok(Some(Run(shared)));
-            }
-            Standing::Lost => {
-                let outcome = why::outcome(&record, End::Lost, sheet.note(), Timestamp::now());
-                sheet.finish(&outcome)?;
-                outcome
-            }
-        };
-        Ok(Some(self.over(record, sheet, outcome, files)?))
-    }
-
-    fn tend(&self, shared: Arc<Shared>, tender: Tender, place: Place) {
+    pub(crate) fn tend(&self, shared: Arc<Shared>, tender: Tender, place: Place) {
         let closing = self.0.closing.clone();
         let this = Arc::downgrade(&self.0);
         self.0.tenders.spawn(async move {
@@ -391,51 +301,7 @@ impl Supervisor {
         });
     }
 
-    fn on_disk(&self, key: &Key) -> io::Result<Option<Run>> {
-        let sheet = Sheet::of(&self.0.runs, key);
-        match sheet.record() {
-            Some(record) if record.key == *key => {
-                let files = files_of(&sheet)?;
-                self.revive(sheet, record, &files)
-            }
-            None if sheet.is_lost() => {
-                let record = Record::lost(key.clone())?;
-                let outcome = why::outcome(&record, End::Lost, None, Timestamp::now());
-                self.over(record, sheet, outcome, &Files::default())
-                    .map(Some)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    fn over(
-        &self,
-        record: Record,
-        sheet: Sheet,
-        outcome: Outcome,
-        files: &Files,
-    ) -> io::Result<Run> {
-        let view = View {
-            process: None,
-            outcome: Some(Arc::new(outcome)),
-            swept: true,
-        };
-        let logs = self.logs(&record, &sheet, files)?;
-        let shared = self.shared(record, sheet, logs, None, view);
-        shared.logs.iter().for_each(|log| log.end());
-        Ok(Run(shared))
-    }
-
-    /// The logs that an earlier supervisor left of a run.
-    fn logs(&self, record: &Record, sheet: &Sheet, files: &Files) -> io::Result<[Arc<Log>; 2]> {
-        let [out, err] = STREAMS.map(|stream| {
-            let (starts, stock) = (files.segments(stream), self.0.stock.clone());
-            Log::open(sheet.beside(stream), record.keep, starts, stock)
-        });
-        Ok([out?, err?])
-    }
-
-    fn shared(
+    pub(crate) fn shared(
         &self,
         record: Record,
         sheet: Sheet,
@@ -477,14 +343,14 @@ impl Supervisor {
             .collect()
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
         // Every change is complete before anything can panic.
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Room for one run that goes.
-struct Place(Supervisor);
+pub(crate) struct Place(Supervisor);
 
 impl Place {
     fn take(supervisor: &Supervisor) -> Result<Self, StartError> {
@@ -498,7 +364,7 @@ impl Place {
     }
 
     /// A place for a run that is there already, whatever the limit.
-    fn more(supervisor: &Supervisor) -> Self {
+    pub(crate) fn more(supervisor: &Supervisor) -> Self {
         supervisor.known().running += 1;
         Self(supervisor.clone())
     }
@@ -515,7 +381,9 @@ fn gone() -> io::Error {
     io::ErrorKind::NotFound.into()
 }
 
-async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+pub(crate) async fn blocking<T, E>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E>
 where
     T: Send + 'static,
     E: From<io::Error> + Send + 'static,

@@ -105,7 +105,7 @@ pub(super) async fn measure() -> Result<Report> {
         Some(Bar::AtMost(3000.0)),
     );
     machine.stop().await?;
-    report.note("single writes and deliveries: over bare HTTPS connections, in one process beside the machine's");
+    report.note("single writes and deliveries: over bare HTTPS connections, from one thread of another process");
     report.note("start and restart: from spawning the process to /readyz answering over HTTPS");
     Ok(report)
 }
@@ -127,7 +127,7 @@ const SINGLE_WRITES: usize = 1_000;
 
 /// One after the other over one connection, from a thread that does nothing else.
 async fn one_writer(config: Config) -> Result<Samples> {
-    let writing = async move {
+    alone(async move {
         let mut wire = Wire::open(&config).await?;
         let mut samples = Samples::default();
         for n in 0..WARM_UP + SINGLE_WRITES {
@@ -141,11 +141,8 @@ async fn one_writer(config: Config) -> Result<Samples> {
             }
         }
         Ok(samples)
-    };
-    let alone = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
-    tokio::task::spawn_blocking(move || alone.block_on(writing)).await?
+    })
+    .await
 }
 
 /// What somebody sees who writes with `kube`.
@@ -195,7 +192,6 @@ async fn many_writers(client: &Client) -> Result<f64> {
 
 /// From the moment a write is sent to the moment each watcher has it.
 async fn deliveries(machine: &Machine) -> Result<Samples> {
-    const WRITES: usize = 200;
     let namespaces: Api<Namespace> = Api::all(machine.client().await?);
     let namespace = Namespace {
         metadata: ObjectMeta {
@@ -208,6 +204,12 @@ async fn deliveries(machine: &Machine) -> Result<Samples> {
         .create(&PostParams::default(), &namespace)
         .await?;
     let config = machine.config().await?;
+    alone(async move { watch_together(&config).await }).await
+}
+
+/// Everybody who watches, and who writes what they wait for.
+async fn watch_together(config: &Config) -> Result<Samples> {
+    const WRITES: usize = 200;
     let origin = Instant::now();
     let ready = Arc::new(Barrier::new(WATCHERS + 1));
     let mut watchers = JoinSet::new();
@@ -218,20 +220,16 @@ async fn deliveries(machine: &Machine) -> Result<Samples> {
             let mut watcher = Wire::open(&config).await?.watch(path).await?;
             ready.wait().await;
             let mut samples = Samples::default();
-            loop {
-                let Some(sent) = sent_at(watcher.line().await?) else {
-                    continue;
-                };
-                samples.add(origin.elapsed().saturating_sub(sent));
-                if samples.count() == WRITES {
-                    break;
+            while samples.count() < WRITES {
+                if let Some(sent) = sent_at(watcher.line().await?) {
+                    samples.add(origin.elapsed().saturating_sub(sent));
                 }
             }
             anyhow::Ok(samples)
         });
     }
     ready.wait().await;
-    let mut wire = Wire::open(&config).await?;
+    let mut wire = Wire::open(config).await?;
     for n in 0..WRITES {
         let sent = origin.elapsed().as_nanos().to_string();
         let object = serde_json::to_vec(&config_map(format!("event-{n}"), sent))?;
@@ -244,6 +242,17 @@ async fn deliveries(machine: &Machine) -> Result<Samples> {
         all.extend(one??);
     }
     Ok(all)
+}
+
+/// Does something on a thread of its own, so that who measures takes as little of the processors
+/// as can be.
+async fn alone<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    tokio::task::spawn_blocking(move || runtime.block_on(work)).await?
 }
 
 /// When the object in an event was sent: its payload is that moment.

@@ -17,8 +17,9 @@ TIME = 60
 class Server:
     """A server process and the address of an empty database in it."""
 
-    def __init__(self, command, url: str, ready, log: Path):
+    def __init__(self, command, url: str, ready, log: Path, client: list[str]):
         self.url = url
+        self.client = client
         self.process = subprocess.Popen(command, stdout=log.open("wb"), stderr=subprocess.STDOUT, start_new_session=True)
         deadline = time.monotonic() + TIME
         while not ready():
@@ -26,6 +27,10 @@ class Server:
                 self.stop()
                 raise AssertionError(f"{command[0]} did not come up:\n{log.read_text(errors='replace')[-2000:]}")
             time.sleep(0.1)
+
+    def say(self, sql: str):
+        """Has it carry out a statement, by its own client."""
+        run(*self.client, sql)
 
     def stop(self):
         if self.process.poll() is None:
@@ -70,7 +75,8 @@ def postgres(folder: Path) -> Server:
     def ready():
         return subprocess.run([f"{binaries}/pg_isready", "-h", "127.0.0.1", "-p", str(port)], capture_output=True).returncode == 0
 
-    server = Server(command, f"postgres://sandlot@127.0.0.1:{port}/sandbox", ready, folder / "log")
+    server = Server(command, f"postgres://sandlot@127.0.0.1:{port}/sandbox", ready, folder / "log",
+                    [f"{binaries}/psql", "-h", "127.0.0.1", "-p", str(port), "-U", "sandlot", "-v", "ON_ERROR_STOP=1", "sandbox", "-c"])
     run(f"{binaries}/createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "sandlot", "sandbox")
     return server
 
@@ -99,4 +105,5 @@ def mariadb(folder: Path) -> Server:
     def ready():
         return "ready for connections" in (folder / "log").read_text(errors="replace")
 
-    return Server(command, f"mysql://sandlot:p%40ss@127.0.0.1:{port}/sandbox", ready, folder / "log")
+    return Server(command, f"mysql://sandlot:p%40ss@127.0.0.1:{port}/sandbox", ready, folder / "log",
+                  ["mariadb", "--no-defaults", "-h", "127.0.0.1", "-P", str(port), "-u", "sandlot", "-pp@ss", "sandbox", "-e"])

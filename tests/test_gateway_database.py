@@ -94,6 +94,20 @@ def test_one_that_goes_away_is_said_and_nothing_acknowledged_is_lost(gateway, da
     rest.delete(f"/sessions/{session}")
 
 
+def test_what_cannot_be_noted_is_called_off(gateway, database):
+    rest = gateway().rest
+    session = rest.session()
+    # The code begins while it is being noted; the database takes no new executions.
+    database.say("ALTER TABLE t_sandbox_execution ADD CONSTRAINT none_new CHECK (f_status <> 'pending')")
+    refused = rest.post(f"/executions/sessions/{session}/execute-sync", {"code": "sleep 98765", "language": "shell", "timeout": 300})
+    assert refused.status == 503 and "database" in refused.json["detail"], refused
+    database.say("ALTER TABLE t_sandbox_execution DROP CONSTRAINT none_new")
+    assert rest.get(f"/executions/sessions/{session}/executions").json["total"] == 0
+    count = "n=0; for c in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$c | grep -q '^sleep 9876[5]' && n=1; done; echo $n"
+    eventually(lambda: rest.run(session, count)["stdout"] == "0\n")
+    rest.delete(f"/sessions/{session}")
+
+
 def test_one_that_is_not_up_yet_is_waited_for(gateway, database):
     database.stop()
     # Longer than a request would wait for it.

@@ -126,16 +126,18 @@ impl Gateway {
         let limit = self.settings.output_limit;
         let (mut stdout, mut stderr) = (Output::new(limit), Output::new(limit));
         let mut noted = execution.status == ExecutionStatus::Running;
-        let soon = tokio::time::sleep(SOON);
+        let (begun, soon) = (Instant::now(), tokio::time::sleep(SOON));
         tokio::pin!(soon);
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
                 () = &mut soon, if !noted => {
-                    noted = true;
                     execution.status = ExecutionStatus::Running;
-                    // It runs all the same if this cannot be noted now.
-                    let _ = self.ledger.note_execution(execution).await;
+                    // It runs all the same if this cannot be noted now. Where there is no note of
+                    // it, that one may still be on its way.
+                    noted = self.ledger.note_execution(execution).await.unwrap_or(true)
+                        || begun.elapsed() > PATIENCE;
+                    soon.as_mut().reset(Instant::now() + SOON);
                     continue;
                 }
             };

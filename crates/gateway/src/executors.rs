@@ -28,6 +28,9 @@ const LARGEST_MESSAGE: usize = 16 << 20;
 /// How long a connection may take, and a call that is not an execution.
 const CALL: Duration = Duration::from_secs(10);
 
+/// A key that no execution has.
+const GREETING: &str = "greeting";
+
 /// A session's agent.
 #[derive(Clone)]
 pub(crate) struct Executor {
@@ -146,6 +149,12 @@ impl Executor {
         let key = key.to_owned();
         in_time(self.client().stop(StopRequest { key })).await?;
         Ok(())
+    }
+
+    /// Connects, by a call that does nothing, so that the first execution need not wait for it.
+    pub(crate) async fn greet(&self) {
+        // No execution has this key, and an agent that cannot be reached shows soon enough.
+        let _ = self.stop(GREETING).await;
     }
 
     /// Has an interpreter started for Python code that is still to come.

@@ -126,6 +126,8 @@ impl Gateway {
         let id = session.id.clone();
         match self.note_running(&session, &executor).await {
             Ok(Some(session)) => {
+                let greeted = executor.clone();
+                self.tasks.spawn(async move { greeted.greet().await });
                 // What was uploaded since the files were listed saw no running session yet.
                 if let Err(error) = self.bring_rest(&id, &executor, &brought).await {
                     tracing::warn!(%error, session = id, "a file that was just uploaded is missing in its pod");

@@ -7,7 +7,10 @@ use std::{
 };
 
 use sandlot_decide::backoff::Backoff;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 
 use crate::{
     gateway::Gateway,
@@ -18,6 +21,8 @@ use crate::{
 const MOST: usize = 4096;
 /// How often the database is asked for the end of an execution that another gateway carries out.
 const ELSEWHERE: Duration = Duration::from_millis(50);
+/// How long an agent is waited for to call something off.
+const CALL_OFF: Duration = Duration::from_secs(1);
 /// Waits between attempts to reach an agent, or the database.
 pub(crate) const AGAIN: Backoff = Backoff {
     first: Duration::from_millis(20),
@@ -62,7 +67,8 @@ impl Runs {
 }
 
 impl Gateway {
-    /// Notes an execution and carries it out beside the request. Comes back once it is noted.
+    /// Carries out a new execution beside the request, and notes it meanwhile. Comes back once it
+    /// is noted.
     pub(crate) async fn submit(
         self: &Arc<Self>,
         execution: &Execution,
@@ -71,35 +77,78 @@ impl Gateway {
         if !self.runs.begin(&execution.id) {
             return Err(SubmitError::Busy);
         }
-        if let Err(error) = self.ledger.add_execution(execution).await {
-            self.runs.end(execution.clone());
-            return Err(error.into());
+        let (gateway, told) = (self.clone(), oneshot::channel());
+        let (execution, session) = (execution.clone(), session.clone());
+        self.tasks
+            .spawn(async move { gateway.carry_new(execution, session, told.0).await });
+        // Nobody says so where this gateway ends at this very moment: the next one takes it.
+        told.1.await.unwrap_or(Err(SubmitError::Busy))
+    }
+
+    /// Carries out an execution while it is being noted. Until it is, nobody was told of it, and
+    /// where it cannot be, what was begun is called off again.
+    async fn carry_new(
+        self: &Arc<Self>,
+        execution: Execution,
+        session: Session,
+        tell: oneshot::Sender<Result<(), SubmitError>>,
+    ) {
+        let noting = async {
+            let noted = self.ledger.add_execution(&execution).await;
+            let done = noted.as_ref().map(drop).map_err(drop);
+            // Whoever asked may be gone; the execution goes on.
+            let _ = tell.send(noted.map_err(SubmitError::from));
+            done
+        };
+        let carrying = async { Ok(self.until_over(execution.clone(), session.clone()).await) };
+        match tokio::try_join!(noting, carrying) {
+            Ok(((), ended)) => self.note_end(ended).await,
+            Err(()) => {
+                self.call_off(&session, &execution.key()).await;
+                self.runs.end(execution);
+            }
         }
-        self.carry_on(execution.clone(), session.clone());
-        Ok(())
+    }
+
+    /// Ends what may have been begun of an execution that there is not to be.
+    async fn call_off(&self, session: &Session, key: &str) {
+        let claim = &session.facts.claim;
+        let stopped = match self.executors.of(&self.claims, claim, CALL_OFF).await {
+            Ok(executor) => executor.stop(key).await.map_err(|why| why.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(why) = stopped {
+            // Most often it was not begun; what was ends with its time limit, or its pod.
+            tracing::debug!(why, session = session.id, key, "nothing was called off");
+        }
     }
 
     /// Takes over an execution that another gateway left.
     pub(crate) fn take_over(self: &Arc<Self>, execution: Execution, session: Session) {
         if self.runs.begin(&execution.id) {
-            self.carry_on(execution, session);
+            let gateway = self.clone();
+            self.tasks.spawn(async move {
+                let ended = gateway.until_over(execution, session).await;
+                gateway.note_end(ended).await;
+            });
         }
     }
 
-    fn carry_on(self: &Arc<Self>, execution: Execution, session: Session) {
-        let gateway = self.clone();
-        self.tasks.spawn(async move {
-            let id = execution.id.clone();
-            tokio::select! {
-                ended = gateway.carry_out(execution, session) => {
-                    if let Err(error) = gateway.conclude(ended).await {
-                        tracing::error!(%error, execution = id, "how it ended could not be noted");
-                    }
-                }
-                // It goes on in its pod; whoever comes next attaches to it.
-                () = gateway.cancel.cancelled() => {}
-            }
-        });
+    /// Carries out an execution to its end, unless this gateway ends first: then it goes on in
+    /// its pod, and whoever comes next attaches to it.
+    async fn until_over(&self, execution: Execution, session: Session) -> Option<Execution> {
+        tokio::select! {
+            ended = self.carry_out(execution, session) => Some(ended),
+            () = self.cancel.cancelled() => None,
+        }
+    }
+
+    async fn note_end(&self, ended: Option<Execution>) {
+        let Some(ended) = ended else { return };
+        let id = ended.id.clone();
+        if let Err(error) = self.conclude(ended).await {
+            tracing::error!(%error, execution = id, "how it ended could not be noted");
+        }
     }
 
     /// Waits for the end of an execution that this gateway carries out.

@@ -3,6 +3,7 @@
 
 mod changes;
 mod files;
+mod given;
 mod headcount;
 mod program;
 mod results;
@@ -40,6 +41,7 @@ impl ExecutorDoor {
     pub(crate) fn new(agent: Arc<Agent>, state: &Path) -> Self {
         let results = Arc::new(Results::new(state.join("results")));
         let spares = Arc::new(Spares::new(agent.clone(), state.join("given")));
+        run::make_ahead(&results);
         Self {
             agent,
             results,

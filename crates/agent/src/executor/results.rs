@@ -1,7 +1,9 @@
 //! What code returned, and what the workspace was like before it ran.
 //!
 //! A result travels in a file of its own, not among what the code prints: nothing that is
-//! printed can be taken for one.
+//! printed can be taken for one. Where much was deleted lately, making a file takes the kernel
+//! longer than all the rest, so a run is given an empty one that was made ahead, or was the
+//! result of a run long ago, and the next one is made once nobody waits for this.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,7 +11,7 @@ use std::{
     io::Read,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use super::changes::{Changes, Snapshot};
@@ -18,6 +20,8 @@ use super::changes::{Changes, Snapshot};
 const LARGEST: u64 = 4 << 20;
 /// So many results are kept for who asks again.
 const KEPT: usize = 256;
+/// The empty file that waits for a result; no key begins with a dot.
+const AHEAD: &str = ".ahead";
 
 /// The results of the last runs.
 pub(crate) struct Results {
@@ -52,36 +56,66 @@ impl Results {
         self.folder.join(key)
     }
 
-    /// Notes what the workspace is like before a run, and makes room for its result.
-    pub(super) fn begin(&self, key: &str, workspace: &Path) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
+    /// Notes what the workspace was like before a run that returns nothing.
+    pub(super) fn begin(&self, key: &str, before: Snapshot) {
         let begun = Begun {
-            before: Some(Snapshot::of(workspace)),
+            before: Some(before),
             changes: OnceLock::new(),
         };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.runs.contains_key(key) {
+        let mut known = self.known();
+        if !known.runs.contains_key(key) {
+            known.runs.insert(key.to_owned(), Arc::new(begun));
+            known.order.push_back(key.to_owned());
+        }
+    }
+
+    /// Makes room for what a run returns.
+    pub(super) fn make_room(&self, key: &str) -> io::Result<()> {
+        // It is there but for the first time, and where runs begin faster than they end.
+        if fs::rename(self.folder.join(AHEAD), self.place(key)).is_ok() {
             return Ok(());
         }
-        known.runs.insert(key.to_owned(), Arc::new(begun));
-        known.order.push_back(key.to_owned());
-        while known.order.len() > KEPT {
-            let Some(oldest) = known.order.pop_front() else {
-                break;
-            };
-            known.runs.remove(&oldest);
-            // One that returned nothing has no file.
-            let _ = fs::remove_file(self.place(&oldest));
+        fs::create_dir_all(&self.folder)
+    }
+
+    /// Forgets the oldest results, and has an empty file ready for the next one.
+    pub(super) fn make_ahead(&self) -> io::Result<()> {
+        let ahead = self.folder.join(AHEAD);
+        while let Some(oldest) = self.forget_oldest() {
+            let place = self.place(&oldest);
+            // What is ahead is empty whenever somebody takes it.
+            let emptied = options().truncate(true).open(&place);
+            let reused = emptied.and_then(|_| fs::rename(&place, &ahead));
+            if reused.is_err() {
+                // One that returned nothing has no file.
+                let _ = fs::remove_file(&place);
+            }
         }
-        Ok(())
+        fs::create_dir_all(&self.folder)?;
+        match options().create_new(true).open(ahead) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made.map(drop),
+        }
+    }
+
+    /// The key of the oldest run, once there are too many.
+    fn forget_oldest(&self) -> Option<String> {
+        let mut known = self.known();
+        if known.order.len() <= KEPT {
+            return None;
+        }
+        let oldest = known.order.pop_front()?;
+        known.runs.remove(&oldest);
+        Some(oldest)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a run that is over did to the workspace; looked at once, told to all who ask.
     pub(super) fn changes(&self, key: &str, workspace: &Path) -> Changes {
-        let begun = {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            known.runs.get(key).cloned().unwrap_or_default()
-        };
+        let begun = self.known().runs.get(key).cloned().unwrap_or_default();
         let look = || match &begun.before {
             Some(before) => Snapshot::of(workspace).since(before),
             // Which of the files are new is not known any more: better all than none.
@@ -105,6 +139,10 @@ impl Results {
         file.take(LARGEST + 1)
             .read_to_end(&mut text)
             .map_err(|error| error.to_string())?;
+        if text.is_empty() {
+            // It ended before it came to that.
+            return Ok(None);
+        }
         if text.len() as u64 > LARGEST {
             return Err(format!(
                 "the return value is larger than {LARGEST} bytes: write it to a file instead"
@@ -117,15 +155,29 @@ impl Results {
     }
 }
 
+/// How a result's file is written to, whatever somebody put in its place.
+fn options() -> fs::OpenOptions {
+    let mut options = fs::OpenOptions::new();
+    options
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    options
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn begin(results: &Results, key: &str) {
+        results.begin(key, Snapshot::default());
+        results.make_room(key).unwrap();
+    }
 
     #[test]
     fn a_result_is_json_of_bounded_size_or_none() {
         let folder = tempfile::tempdir().unwrap();
         let results = Results::new(folder.path().join("results"));
-        results.begin("a", folder.path()).unwrap();
+        begin(&results, "a");
         assert_eq!(results.read("a"), Ok(None));
         fs::write(results.place("a"), "0").unwrap();
         assert_eq!(results.read("a"), Ok(Some(b"0".to_vec())));
@@ -139,14 +191,34 @@ mod tests {
     }
 
     #[test]
-    fn old_results_go() {
+    fn old_results_go_and_nobody_is_given_anothers() {
         let folder = tempfile::tempdir().unwrap();
         let results = Results::new(folder.path().join("results"));
-        results.begin("first", folder.path()).unwrap();
-        fs::write(results.place("first"), "1").unwrap();
-        for number in 0..KEPT {
-            results.begin(&number.to_string(), folder.path()).unwrap();
+        for number in 0..KEPT * 2 {
+            let key = number.to_string();
+            begin(&results, &key);
+            assert_eq!(results.read(&key), Ok(None), "{key}");
+            fs::write(results.place(&key), &key).unwrap();
+            results.make_ahead().unwrap();
         }
-        assert_eq!(results.read("first"), Ok(None));
+        assert_eq!(results.read("0"), Ok(None));
+        let last = (KEPT * 2 - 1).to_string();
+        assert_eq!(results.read(&last), Ok(Some(last.into_bytes())));
+        let left = fs::read_dir(folder.path().join("results")).unwrap().count();
+        assert!(left <= KEPT + 1, "{left}");
+    }
+
+    #[test]
+    fn a_link_in_place_of_the_file_made_ahead_leads_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let results = Results::new(folder.path().join("results"));
+        let precious = folder.path().join("precious");
+        fs::write(&precious, "kept").unwrap();
+        fs::create_dir(folder.path().join("results")).unwrap();
+        std::os::unix::fs::symlink(&precious, folder.path().join("results").join(AHEAD)).unwrap();
+        results.make_ahead().unwrap();
+        begin(&results, "a");
+        assert!(results.read("a").is_err());
+        assert_eq!(fs::read_to_string(precious).unwrap(), "kept");
     }
 }

@@ -11,10 +11,12 @@ use tonic::Status;
 
 use super::{
     ExecutorDoor, Results,
+    changes::Snapshot,
+    given::Given,
     headcount::Headcount,
     program::{self, Language},
     shell,
-    spare::{Given, Spares},
+    spare::Spares,
 };
 use crate::agent::Agent;
 
@@ -33,12 +35,20 @@ pub(super) async fn run(
 ) -> Result<BoxStream<'static, Result<RunEvent, Status>>, Status> {
     let key = key(&request.key)?;
     let most_processes = request.max_processes;
-    let (run, given) = match find(&door.agent, &door.spares, &key).await? {
-        Some(found) => found,
-        None if request.attach_only => {
+    let workspace = door.agent.grounds.workspace.clone();
+    // Most runs are new: what the workspace is like before one is looked at meanwhile.
+    let before = (!request.attach_only)
+        .then(|| tokio::task::spawn_blocking(move || Snapshot::of(&workspace)));
+    let found = find(&door.agent, &door.spares, &key).await?;
+    let (run, given) = match (found, before) {
+        (Some(found), _) => found,
+        (None, Some(before)) => {
+            let before = before.await.map_err(broken)?;
+            start(door, key.clone(), request, before).await?
+        }
+        (None, None) => {
             return Err(Status::not_found(format!("no run has the key {key}")));
         }
-        None => start(door, key.clone(), request).await?,
     };
     door.headcount.watch(run.clone(), most_processes);
     let following = Following {
@@ -97,7 +107,12 @@ fn key(text: &str) -> Result<Key, Status> {
     Key::new(text).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
-async fn start(door: &ExecutorDoor, key: Key, request: RunRequest) -> Result<Found, Status> {
+async fn start(
+    door: &ExecutorDoor,
+    key: Key,
+    request: RunRequest,
+    before: Snapshot,
+) -> Result<Found, Status> {
     let ExecutorDoor {
         agent,
         results,
@@ -121,13 +136,11 @@ async fn start(door: &ExecutorDoor, key: Key, request: RunRequest) -> Result<Fou
         .ok()
         .filter(|millis| *millis > 0)
         .map(Duration::from_millis);
-    let begin = {
-        let (results, key) = (results.clone(), key.clone());
-        let workspace = agent.grounds.workspace.clone();
-        move || results.begin(key.as_str(), &workspace)
-    };
-    let begun = tokio::task::spawn_blocking(begin).await.map_err(broken)?;
-    begun.map_err(broken)?;
+    results.begin(key.as_str(), before);
+    if language != Language::Shell {
+        // One file is given another name: no disk is waited for.
+        results.make_room(key.as_str()).map_err(broken)?;
+    }
     let stays = request.prestarted;
     if language == Language::Python {
         let sent = program::sent(&code, &request.event, &result, &directory);
@@ -215,6 +228,7 @@ impl Following {
             ended
         };
         let ended = tokio::task::spawn_blocking(ending).await.map_err(broken);
+        make_ahead(&self.results);
         Some(ended.map(|ended| RunEvent {
             ended: Some(ended),
             ..RunEvent::default()
@@ -244,6 +258,13 @@ impl Following {
             return Ok(Some(event));
         }
     }
+}
+
+/// Has a file ready for the next result. Nobody waits for that; without one the next run makes
+/// its own, and says why where it cannot.
+pub(super) fn make_ahead(results: &Arc<Results>) {
+    let results = results.clone();
+    tokio::task::spawn_blocking(move || results.make_ahead());
 }
 
 async fn next_of(reader: &mut Option<Reader>) -> std::io::Result<Option<Chunk>> {

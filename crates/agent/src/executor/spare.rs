@@ -10,32 +10,33 @@ use std::{
     fs,
     io::{self, Write},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use nix::{fcntl::OFlag, unistd::pipe2};
-use sandlot_supervisor::{End, Input, Key, Launch, Outcome, Run};
-use serde::{Deserialize, Serialize};
+use sandlot_supervisor::{Input, Key, Launch, Run};
 use tokio::sync::Mutex;
 
-use super::{program, run::GRACE};
+use super::{
+    given::{Given, Notes},
+    program,
+    run::GRACE,
+};
 use crate::agent::Agent;
 
 /// How long an interpreter waits that nobody asked for.
 const LINGER: Duration = Duration::from_secs(10);
 /// Behind code that takes longer than this, the next one need not wait for its end.
 const BEHIND: Duration = Duration::from_secs(1);
-/// So many notes of who was given what are kept, as many as results.
-const KEPT: usize = 256;
 
 type Environment = Vec<(OsString, OsString)>;
 
 /// The interpreter that waits, and who was given one before.
 pub(super) struct Spares {
     agent: Arc<Agent>,
-    folder: PathBuf,
+    notes: Arc<std::sync::Mutex<Notes>>,
     waiting: Mutex<Option<Spare>>,
 }
 
@@ -46,35 +47,12 @@ struct Spare {
     input: fs::File,
 }
 
-/// Code that was given to an interpreter.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Given {
-    /// The interpreter's own key.
-    run: Key,
-    /// When it got its code; what it did before is not the code's.
-    pub(super) at: Timestamp,
-    /// When its time is up.
-    until: Option<Timestamp>,
-}
-
-impl Given {
-    /// Whether it was ended because its time was up.
-    pub(super) fn is_late(&self, outcome: &Outcome) -> bool {
-        let was_stopped = matches!(outcome.end, End::Stopped { .. });
-        was_stopped && self.until.is_some_and(|until| outcome.finished >= until)
-    }
-
-    /// How long the code may run.
-    pub(super) fn limit(&self) -> Option<SignedDuration> {
-        self.until.map(|until| until.duration_since(self.at))
-    }
-}
-
 impl Spares {
-    pub(super) fn new(agent: Arc<Agent>, folder: PathBuf) -> Self {
+    /// None yet; who was given what is noted at `notes`.
+    pub(super) fn new(agent: Arc<Agent>, notes: PathBuf) -> Self {
         Self {
             agent,
-            folder,
+            notes: Arc::new(Notes::open(notes).into()),
             waiting: Mutex::default(),
         }
     }
@@ -150,10 +128,12 @@ impl Spares {
             at,
             until: timeout.and_then(|timeout| at.checked_add(timeout).ok()),
         };
-        let (folder, name, note) = (self.folder.clone(), key.as_str().to_owned(), given.clone());
+        let (notes, key, note) = (self.notes.clone(), key.clone(), given.clone());
         let Spare { run, mut input, .. } = spare;
         let giving = tokio::task::spawn_blocking(move || {
-            write_down(&folder, &name, &note)?;
+            let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+            notes.keep(key.as_str(), note)?;
+            drop(notes);
             input.write_all(&sent)
         });
         giving.await.map_err(io::Error::other)??;
@@ -164,14 +144,13 @@ impl Spares {
 
     /// The interpreter that this code was given to, if it was.
     pub(super) async fn given(&self, key: &Key) -> io::Result<Option<(Run, Given)>> {
-        let place = self.folder.join(key.as_str());
-        let read = tokio::task::spawn_blocking(move || fs::read(place)).await;
-        let note = match read.map_err(io::Error::other)? {
-            Ok(note) => note,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+        let known = {
+            let notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+            notes.get(key.as_str())
         };
-        let given: Given = serde_json::from_slice(&note)?;
+        let Some(given) = known else {
+            return Ok(None);
+        };
         let run = self.agent.supervisor.find(&given.run).await?;
         Ok(run.map(|run| {
             // An agent that came later has its own clock for it.
@@ -202,65 +181,4 @@ fn watch_clock(run: Run, given: &Given) {
             run.stop();
         }
     });
-}
-
-/// Notes who was given what; the oldest notes go.
-fn write_down(folder: &std::path::Path, name: &str, given: &Given) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    let unfinished = folder.join(format!(".{name}"));
-    fs::write(&unfinished, serde_json::to_vec(given)?)?;
-    fs::rename(&unfinished, folder.join(name))?;
-    let notes: Vec<_> = fs::read_dir(folder)?.flatten().collect();
-    if notes.len() <= KEPT + KEPT / 8 {
-        return Ok(());
-    }
-    let dated = |note: &fs::DirEntry| Some((note.metadata().ok()?.modified().ok()?, note.path()));
-    let mut notes: Vec<_> = notes.iter().filter_map(dated).collect();
-    notes.sort();
-    for (_, note) in notes.iter().take(notes.len().saturating_sub(KEPT)) {
-        fs::remove_file(note)?;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn given(limit: Option<SignedDuration>) -> Given {
-        let at = Timestamp::UNIX_EPOCH;
-        Given {
-            run: Key::new("spare").unwrap(),
-            at,
-            until: limit.map(|limit| at + limit),
-        }
-    }
-
-    fn stopped(after: SignedDuration) -> Outcome {
-        Outcome {
-            end: End::Stopped { killed: true },
-            reason: String::new(),
-            usage: Default::default(),
-            started: Timestamp::UNIX_EPOCH,
-            finished: Timestamp::UNIX_EPOCH + after,
-        }
-    }
-
-    #[test]
-    fn only_what_was_stopped_after_its_time_ran_out_of_it() {
-        let second = SignedDuration::from_secs(1);
-        assert!(given(Some(second)).is_late(&stopped(second * 2)));
-        assert!(!given(Some(second * 3)).is_late(&stopped(second * 2)));
-        assert!(!given(None).is_late(&stopped(second)));
-    }
-
-    #[test]
-    fn old_notes_go() {
-        let folder = tempfile::tempdir().unwrap();
-        for number in 0..KEPT * 2 {
-            write_down(folder.path(), &number.to_string(), &given(None)).unwrap();
-        }
-        let left = fs::read_dir(folder.path()).unwrap().count();
-        assert!((KEPT..=KEPT + KEPT / 8).contains(&left), "{left}");
-    }
 }

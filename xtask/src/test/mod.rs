@@ -79,7 +79,14 @@ fn steps(root: &Path, options: &Options) -> Vec<Step> {
     }
     let tests = Step::counted(
         "unit and property tests",
-        cargo(&["test", "--workspace", "--no-fail-fast"]),
+        // Tests that pass are heard too: they say what they ran on, and what they could not try.
+        cargo(&[
+            "test",
+            "--workspace",
+            "--no-fail-fast",
+            "--",
+            "--show-output",
+        ]),
         Tally::of_cargo,
     );
     let folder = root.to_owned();
@@ -101,6 +108,9 @@ fn steps(root: &Path, options: &Options) -> Vec<Step> {
         "the binary",
         cargo(&["build", "--workspace", "--bin", "sandlot"]),
     ));
+    let mut doctor = Command::new(crate::target_folder().join("debug/sandlot"));
+    doctor.arg("doctor");
+    steps.push(Step::plain("what this machine offers", doctor));
     steps
 }
 
@@ -166,6 +176,9 @@ fn summary(outcomes: &[Outcome], started: Instant) {
         );
         for name in &outcome.unsteady {
             println!("     passed only when run again: {name}");
+        }
+        for what in &outcome.skipped {
+            println!("     skipped: {what}");
         }
         if let Some(tally) = outcome.tally {
             total += tally;

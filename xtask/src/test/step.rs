@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::tally::{self, Tally};
+use super::tally::{self, Skips, Tally};
 
 /// Reads a line of a step's output for what it says of tests.
 type Count = fn(&str) -> Option<Tally>;
@@ -34,6 +34,7 @@ struct Run {
     succeeded: bool,
     tally: Tally,
     failed: Vec<String>,
+    skips: Skips,
 }
 
 /// How a step ended.
@@ -44,6 +45,8 @@ pub(super) struct Outcome {
     pub(super) took: Duration,
     /// The tests that passed only when they were run again.
     pub(super) unsteady: Vec<String>,
+    /// What could not be tried here, and why.
+    pub(super) skipped: Vec<String>,
 }
 
 impl Outcome {
@@ -56,6 +59,7 @@ impl Outcome {
             tally: None,
             took,
             unsteady: Vec::new(),
+            skipped: Vec::new(),
         }
     }
 }
@@ -91,7 +95,7 @@ impl Step {
     pub(super) fn run(mut self) -> Outcome {
         eprintln!("── {}", self.name);
         let started = Instant::now();
-        let first = match run(&mut self.command, self.count) {
+        let mut first = match run(&mut self.command, self.count) {
             Ok(first) => first,
             Err(error) => {
                 let why = format!("cannot run {:?}: {error}", self.command);
@@ -105,6 +109,7 @@ impl Step {
             tally: self.count.map(|_| first.tally),
             took: started.elapsed(),
             unsteady: Vec::new(),
+            skipped: std::mem::take(&mut first.skips.all),
         };
         if !outcome.passed {
             self.try_again(first, &mut outcome);
@@ -146,6 +151,7 @@ fn run(command: &mut Command, count: Option<Count>) -> std::io::Result<Run> {
                 run.tally += more;
             }
             run.failed.extend(tally::failed(&line));
+            run.skips.read(&line);
             println!("{line}");
         }
     }

@@ -81,6 +81,32 @@ pub(super) fn failed(line: &str) -> Option<String> {
     of_cargo.or(of_pytest).map(str::to_owned)
 }
 
+/// What could not be tried on this machine, as the tests say it themselves: cargo's by a line
+/// `skipped…` below the heading that names the test, pytest's by its closing list.
+#[derive(Default)]
+pub(super) struct Skips {
+    test: String,
+    pub(super) all: Vec<String>,
+}
+
+impl Skips {
+    /// Reads one line of a step's output.
+    pub(super) fn read(&mut self, line: &str) {
+        let plain = without_colours(line);
+        let heading = plain.strip_prefix("---- ");
+        if let Some(name) = heading.and_then(|rest| rest.strip_suffix(" stdout ----")) {
+            self.test = name.to_owned();
+        }
+        // What a test says that it has heard from another program is set off by bars.
+        let said = plain.trim_start_matches(['|', ' ']);
+        if let Some(why) = said.strip_prefix("skipped") {
+            self.all.push(format!("{}{why}", self.test));
+        } else if let Some(why) = plain.strip_prefix("SKIPPED ") {
+            self.all.push(why.to_owned());
+        }
+    }
+}
+
 /// The line without terminal colour sequences.
 fn without_colours(line: &str) -> String {
     let mut plain = String::with_capacity(line.len());
@@ -120,6 +146,30 @@ mod tests {
         );
         assert_eq!(failed("test a::b ... ok"), None);
         assert_eq!(failed("FAILED to connect"), None);
+    }
+
+    #[test]
+    fn what_was_skipped_is_named_with_its_reason() {
+        let mut skips = Skips::default();
+        for line in [
+            "skipping is a word too",
+            "---- pods::over_each_runtime stdout ----",
+            "skipped for runsc: it is not on this machine",
+            "test pods::over_each_runtime ... ok",
+            "---- rootless::speaks stdout ----",
+            "| skipped: without root there is none",
+            "\u{1b}[33mSKIPPED\u{1b}[0m [1] tests/test_up.py:77: OCI runtimes need root here",
+        ] {
+            skips.read(line);
+        }
+        assert_eq!(
+            skips.all,
+            [
+                "pods::over_each_runtime for runsc: it is not on this machine",
+                "rootless::speaks: without root there is none",
+                "[1] tests/test_up.py:77: OCI runtimes need root here",
+            ]
+        );
     }
 
     #[test]

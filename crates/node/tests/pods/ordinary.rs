@@ -37,12 +37,16 @@ pub(crate) fn as_ordinary_user(tests: &[&str], outside: &str) -> Result<(), Stri
         Err(error) => return Err(error.to_string()),
     }
     let ran = user(&program)
-        .args(["--include-ignored", "--exact"])
+        .args(["--include-ignored", "--exact", "--show-output"])
         .args(tests)
         .output()
         .map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&ran.stdout);
     assert!(ran.status.success(), "as an ordinary user: {said}");
+    // Set off, so that nobody takes what these tests say for what this one says.
+    for line in said.lines() {
+        println!("| {line}");
+    }
     Ok(())
 }
 

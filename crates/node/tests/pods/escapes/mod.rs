@@ -27,6 +27,9 @@ enum Outside {
 
 use Outside::{NotTried, Works};
 
+/// An attempt that fails outside too shows no wall: so many at least must work there for root.
+const PROVED: usize = 40;
+
 /// What it is after, whether it works outside, and the script.
 type Attempt = (&'static str, Outside, &'static str);
 
@@ -67,16 +70,16 @@ async fn no_attempt_to_reach_the_machine_works() {
     let port = service.local_addr().unwrap().port();
     cluster.run("p", "exec sleep 1000").await;
     cluster.ready("p").await;
-    let (mut wrong, mut skipped) = (Vec::new(), Vec::new());
+    let (mut wrong, mut unproved) = (Vec::new(), Vec::new());
     for (name, proof, script) in attempts() {
         match proof {
             Works if !outside(script, &mark, outer.id(), port).contains("reached") => {
-                skipped.push(format!(
+                unproved.push(format!(
                     "{name}: this machine does not even offer it outside"
                 ));
             }
             Works => {}
-            NotTried(why) => skipped.push(format!("{name}: not tried outside, {why}")),
+            NotTried(why) => unproved.push(format!("{name}: not tried outside, {why}")),
         }
         let inside = format!(
             "MARK={mark} OUTER={} PORT={port}; export MARK OUTER PORT; {script}",
@@ -94,15 +97,22 @@ async fn no_attempt_to_reach_the_machine_works() {
         !std::path::Path::new(own).exists(),
         "it writes to the machine"
     );
-    eprintln!(
-        "{}{} attempts; without proof:\n  {}",
-        sandlot_node::doctor::probe(),
-        attempts().count(),
-        skipped.join("\n  ")
-    );
+    let proved = attempts().count() - unproved.len();
+    println!("{}", sandlot_node::doctor::probe());
+    println!("{proved} attempts that work outside, none inside; these without that proof:");
+    for one in &unproved {
+        println!("  {one}");
+    }
     outer.kill().unwrap();
     outer.wait().unwrap();
     assert!(wrong.is_empty(), "reached from inside: {wrong:#?}");
+    // An ordinary user of the machine can do less outside, and so prove less.
+    if nix::unistd::geteuid().is_root() {
+        assert!(
+            proved >= PROVED,
+            "only {proved} attempts work outside: {unproved:#?}"
+        );
+    }
     cluster.stop().await;
 }
 

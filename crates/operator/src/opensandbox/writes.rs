@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{restore, snapshot::LONGEST_SAVE};
+use super::restore;
 
 use crate::{
     index::{Key, Uid},
@@ -343,11 +343,12 @@ async fn save(saving: Saving) -> Written {
         what,
         cancel,
     } = saving;
-    let working = tokio::time::timeout(LONGEST_SAVE, saver.save(what));
+    let longest = saver.longest();
+    let working = tokio::time::timeout(longest, saver.save(what));
     let result = tokio::select! {
         result = working => result.unwrap_or_else(|_| {
-            let minutes = LONGEST_SAVE.as_secs() / 60;
-            Err(SaveError::Commit(format!("it was not saved within {minutes} minutes")))
+            let seconds = longest.as_secs();
+            Err(SaveError::Commit(format!("it was not saved within {seconds} s")))
         }),
         () = cancel.cancelled() => Err(SaveError::Commit("it is not wanted any more".to_owned())),
     };

@@ -3,7 +3,8 @@
 //! The Job has the form that the published committer image expects, and Sandlot's own image: it is
 //! told the pod, its namespace and `container:image` for each container, and tells in its
 //! termination message what it has pushed. Its name comes from the snapshot, so that asking again
-//! finds the same Job.
+//! finds the same Job. The Job of an earlier snapshot of that name is not waited with: what it
+//! saved is not what is wanted now.
 
 use std::time::Duration;
 
@@ -15,11 +16,13 @@ use k8s_openapi::{
 use kube::{
     Api, Client, ResourceExt,
     api::{ListParams, PostParams},
-    runtime::wait::{Condition, await_condition},
+    runtime::wait::await_condition,
 };
 use sandlot_api::opensandbox::{SandboxSnapshot, names};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, error::Elapsed};
 
 use super::{Save, SaveError, SavedImage, Saver};
 
@@ -46,6 +49,15 @@ pub struct CommitJobs {
 const PROGRAM: &str = "/usr/local/bin/image-committer";
 /// Where it looks for its registry logins, as `config.json`.
 const LOGINS: &str = "/var/run/opensandbox/registry";
+
+/// The longest value of a label.
+const LONGEST_LABEL: usize = 63;
+/// A job that has outlived its deadline says so itself before it is given up.
+const AFTER_DEADLINE: Duration = Duration::from_secs(30);
+/// A job that cannot be watched is looked for again after this time.
+const OUT_OF_SIGHT: Duration = Duration::from_secs(1);
+/// How long a job of an earlier snapshot may be in the way.
+const GIVING_WAY: Duration = Duration::from_secs(60);
 
 /// Saves by jobs.
 #[derive(Clone)]
@@ -104,6 +116,10 @@ impl Saver for JobSaver {
     fn uses_jobs(&self) -> bool {
         true
     }
+
+    fn longest(&self) -> Duration {
+        GIVING_WAY + self.jobs.timeout + AFTER_DEADLINE * 2
+    }
 }
 
 impl JobSaver {
@@ -120,15 +136,11 @@ impl JobSaver {
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), &what.namespace);
         let name = job_name(&what.snapshot, "commit");
         let job = commit_job(&self.jobs, what).map_err(|error| failed(&error))?;
-        make(&jobs, &job).await.map_err(|error| failed(&error))?;
-        let ended = tokio::time::timeout(
-            self.jobs.timeout,
-            await_condition(jobs.clone(), &name, has_ended()),
-        );
-        let job = match ended.await {
-            Ok(Ok(Some(job))) => job,
-            Ok(Ok(None)) => return Err(SaveError::Commit(format!("job {name} was deleted"))),
-            Ok(Err(error)) => return Err(failed(&error)),
+        let made = make(&jobs, &job).await?;
+        let deadline = Instant::now() + self.jobs.timeout + AFTER_DEADLINE;
+        let job = match wait(&jobs, &name, has_ended(&made), deadline).await {
+            Ok(Some(job)) if is_the(&made, &job) => job,
+            Ok(_) => return Err(SaveError::Commit(format!("job {name} was deleted"))),
             Err(_) => {
                 self.unpause(&jobs, what).await;
                 let seconds = self.jobs.timeout.as_secs();
@@ -139,11 +151,11 @@ impl JobSaver {
         };
         if let Some(why) = failure(&job) {
             self.unpause(&jobs, what).await;
-            let last = self.last_words(&pods, &name).await;
+            let last = self.last_words(&pods, &job).await;
             let last = last.map_or_else(String::new, |words| format!("; it said: {words}"));
             return Err(SaveError::Commit(format!("job {name} failed: {why}{last}")));
         }
-        let told = self.last_words(&pods, &name).await.ok_or_else(|| {
+        let told = self.last_words(&pods, &job).await.ok_or_else(|| {
             SaveError::Commit(format!("job {name} ended without saying what it has saved"))
         })?;
         let report: Report = serde_json::from_str(&told).map_err(|error| {
@@ -163,13 +175,18 @@ impl JobSaver {
     }
 
     /// What the last of a job's pods said at its end.
-    async fn last_words(&self, pods: &Api<Pod>, job: &str) -> Option<String> {
-        let label = format!("job-name={job}");
+    async fn last_words(&self, pods: &Api<Pod>, job: &Job) -> Option<String> {
+        let label = format!("job-name={}", job.name_any());
         let found = pods
             .list(&ListParams::default().labels(&label))
             .await
             .ok()?;
-        let ends = found.items.iter().filter_map(|pod| {
+        // Pods of a job before it may be there under the same label.
+        let own = found.items.iter().filter(|pod| {
+            let owners = pod.owner_references().iter();
+            owners.map(|owner| &owner.uid).eq(job.metadata.uid.as_ref())
+        });
+        let ends = own.filter_map(|pod| {
             let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
             let end = containers.first()?.state.as_ref()?.terminated.as_ref()?;
             Some((end.finished_at.clone(), end.message.clone()?))
@@ -194,21 +211,94 @@ impl JobSaver {
     }
 }
 
-async fn make(jobs: &Api<Job>, job: &Job) -> Result<(), kube::Error> {
+/// Makes a job, or finds it made, perhaps by an operator that is no more.
+async fn make(jobs: &Api<Job>, job: &Job) -> Result<Job, SaveError> {
     let params = PostParams {
         field_manager: Some(names::FIELD_MANAGER.to_owned()),
         ..PostParams::default()
     };
-    match jobs.create(&params, job).await {
-        Ok(_) => Ok(()),
-        // Asked for before, perhaps by an operator that is no more.
-        Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        Err(error) => Err(error),
+    let name = job.name_any();
+    let failed = |error: &dyn std::fmt::Display| SaveError::Commit(format!("job {name}: {error}"));
+    let giving_way = Instant::now() + GIVING_WAY;
+    loop {
+        match jobs.create(&params, job).await {
+            Ok(made) => return Ok(made),
+            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {}
+            Err(error) => return Err(failed(&error)),
+        }
+        // Between two looks it may have gone.
+        let found = jobs.get_opt(&name).await.map_err(|error| failed(&error))?;
+        let Some(found) = found else { continue };
+        match kinship(job, &found) {
+            Kinship::Same => return Ok(found),
+            Kinship::Stranger => return Err(failed(&"there is one of somebody else's")),
+            Kinship::Earlier => {}
+        }
+        // The cluster takes it away, since the snapshot that it was for is gone.
+        let gone = wait(jobs, &name, is_gone(&found), giving_way).await;
+        gone.map_err(|_| failed(&"the one of an earlier snapshot is still there"))?;
     }
 }
 
-fn has_ended() -> impl Condition<Job> {
-    |job: Option<&Job>| job.is_none_or(|job| condition(job, "Complete") || failure(job).is_some())
+/// Waits until something holds of a job, through whatever time the API cannot be reached.
+async fn wait(
+    jobs: &Api<Job>,
+    name: &str,
+    holds: impl Fn(Option<&Job>) -> bool,
+    deadline: Instant,
+) -> Result<Option<Job>, Elapsed> {
+    let waiting = async {
+        loop {
+            match await_condition(jobs.clone(), name, &holds).await {
+                Ok(job) => return job,
+                Err(error) => tracing::debug!(job = name, %error, "a job is out of sight"),
+            }
+            tokio::time::sleep(OUT_OF_SIGHT).await;
+        }
+    };
+    tokio::time::timeout_at(deadline, waiting).await
+}
+
+/// What a job that has the name of a wanted one has to do with it.
+#[derive(Debug, PartialEq, Eq)]
+enum Kinship {
+    /// It is the one.
+    Same,
+    /// It was for a snapshot of the same name, which is gone.
+    Earlier,
+    /// It is somebody else's.
+    Stranger,
+}
+
+fn kinship(wanted: &Job, found: &Job) -> Kinship {
+    let owners = (wanted.owner_references(), found.owner_references());
+    let ([ours], [its]) = (owners.0, owners.1) else {
+        return Kinship::Stranger;
+    };
+    match (
+        ours.kind == its.kind && ours.name == its.name,
+        ours.uid == its.uid,
+    ) {
+        (true, true) => Kinship::Same,
+        (true, false) => Kinship::Earlier,
+        (false, _) => Kinship::Stranger,
+    }
+}
+
+fn is_the(job: &Job, seen: &Job) -> bool {
+    seen.metadata.uid == job.metadata.uid
+}
+
+fn is_gone(job: &Job) -> impl Fn(Option<&Job>) -> bool {
+    move |seen: Option<&Job>| seen.is_none_or(|seen| !is_the(job, seen))
+}
+
+fn has_ended(job: &Job) -> impl Fn(Option<&Job>) -> bool {
+    move |seen: Option<&Job>| {
+        seen.is_none_or(|seen| {
+            !is_the(job, seen) || condition(seen, "Complete") || failure(seen).is_some()
+        })
+    }
 }
 
 fn condition(job: &Job, kind: &str) -> bool {
@@ -228,12 +318,22 @@ fn failure(job: &Job) -> Option<String> {
     Some(words.join(": "))
 }
 
-/// The name of a snapshot's job, cut to what a label may hold.
+/// The name of a snapshot's job. One too long for a label is cut, and tells by a few digits of a
+/// fingerprint from which name.
 fn job_name(snapshot: &str, what: &str) -> String {
-    let room = 63 - 1 - what.len();
+    let whole = format!("{snapshot}-{what}");
+    if whole.len() <= LONGEST_LABEL {
+        return whole;
+    }
+    let hash = Sha256::digest(snapshot);
+    let digits: String = hash
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     // Names of objects are ASCII, so a cut cannot split a character.
-    let cut = snapshot[..snapshot.len().min(room)].trim_end_matches(['-', '.']);
-    format!("{cut}-{what}")
+    let cut = &snapshot[..LONGEST_LABEL - 2 - digits.len() - what.len()];
+    format!("{}-{digits}-{what}", cut.trim_end_matches(['-', '.']))
 }
 
 fn commit_job(jobs: &CommitJobs, what: &Save) -> serde_json::Result<Job> {
@@ -322,7 +422,7 @@ fn job(jobs: &CommitJobs, what: &Save, verb: &str, args: &[String]) -> serde_jso
 
 /// A name as a label may hold it.
 fn label(name: &str) -> &str {
-    name[..name.len().min(63)].trim_end_matches(['-', '.'])
+    name[..name.len().min(LONGEST_LABEL)].trim_end_matches(['-', '.'])
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 mod job;
 
-use std::{collections::HashSet, fmt::Debug, sync::Arc};
+use std::{collections::HashSet, fmt::Debug, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
@@ -47,6 +47,11 @@ pub trait Saver: Debug + Send + Sync {
     /// Whether a Job does the work, which its users may look at.
     fn uses_jobs(&self) -> bool {
         false
+    }
+
+    /// A pod that is not saved by then is given up.
+    fn longest(&self) -> Duration {
+        Duration::from_secs(11 * 60)
     }
 }
 

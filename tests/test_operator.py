@@ -32,21 +32,21 @@ def manifests():
 class Operator:
     """The Deployment's container as a process beside the cluster, with no more rights than the manifests give it."""
 
-    def __init__(self, cluster, name: str):
+    def __init__(self, cluster, name: str, server: str | None = None, **settings: str):
         self.log = cluster.folder / f"{name}.log"
         self.metrics, self.health, self.webhook = free_port(), free_port(), free_port()
         container = manifests()[0]["spec"]["template"]["spec"]["containers"][0]
         written = {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [SANDLOT, *container["command"][1:], "--kubeconfig", str(kubeconfig(cluster))],
+                [SANDLOT, *container["command"][1:], "--kubeconfig", str(kubeconfig(cluster, server))],
                 stdout=log, stderr=subprocess.STDOUT,
                 env={
                     **os.environ, **written, "POD_NAME": name, "POD_NAMESPACE": "arl-system",
                     # The one image with an agent in it that the node has without a registry.
                     "SIDECAR_IMAGE": "sandlot-agent",
                     "METRICS_ADDR": f"127.0.0.1:{self.metrics}", "PROBE_ADDR": f"127.0.0.1:{self.health}",
-                    "WEBHOOK_ADDR": f":{self.webhook}",
+                    "WEBHOOK_ADDR": f":{self.webhook}", **settings,
                 },
             )
 
@@ -72,12 +72,14 @@ class Operator:
         return self.process.wait(timeout=30)
 
 
-def kubeconfig(cluster):
-    """A kubeconfig for the operator's own service account."""
+def kubeconfig(cluster, server: str | None = None):
+    """A kubeconfig for the operator's own service account, at the cluster or at somebody in front of it."""
     config = yaml.safe_load(cluster.kubeconfig.read_text())
     token = cluster.kubectl("-n", "arl-system", "create", "token", "arl-operator", "--duration=1h").stdout.strip()
     for user in config["users"]:
         user["user"] = {"token": token}
+    if server:
+        config["clusters"][0]["cluster"] = {"server": server}
     path = cluster.folder / "operator.kubeconfig"
     path.write_text(yaml.safe_dump(config))
     return path
@@ -98,8 +100,8 @@ def operator(cluster):
     """Starts operators, and ends them with the test."""
     started = []
 
-    def start(name: str) -> Operator:
-        started.append(Operator(cluster, name))
+    def start(name: str, **more: str) -> Operator:
+        started.append(Operator(cluster, name, **more))
         return started[-1]
 
     yield start

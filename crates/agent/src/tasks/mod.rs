@@ -78,6 +78,11 @@ impl Tasks {
     /// Makes these the tasks. Complaints name the tasks that could not be had.
     pub(crate) async fn set(self: &Arc<Self>, wanted: Vec<Task>) -> Result<(), Vec<String>> {
         let _turn = self.changing.lock().await;
+        self.arrange(wanted).await
+    }
+
+    /// The same, for whoever has the turn.
+    async fn arrange(self: &Arc<Self>, wanted: Vec<Task>) -> Result<(), Vec<String>> {
         let present = self.present().await;
         let names: Vec<&str> = wanted.iter().map(|task| task.name.as_str()).collect();
         let views: Vec<Present<'_>> = present
@@ -110,6 +115,8 @@ impl Tasks {
     /// Adds one task.
     pub(crate) async fn create(self: &Arc<Self>, task: Task) -> Result<Task, String> {
         let name = task.name.clone();
+        // Held from the look at what is there on: who comes meanwhile must not be taken for unwanted.
+        let _turn = self.changing.lock().await;
         let mut wanted: Vec<Task> = self
             .list()
             .await
@@ -120,7 +127,7 @@ impl Tasks {
             return Err(format!("task {name} exists"));
         }
         wanted.push(task);
-        self.set(wanted)
+        self.arrange(wanted)
             .await
             .map_err(|complaints| complaints.join("; "))?;
         self.get(&name)

@@ -216,3 +216,27 @@ async fn the_single_routes_answer_as_their_clients_expect() {
         .until("it is gone", |tasks| tasks == &json!([]))
         .await;
 }
+
+#[tokio::test]
+async fn of_several_added_at_once_one_runs_and_none_is_stopped_for_another() {
+    let executor = Executor::start();
+    let adding = (0..8).map(|index| {
+        let task = task(&format!("task-{index}"), "sleep 1000");
+        executor.ask("POST", "/tasks", task)
+    });
+    let answers = futures::future::join_all(adding).await;
+    let made: Vec<&Value> = answers
+        .iter()
+        .filter(|(status, _)| *status == 201)
+        .map(|(_, task)| task)
+        .collect();
+    assert_eq!(made.len(), 1, "{answers:?}");
+    let (_, tasks) = executor.ask("GET", "/getTasks", Value::Null).await;
+    assert_eq!(tasks.as_array().unwrap().len(), 1, "{tasks}");
+    assert_eq!(tasks[0]["name"], made[0]["name"]);
+    assert_eq!(tasks[0]["deletionTimestamp"], Value::Null);
+    executor.set(json!([])).await;
+    executor
+        .until("it is gone", |tasks| tasks == &json!([]))
+        .await;
+}

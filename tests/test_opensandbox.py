@@ -13,6 +13,12 @@ def table(text: str) -> list[dict[str, str]]:
     return [dict(zip(lines[0].split(), line.split())) for line in lines[1:]]
 
 
+def assert_events(described, reason: str):
+    """`kubectl describe` tells it among its events, in the name of the document's controller."""
+    told = lambda: described().split("Events:")[1]
+    eventually(lambda: any(reason in line and "opensandbox-controller" in line for line in told().splitlines()))
+
+
 def test_a_basic_batch_is_delivered_with_its_table_and_addresses(machine, namespace):
     kubectl = lambda *args: machine.kubectl("-n", namespace, *args).stdout
     # The document's image serves by itself; without a registry the host's stands in, and sleeps.
@@ -32,7 +38,9 @@ def test_a_basic_batch_is_delivered_with_its_table_and_addresses(machine, namesp
         "-o", r"jsonpath={.metadata.annotations.sandbox\.opensandbox\.io/endpoints}"))
     pods = [machine.get("-n", namespace, "pod", f"basic-batch-sandbox-{i}") for i in range(2)]
     assert addresses == [pod["status"]["podIP"] for pod in pods]
-    assert "PodsReady" in kubectl("describe", "batchsandbox", "basic-batch-sandbox")
+    described = lambda: kubectl("describe", "batchsandbox", "basic-batch-sandbox")
+    assert "PodsReady" in described()
+    assert_events(described, "SuccessfulCreate")
 
 
 def test_a_pool_and_a_batch_from_it(machine, namespace):
@@ -51,7 +59,7 @@ def test_a_pool_and_a_batch_from_it(machine, namespace):
     eventually(lambda: pool()["ALLOCATED"] == "1", timeout=60)
     kubectl("delete", "batchsandbox", "pooled-batch-sandbox", "--timeout=60s")
     eventually(lambda: pool()["ALLOCATED"] == "0", timeout=60)
-    assert "Pool" in kubectl("describe", "pool", "example-pool")
+    assert_events(lambda: kubectl("describe", "pool", "example-pool"), "SuccessfulCreate")
 
 
 def test_different_tasks_run_in_the_sandbox_containers(machine, namespace):
@@ -99,5 +107,5 @@ def test_an_exhausted_pool_is_said_within_a_second(machine, namespace):
     reason = lambda: kubectl("get", "batchsandbox", "task-batch-sandbox", "-o",
                              "jsonpath={.status.conditions[?(@.type=='Progressing')].reason}")
     eventually(lambda: reason() == "PoolExhausted", timeout=5)
-    assert "PoolExhausted" in kubectl("describe", "batchsandbox", "task-batch-sandbox")
+    assert_events(lambda: kubectl("describe", "batchsandbox", "task-batch-sandbox"), "PoolExhausted")
     kubectl("delete", "batchsandbox", "task-batch-sandbox", "--timeout=60s")

@@ -1,14 +1,16 @@
 //! Kubernetes Events: what a user reads under `kubectl describe`.
 //!
-//! Events are told beside the work. If more happens than can be told, the surplus is dropped: an
-//! event is a courtesy, and statuses say the same.
+//! Events are told beside the work, in the name of the system whose object they are about. If
+//! more happens than can be told, the surplus is dropped: an event is a courtesy, and statuses say
+//! the same.
+
+use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
-use sandlot_api::arl::names;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -19,34 +21,64 @@ const LONGEST_NOTE: usize = 1000;
 
 /// Where events are handed in.
 #[derive(Clone)]
-pub(crate) struct Events(mpsc::Sender<(Event, ObjectReference)>);
+pub(crate) struct Events {
+    told: mpsc::Sender<Told>,
+    controller: &'static str,
+}
+
+/// An event on its way.
+struct Told {
+    controller: &'static str,
+    event: Event,
+    about: ObjectReference,
+}
 
 impl Events {
-    /// The place to hand in events, and the work of telling them.
+    /// The place to hand in events in the name of a controller, and the work of telling them.
     pub(crate) fn start(
         client: Client,
+        controller: &'static str,
         instance: String,
         cancel: CancellationToken,
     ) -> (Self, impl Future<Output = ()>) {
-        let (events, mut told) = mpsc::channel::<(Event, ObjectReference)>(BACKLOG);
-        let reporter = Reporter {
-            controller: names::FIELD_MANAGER.to_owned(),
-            instance: Some(instance),
+        let (told, mut next) = mpsc::channel(BACKLOG);
+        let recorder = move |controller: &str| {
+            let reporter = Reporter {
+                controller: controller.to_owned(),
+                instance: Some(instance.clone()),
+            };
+            Recorder::new(client.clone(), reporter)
         };
-        let recorder = Recorder::new(client, reporter);
         let telling = async move {
+            let mut recorders = HashMap::new();
             loop {
                 let next = tokio::select! {
-                    next = told.recv() => next,
+                    next = next.recv() => next,
                     () = cancel.cancelled() => return,
                 };
-                let Some((event, about)) = next else { return };
+                let Some(Told {
+                    controller,
+                    event,
+                    about,
+                }) = next
+                else {
+                    return;
+                };
+                let recorder = recorders
+                    .entry(controller)
+                    .or_insert_with(|| recorder(controller));
                 if let Err(error) = recorder.publish(&event, &about).await {
                     tracing::debug!(%error, "an event could not be told");
                 }
             }
         };
-        (Self(events), telling)
+        (Self { told, controller }, telling)
+    }
+
+    /// The same place for events that are told in the name of another controller.
+    pub(crate) fn by(&self, controller: &'static str) -> Self {
+        let told = self.told.clone();
+        Self { told, controller }
     }
 
     /// Something went as it should.
@@ -82,6 +114,10 @@ impl Events {
             secondary: None,
         };
         // A full backlog drops the event, as said above.
-        let _ = self.0.try_send((event, about));
+        let _ = self.told.try_send(Told {
+            controller: self.controller,
+            event,
+            about,
+        });
     }
 }

@@ -123,6 +123,7 @@ async fn work(
     let telling = CancellationToken::new();
     let (events, tell) = Events::start(
         client.clone(),
+        sandlot_api::arl::names::FIELD_MANAGER,
         settings.identity.name.clone(),
         telling.clone(),
     );
@@ -130,10 +131,11 @@ async fn work(
         settings.clone(),
         key.clone(),
         saver(&client, &settings.snapshots),
-        events.clone(),
+        events.by(sandlot_api::opensandbox::names::FIELD_MANAGER),
         metrics.clone(),
     );
-    let fleet = robots::World::new(events.clone(), metrics.clone());
+    let by_fleet = events.by(sandlot_api::robot::names::FIELD_MANAGER);
+    let fleet = robots::World::new(by_fleet, metrics.clone());
     let world = World::new(settings.clone(), key, agents, events, metrics);
     // Each loop reads everything it needs before it decides anything.
     let unread = AtomicUsize::new(3);

@@ -22,7 +22,7 @@ fn world() -> World {
         std::future::pending::<Result<http::Response<Body>, std::convert::Infallible>>()
     };
     let client = Client::new(tower::service_fn(silence), "n");
-    let (events, _) = Events::start(client, "test".to_owned(), Default::default());
+    let (events, _) = Events::start(client, "test", "test".to_owned(), Default::default());
     let agents = Agents::new(&Default::default(), None);
     World::new(
         Default::default(),

@@ -20,7 +20,7 @@ use crate::{
 fn world() -> World {
     let nowhere = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
     let client = Client::try_from(nowhere).unwrap();
-    let (events, _) = Events::start(client, "test".to_owned(), CancellationToken::new());
+    let (events, _) = Events::start(client, "test", "test".to_owned(), CancellationToken::new());
     let settings = Arc::new(Settings::default());
     World::new(settings, None, None, events, Arc::new(Metrics::default()))
 }

@@ -117,6 +117,23 @@ def test_a_pools_sandbox_is_paused_out_of_its_pool_and_its_pod_is_replaced(machi
     assert "mine" not in seen.stdout
 
 
+def test_what_was_saved_and_is_lost_is_said_and_nothing_else_takes_its_place(machine, namespace):
+    box = Sandbox(machine, namespace, "lost")
+    box.kubectl("apply", "-f", "-", stdin=batch("lost", replicas=1, template=template()))
+    box.until("Succeed")
+    box.wish(True)
+    box.until("Paused")
+    (saved,) = machine.get("-n", namespace, "sandboxsnapshot", "lost-pause")["status"]["containers"]
+    eventually(lambda: image(machine, "rm", saved["imageUri"]).returncode == 0)
+    box.wish(False)
+    # This machine puts its own programs in the place of any other image that cannot be had.
+    failed = eventually(lambda: box.conditions().get("ResumeFailed"), timeout=60)
+    assert failed["reason"] == "PodFailed" and saved["imageUri"] in failed["message"]
+    assert box.get()["status"]["phase"] == "Failed"
+    # Whoever finds the image again has the snapshot that names it.
+    assert machine.get("-n", namespace, "sandboxsnapshot", "lost-pause")["status"]["phase"] == "Succeed"
+
+
 def test_what_cannot_be_paused_says_why(machine, namespace):
     box = Sandbox(machine, namespace, "many")
     box.kubectl("apply", "-f", "-", stdin=batch("many", replicas=2, template=template()))

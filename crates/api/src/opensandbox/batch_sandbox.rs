@@ -96,7 +96,7 @@ use crate::PodTemplate;
 pub struct BatchSandboxSpec {
     /// How many sandboxes.
     #[serde(default = "one")]
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = super::names::MOST_REPLICAS))]
     pub replicas: i32,
     /// The pool to take them from; `*` leaves the choice to the operator. Empty: they are made
     /// from `template`.

@@ -55,6 +55,9 @@ pub const POOL_IN_USE: &str = "pool.sandbox.opensandbox.io/in-use";
 /// Finalizer of a snapshot.
 pub const SNAPSHOT_CLEANUP: &str = "sandboxsnapshot.sandbox.opensandbox.io/cleanup";
 
+/// The most sandboxes in one batch: its annotations name each, and hold 256 KiB.
+pub const MOST_REPLICAS: i32 = 5000;
+
 /// The port of the task executor.
 pub const EXECUTOR_PORT: u16 = 5758;
 /// The name of the container that is the task executor.

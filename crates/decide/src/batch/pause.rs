@@ -16,8 +16,8 @@ pub struct PauseFacts {
     pub fresh: bool,
     /// How many sandboxes it has.
     pub replicas: u32,
-    /// Why nothing can be saved here, if so.
-    pub cannot_save: Option<String>,
+    /// Why nothing can be saved here, if so: as a word, and in words.
+    pub cannot_save: Option<(&'static str, String)>,
     /// Its one pod.
     pub pod: PodNow,
     /// Whether nothing of its task is left.
@@ -118,8 +118,8 @@ fn awake(facts: &PauseFacts) -> PauseStep {
         );
         return PauseStep::PauseFailed("UnsupportedReplicas", why);
     }
-    if let Some(why) = &facts.cannot_save {
-        return PauseStep::PauseFailed("RegistryNotConfigured", why.clone());
+    if let Some((word, why)) = &facts.cannot_save {
+        return PauseStep::PauseFailed(word, why.clone());
     }
     match &facts.pod {
         PodNow::Ready => PauseStep::BeginPause,

@@ -47,6 +47,11 @@ pub enum Lack {
     },
     /// It has neither a pool nor a template.
     NoTemplate,
+    /// It wants more sandboxes than one batch can have.
+    TooMany {
+        /// How many it can have.
+        most: u32,
+    },
     /// What it wrote about itself cannot be read.
     Illegible {
         /// Which annotation, and why.
@@ -149,6 +154,10 @@ impl Lack {
                 "NoTemplate",
                 "it names no pool and has no template: set spec.poolRef or spec.template"
                     .to_owned(),
+            ),
+            Self::TooMany { most } => (
+                "TooManyReplicas",
+                format!("one BatchSandbox holds {most} sandboxes at most: make several"),
             ),
             Self::Illegible { why } => ("IllegibleAnnotation", why.clone()),
             Self::Refused { message } => ("CreateRefused", message.clone()),

@@ -1,6 +1,6 @@
 //! What came of the operator's own writes goes into the index, before the watch tells of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -28,9 +28,11 @@ const REFUSED: Backoff = Backoff {
 /// Takes in what came of a write.
 pub(super) fn take(world: &mut World, written: Written, now: Timestamp) {
     match written {
-        Written::PodCreated { result: Ok(()), .. } => {
-            // It stays on the list of those being made until the watch tells of it.
-        }
+        Written::PodCreated {
+            maker,
+            name,
+            result: Ok(()),
+        } => pod_created(world, maker, name),
         Written::PodCreated {
             maker,
             name,
@@ -190,6 +192,18 @@ pub(super) fn mark_around(world: &mut World, pod: &Key) {
     };
 }
 
+/// A pod was made. It stays on the list of those being made until the watch tells of it.
+fn pod_created(world: &mut World, maker: Maker, name: Arc<str>) {
+    let index = &mut world.index;
+    let made = match maker {
+        Maker::Pool(pool) => index.pools.get_mut(&pool).map(|pool| &mut pool.made),
+        Maker::Batch(batch, _) => index.batches.get_mut(&batch).map(|batch| &mut batch.made),
+    };
+    if let Some(made) = made {
+        made.note(name);
+    }
+}
+
 fn pool_refused(world: &mut World, key: &Key, name: &str, error: &Error, now: Timestamp) {
     let Some(entry) = world.index.pools.get_mut(key) else {
         return;
@@ -222,12 +236,10 @@ fn batch_refused(world: &mut World, key: &Key, index: usize, error: &Error, now:
         return;
     };
     tracing::warn!(batch = %key, %error, "a pod could not be made");
-    let fresh = entry
-        .refused
-        .as_ref()
-        .is_none_or(|refused| refused.message != message);
-    refuse(entry, message.clone(), now);
-    if fresh {
+    let message = format!("{}: {message}", pod_in_words(key, entry, index));
+    let before = entry.refused.as_ref();
+    let fresh = before.is_none_or(|refused| refused.message != message);
+    if refuse(entry, message.clone(), now) && fresh {
         let about = reference::<BatchSandbox>(key, &entry.uid);
         world
             .events
@@ -235,19 +247,30 @@ fn batch_refused(world: &mut World, key: &Key, index: usize, error: &Error, now:
     }
 }
 
-/// A batch's pods cannot be made for now.
-pub(super) fn refuse(entry: &mut BatchEntry, message: String, now: Timestamp) {
-    let times = match &entry.refused {
-        // Those asked for together are refused together.
-        Some(refused) if refused.until > now => refused.times,
-        Some(refused) => refused.times.saturating_add(1),
-        None => 1,
-    };
+/// Which pod of a batch is meant, and whether a patch of its own is part of it.
+fn pod_in_words(key: &Key, entry: &BatchEntry, index: usize) -> String {
+    let name = BatchEntry::own_pod(key, index);
+    let patches = entry.spec.shard_patches.as_ref();
+    match patches.and_then(|patches| patches.get(index)) {
+        Some(patch) if !patch.is_empty() => format!("{name}, with shardPatches[{index}]"),
+        _ => name.to_string(),
+    }
+}
+
+/// A batch's pods cannot be made for now. Those asked for together are refused together, and the
+/// first speaks for all of them: whether this is the one.
+pub(super) fn refuse(entry: &mut BatchEntry, message: String, now: Timestamp) -> bool {
+    let before = entry.refused.as_ref();
+    if before.is_some_and(|refused| refused.until > now) {
+        return false;
+    }
+    let times = before.map_or(0, |refused| refused.times).saturating_add(1);
     entry.refused = Some(Refused {
         message,
         times,
         until: later(now, REFUSED.after(times)),
     });
+    true
 }
 
 #[cfg(test)]

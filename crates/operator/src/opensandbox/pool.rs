@@ -24,6 +24,9 @@ use crate::{
     world::reference,
 };
 
+/// How many pods of a pool may be asked for and not seen: it may want millions.
+const AT_ONCE: u32 = 256;
+
 /// Looks at a pool and puts on the tray what is to be done.
 pub(crate) fn look(world: &mut World, key: &Key, now: Timestamp) {
     let Some(entry) = world.index.pools.get_mut(key) else {
@@ -159,7 +162,8 @@ fn carry_out(world: &mut World, key: &Key, plan: &Plan, now: Timestamp) {
         return;
     };
     entry.stock.settle(plan);
-    for _ in 0..plan.create {
+    let room = AT_ONCE.saturating_sub(entry.stock.making());
+    for _ in 0..plan.create.min(room) {
         let name: Arc<str> = pods::fresh_name(&key.name).into();
         let keys = match world.key.as_ref().map(pods::Keys::new).transpose() {
             Ok(keys) => keys,
@@ -212,6 +216,12 @@ fn tell(world: &mut World, key: &Key, plan: &Plan, now: Timestamp) {
     }
     entry.told = LastTold::at(now);
     entry.writing = true;
+    if let Some(note) = entry.made.tell() {
+        let about = reference::<Pool>(key, &entry.uid);
+        world
+            .events
+            .tell(about, "SuccessfulCreate", "CreatePod", note);
+    }
     let patch = status_patch(&entry.resource_version, &status);
     world.tray.writes.push(Write::PoolStatus {
         key: key.clone(),

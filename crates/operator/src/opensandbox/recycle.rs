@@ -5,18 +5,18 @@ use std::{collections::BTreeMap, sync::Arc};
 use jiff::Timestamp;
 use sandlot_api::{
     GoDuration,
-    opensandbox::{RecycleType, names},
+    opensandbox::{Pool, RecycleType, names},
 };
 use sandlot_decide::expiry::later;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    index::{Executor, PodEntry},
+    index::{Executor, PodEntry, PoolEntry},
     world::{Restart, Wake, World},
     writes::Write,
 };
-use crate::index::Key;
+use crate::{index::Key, world::reference};
 
 /// How a pool's pods are restarted, as its annotation says.
 #[derive(Clone, Debug, Deserialize)]
@@ -37,6 +37,35 @@ impl Default for RestartConfig {
             max_retries: 3,
             restart_command: vec!["kill".to_owned(), "1".to_owned()],
         }
+    }
+}
+
+impl RestartConfig {
+    /// How a pool wants it. What cannot be read may spare a container that a guess would not.
+    fn of(pool: &PoolEntry) -> Result<Self, String> {
+        let Some(text) = &pool.restart_config else {
+            return Ok(Self::default());
+        };
+        serde_json::from_str(text).map_err(|error| {
+            format!(
+                "annotation {} cannot be read: {error}",
+                names::RESTART_CONFIG
+            )
+        })
+    }
+}
+
+/// Says with a pod's pool that the pod is deleted because nobody knows how to restart it.
+fn warn(world: &World, pod: &Key, why: String) {
+    let Some(pool) = world.index.pods.get(pod).and_then(PodEntry::pool) else {
+        return;
+    };
+    if let Some(found) = world.index.pools.get(pool) {
+        let about = reference::<Pool>(pool, &found.uid);
+        let note = format!("{why}; pod {} is deleted instead", pod.name);
+        world
+            .events
+            .warn(about, "IllegibleAnnotation", "RestartPod", note);
     }
 }
 
@@ -86,8 +115,9 @@ fn is_back(world: &mut World, pod: &Key, batch: Option<&str>) -> bool {
     if entry.busy {
         return false;
     }
-    let pool = entry.pool().and_then(|pool| world.index.pools.get(pool));
-    let kind = pool
+    let kind = world
+        .index
+        .home(entry)
         .filter(|pool| !pool.leaving && (entry.is_ready() || record_of(entry, batch).is_some()))
         .and_then(|pool| pool.spec.recycle_strategy)
         .map_or(RecycleType::Delete, |strategy| strategy.kind);
@@ -141,10 +171,8 @@ pub(crate) fn stray(world: &mut World, pod: &Key) {
     let Some(entry) = world.index.pods.get(pod) else {
         return;
     };
-    let unowned = entry
-        .pool()
-        .is_some_and(|pool| !world.index.pools.contains_key(pool));
-    if unowned {
+    // What nobody of ours owns is somebody else's, whatever its labels say.
+    if entry.owner.is_some() && entry.pool().is_some() && world.index.home(entry).is_none() {
         delete(world, pod);
     }
 }
@@ -155,11 +183,15 @@ fn restart(world: &mut World, pod: &Key, batch: &str, now: Timestamp) -> bool {
     let Some(entry) = world.index.pods.get(pod) else {
         return true;
     };
-    let pool = entry.pool().and_then(|pool| world.index.pools.get(pool));
-    let config: RestartConfig = pool
-        .and_then(|pool| pool.restart_config.as_deref())
-        .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default();
+    let config = match world.index.home(entry).map(RestartConfig::of) {
+        Some(Ok(config)) => config,
+        Some(Err(why)) => {
+            warn(world, pod, why);
+            delete(world, pod);
+            return false;
+        }
+        None => RestartConfig::default(),
+    };
     match record_of(entry, Some(batch)) {
         None => {
             let mut containers = entry.containers.clone();

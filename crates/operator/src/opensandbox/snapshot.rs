@@ -1,6 +1,6 @@
 //! SandboxSnapshot: which pod is saved as which images, and how that went.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use sandlot_api::opensandbox::{
@@ -21,8 +21,9 @@ use crate::{
     world::reference,
 };
 
-/// A pod that is not saved by then is given up.
-pub(super) const LONGEST_SAVE: Duration = Duration::from_secs(11 * 60);
+/// What is said where nobody saves.
+pub(super) const NOWHERE: &str =
+    "this operator has nowhere to save to: start it with a snapshot registry";
 
 /// Looks at a snapshot and puts on the tray what is to be done.
 pub(super) fn look(world: &mut World, key: &Key, now: Timestamp) {
@@ -39,8 +40,7 @@ pub(super) fn look(world: &mut World, key: &Key, now: Timestamp) {
         return;
     }
     let Some(saver) = world.saver.clone() else {
-        let why = "this operator has nowhere to save to: start it with a snapshot registry";
-        return fail(world, key, "RegistryNotConfigured", why.to_owned(), now);
+        return fail(world, key, "RegistryNotConfigured", NOWHERE.to_owned(), now);
     };
     match entry.status.phase {
         Some(SnapshotPhase::Committing) => go_on(world, key, saver),
@@ -166,8 +166,8 @@ fn go_on(world: &mut World, key: &Key, saver: Arc<dyn Saver>) {
     };
     let about = reference::<SandboxSnapshot>(key, &entry.uid);
     let note = format!(
-        "saving {} containers of pod {}",
-        what.containers.len(),
+        "saving {} of pod {}",
+        counted(what.containers.len()),
         what.pod
     );
     let reason = if saver.uses_jobs() {
@@ -183,6 +183,13 @@ fn go_on(world: &mut World, key: &Key, saver: Arc<dyn Saver>) {
         what,
         cancel,
     })));
+}
+
+fn counted(containers: usize) -> String {
+    match containers {
+        1 => "1 container".to_owned(),
+        more => format!("{more} containers"),
+    }
 }
 
 /// What came of saving a pod.
@@ -221,7 +228,7 @@ pub(super) fn saved(
             (found.image_uri, found.image_digest) = (image.image, image.digest);
         }
     }
-    let words = format!("{} containers are saved", status.containers.len());
+    let words = format!("saved {}", counted(status.containers.len()));
     status.conditions = Some(vec![holds(&[], ("Ready", "Committed", words.clone()), now)]);
     let about = reference::<SandboxSnapshot>(key, uid);
     let reason = if uses_jobs(world) {

@@ -121,3 +121,56 @@ async fn a_pool_that_recycles_nothing_gives_the_same_pod_again() {
     }
     assert_eq!(given[0], given[1]);
 }
+
+/// The pod that a test makes itself, with the labels of a pool's.
+fn bearing(pool: &str) -> Pod {
+    let pod = json!({ "metadata": { "name": "by-hand", "labels": { (names::POOL): pool } },
+        "spec": { "containers": [{ "name": "sandbox-container", "image": "ubuntu:latest" }] } });
+    serde_json::from_value(pod).unwrap()
+}
+
+#[tokio::test]
+async fn a_pod_that_only_bears_a_pools_name_is_neither_given_out_nor_deleted() {
+    let stage = Stage::set().await;
+    let pod = bearing("p");
+    let pods = stage.api::<Pod>();
+    pods.create(&Default::default(), &pod).await.unwrap();
+    stage
+        .until_pods(|pods| {
+            let status = pods.first().and_then(|pod| pod.status.as_ref());
+            status.is_some_and(|status| status.phase.as_deref() == Some("Running"))
+        })
+        .await;
+    stage.pool("p", 0, 1).await;
+    stage.batch("b", "p", 1).await;
+    let given = listed(&stage.until_delivered("b").await, names::ALLOCATED);
+    assert_ne!(given, ["by-hand"]);
+    stage.delete::<BatchSandbox>("b").await;
+    stage.delete::<Pool>("p").await;
+    stage.until_gone::<Pool>("p").await;
+    stage.until_pods(|pods| pods.len() == 1).await;
+    let left = pods.get("by-hand").await.unwrap();
+    assert_eq!(left.metadata.deletion_timestamp, None);
+}
+
+#[tokio::test]
+async fn a_pod_nobody_knows_how_to_restart_is_deleted_and_the_pool_says_why() {
+    let stage = Stage::set().await;
+    let pool = json!({ "apiVersion": names::API_VERSION, "kind": "Pool",
+        "metadata": { "name": "p", "annotations": { (names::RESTART_CONFIG): "{\"blacklist\": \"sidecar\"}" } },
+        "spec": { "template": template(), "recycleStrategy": { "type": "Restart" },
+            "capacitySpec": { "bufferMin": 1, "bufferMax": 1, "poolMin": 1, "poolMax": 1 } } });
+    let pool: Pool = serde_json::from_value(pool).unwrap();
+    let pools = stage.api::<Pool>();
+    pools.create(&Default::default(), &pool).await.unwrap();
+    stage.until_available("p", 1).await;
+    stage.batch("b", "p", 1).await;
+    let given = listed(&stage.until_delivered("b").await, names::ALLOCATED);
+    stage.delete::<BatchSandbox>("b").await;
+    stage.until_gone::<BatchSandbox>("b").await;
+    stage
+        .until_pods(|pods| pods.iter().all(|pod| pod.name_any() != given[0]))
+        .await;
+    let note = stage.until_event("IllegibleAnnotation").await;
+    assert!(note.contains(names::RESTART_CONFIG), "{note}");
+}

@@ -121,10 +121,9 @@ async fn a_batch_without_pool_and_template_says_what_is_missing() {
 #[tokio::test]
 async fn a_refused_pod_is_said_with_what_the_api_said() {
     let stage = Stage::set().await;
-    let template = json!({ "spec": { "containers": [{ "name": "Not_A_Name", "image": "i" }] } });
-    stage
-        .make::<BatchSandbox>("b", json!({ "replicas": 1, "template": template }))
-        .await;
+    let patch = json!({ "spec": { "containers": [{ "name": "Not_A_Name", "image": "i" }] } });
+    let spec = json!({ "replicas": 1, "template": template(), "shardPatches": [patch] });
+    stage.make::<BatchSandbox>("b", spec).await;
     let told = stage
         .until::<BatchSandbox>("b", |batch| status(batch).phase == Some(BatchPhase::Failed))
         .await;
@@ -133,5 +132,22 @@ async fn a_refused_pod_is_said_with_what_the_api_said() {
         (kind.as_str(), reason.as_str()),
         ("PodFailed", "CreateRefused")
     );
-    assert!(message.contains("Not_A_Name"), "{message}");
+    for part in ["Not_A_Name", "b-0, with shardPatches[0]"] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn more_sandboxes_than_one_object_can_name_are_refused() {
+    let stage = Stage::set().await;
+    let batch = json!({ "apiVersion": names::API_VERSION, "kind": "BatchSandbox",
+        "metadata": { "name": "b" },
+        "spec": { "replicas": i32::MAX, "template": template() } });
+    let batch: BatchSandbox = serde_json::from_value(batch).unwrap();
+    let made = stage.api().create(&Default::default(), &batch).await;
+    let refusal = made.unwrap_err().to_string();
+    assert!(
+        refusal.contains("spec.replicas") && refusal.contains("5000"),
+        "{refusal}"
+    );
 }

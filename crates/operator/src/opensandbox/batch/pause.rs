@@ -17,6 +17,7 @@ use super::{
         build,
         index::{BatchEntry, SnapshotEntry},
         recycle, restore,
+        snapshot::NOWHERE,
         tasks::{Purpose, Standing},
         world::World,
         writes::Write,
@@ -26,6 +27,9 @@ use super::{
     word::Word,
 };
 use crate::{index::Key, world::reference};
+
+/// The longest name of an object.
+const LONGEST_NAME: usize = 253;
 
 /// Brings a pause or a resumption a step further.
 pub(super) fn look(world: &mut World, key: &Key, now: Timestamp) -> Word {
@@ -99,9 +103,7 @@ fn facts(world: &World, key: &Key, entry: &BatchEntry) -> PauseFacts {
         wish: entry.spec.pause,
         fresh: entry.generation > answered,
         replicas: u32::try_from(entry.replicas()).unwrap_or(u32::MAX),
-        cannot_save: world.saver.is_none().then(|| {
-            "this operator has nowhere to save to: start it with a snapshot registry".to_owned()
-        }),
+        cannot_save: cannot_save(world, key),
         task_stopped: !entry.has_tasks()
             || pod.is_none_or(|pod| {
                 let asked = shards::place_of(world, entry, pod);
@@ -131,6 +133,16 @@ fn facts(world: &World, key: &Key, entry: &BatchEntry) -> PauseFacts {
         on_its_own: entry.spec.pool_ref.is_empty(),
         from_saved: own.is_some_and(|snapshot| restore::starts_from(entry, snapshot)),
     }
+}
+
+/// Why nothing of this batch can be saved, if so.
+fn cannot_save(world: &World, key: &Key) -> Option<(&'static str, String)> {
+    if world.saver.is_none() {
+        return Some(("RegistryNotConfigured", NOWHERE.to_owned()));
+    }
+    let name = snapshot_of(key).name;
+    let words = || format!("the name of its snapshot would be {name}, which is too long");
+    (name.len() > LONGEST_NAME).then(|| ("NameTooLong", words()))
 }
 
 fn saved(entry: &BatchEntry, snapshot: &SnapshotEntry, answered: Option<i64>) -> Saved {

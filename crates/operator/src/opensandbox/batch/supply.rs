@@ -11,7 +11,7 @@ use sandlot_decide::{expiry::later, pool::Health};
 
 use super::{
     super::{
-        build,
+        answers, build,
         index::{BatchEntry, Origin},
         recycle,
         tasks::Shard,
@@ -186,7 +186,9 @@ fn make_one(world: &mut World, key: &Key, index: usize, now: Timestamp) {
                 pod: Box::new(pod),
             });
         }
-        Err(why) => super::super::answers::refuse(entry, why, now),
+        Err(why) => {
+            answers::refuse(entry, why, now);
+        }
     }
 }
 

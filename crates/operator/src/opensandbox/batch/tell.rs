@@ -57,6 +57,12 @@ pub(super) fn look(world: &mut World, key: &Key, word: &Word, now: Timestamp) {
     let changed = entry.status.as_ref() != Some(&status);
     entry.told = LastTold::at(now);
     entry.writing = true;
+    if let Some(note) = entry.made.tell() {
+        let about = reference::<BatchSandbox>(key, &entry.uid);
+        world
+            .events
+            .tell(about, "SuccessfulCreate", "CreatePod", note);
+    }
     world.tray.writes.push(Write::Batch {
         key: key.clone(),
         version: entry.resource_version.clone(),
@@ -127,6 +133,10 @@ fn lack(world: &World, key: &Key, entry: &BatchEntry, view: &View) -> Option<Lac
         return Some(Lack::Illegible { why: why.clone() });
     }
     let wanted = u32::try_from(entry.replicas()).unwrap_or(u32::MAX) - view.done;
+    if entry.spec.replicas > names::MOST_REPLICAS {
+        let most = names::MOST_REPLICAS.unsigned_abs();
+        return Some(Lack::TooMany { most });
+    }
     let missing = wanted.saturating_sub(view.there);
     if missing == 0 {
         return None;

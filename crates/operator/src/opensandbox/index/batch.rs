@@ -12,6 +12,7 @@ use sandlot_api::opensandbox::{
 use sandlot_decide::{Seniority, batch::Slots, expiry};
 use serde::{Deserialize, Serialize};
 
+use super::Made;
 use crate::{
     index::{
         Key, Uid,
@@ -47,6 +48,8 @@ pub(crate) struct BatchEntry {
     pub(crate) task_trouble: Option<(usize, String)>,
     /// Pods of its own that are being made, by index, and since when.
     pub(crate) making: HashMap<usize, Timestamp>,
+    /// Pods of its own that no event has told of.
+    pub(crate) made: Made,
     /// The API refused to make its pods: what it said, how often, and when to try again.
     pub(crate) refused: Option<Refused>,
     /// Why no pool suits, where it leaves the choice.
@@ -106,6 +109,7 @@ impl BatchEntry {
             shards: BTreeMap::new(),
             task_trouble: None,
             making: HashMap::new(),
+            made: Made::default(),
             refused: None,
             unsuited: None,
             warned: None,
@@ -178,9 +182,10 @@ impl BatchEntry {
         }
     }
 
-    /// How many sandboxes are wanted.
+    /// How many sandboxes are wanted, of those that one object can hold.
     pub(crate) fn replicas(&self) -> usize {
-        usize::try_from(self.spec.replicas).unwrap_or(0)
+        let wanted = self.spec.replicas.clamp(0, names::MOST_REPLICAS);
+        usize::try_from(wanted).unwrap_or(0)
     }
 
     /// The pool it names, if it names one.

@@ -6,6 +6,7 @@
 
 mod batch;
 mod images;
+mod made;
 mod pod;
 mod pool;
 mod snapshot;
@@ -20,6 +21,7 @@ use sandlot_decide::{batch::Profile, pool::Use, shelf::Shelf};
 use images::images_of;
 
 pub(crate) use batch::{BatchEntry, Refused, write_list};
+pub(crate) use made::Made;
 pub(crate) use pod::{Executor, Origin, PodEntry};
 pub(crate) use pool::PoolEntry;
 pub(crate) use snapshot::SnapshotEntry;
@@ -82,9 +84,28 @@ impl Index {
         let Some(entry) = PoolEntry::read(&key, pool, self.pools.get(&key)) else {
             return;
         };
-        self.pools.insert(key.clone(), entry);
+        let old = self.pools.insert(key.clone(), entry);
+        if old.map(|old| old.uid) != self.pools.get(&key).map(|new| new.uid.clone()) {
+            self.sort_pods_of(&key);
+        }
         self.mark_waiting(&key);
         self.marks.pools.insert(key);
+    }
+
+    /// Puts the pods of a pool that has just come on its shelf; one that bears its name and is of
+    /// the pool before it is nobody's.
+    fn sort_pods_of(&mut self, pool: &Key) {
+        let pods = self.pods_of_pool.get(pool).into_iter().flatten();
+        for pod in pods.cloned().collect::<Vec<_>>() {
+            self.shelve(&pod);
+            self.marks.strays.insert(pod);
+        }
+    }
+
+    /// The pool that a pod is of: the one that owns it, not just any of that name.
+    pub(crate) fn home(&self, pod: &PodEntry) -> Option<&PoolEntry> {
+        let pool = self.pools.get(pod.pool()?)?;
+        (pod.owner.as_ref() == Some(&pool.uid)).then_some(pool)
     }
 
     /// A pool is gone: what is left of its pods is nobody's.
@@ -117,7 +138,7 @@ impl Index {
                     .or_default()
                     .insert(key.clone());
                 self.marks.pools.insert(pool.clone());
-                if !self.pools.contains_key(pool) {
+                if self.home(&entry).is_none() {
                     self.marks.strays.insert(key.clone());
                 }
             }
@@ -145,7 +166,8 @@ impl Index {
             return;
         };
         let Some(pool) = entry.pool() else { return };
-        let free = !self.holders.contains_key(key) && !entry.facts.evict;
+        let given = self.holders.contains_key(key);
+        let free = !given && !entry.facts.evict && self.home(entry).is_some();
         let shelf = self.shelves.entry(pool.clone()).or_default();
         match entry.ready_since().filter(|_| free) {
             Some(since) => shelf.put(key.clone(), since),
@@ -269,11 +291,10 @@ impl Index {
         if let Some(entry) = self.pods.get(pod)
             && let Some(pool) = entry.pool()
         {
-            if self.pools.contains_key(pool) {
-                self.marks.pools.insert(pool.clone());
-            } else {
-                self.marks.strays.insert(pod.clone());
-            }
+            match self.home(entry) {
+                Some(_) => self.marks.pools.insert(pool.clone()),
+                None => self.marks.strays.insert(pod.clone()),
+            };
         }
     }
 
@@ -385,10 +406,7 @@ impl Index {
     /// Only meaningful once everything has been listed.
     pub(crate) fn mark_strays(&mut self) {
         for (key, pod) in &self.pods {
-            let unowned = pod
-                .pool()
-                .is_some_and(|pool| !self.pools.contains_key(pool));
-            if unowned {
+            if pod.pool().is_some() && self.home(pod).is_none() {
                 self.marks.strays.insert(key.clone());
             }
         }

@@ -50,7 +50,7 @@ pub(crate) struct PodEntry {
     pub(crate) revision: u64,
     pub(crate) resource_version: String,
     pub(crate) origin: Origin,
-    /// The uid of whoever owns it.
+    /// The uid of the pool or batch that owns it.
     pub(crate) owner: Option<Uid>,
     pub(crate) ip: Option<Arc<str>>,
     /// The node it was given to.
@@ -94,7 +94,9 @@ impl PodEntry {
         let status = pod.status.as_ref();
         let spec = pod.spec.as_ref();
         let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
-        let owner = owners.iter().find(|owner| owner.controller == Some(true));
+        let owner = owners.iter().find(|owner| {
+            owner.controller == Some(true) && owner.api_version == names::API_VERSION
+        });
         Some(Self {
             key: key.clone(),
             uid,

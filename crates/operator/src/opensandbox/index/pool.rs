@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sandlot_api::opensandbox::{Pool, PoolSpec, PoolStatus};
 use sha2::{Digest, Sha256};
 
+use super::Made;
 use crate::{
     index::{Key, Uid, key::revision},
     pods::stock::Stock,
@@ -30,6 +31,8 @@ pub(crate) struct PoolEntry {
     pub(crate) plain: bool,
     pub(crate) leaving: bool,
     pub(crate) stock: Stock,
+    /// Pods that no event has told of.
+    pub(crate) made: Made,
     pub(crate) told: LastTold,
     pub(crate) writing: bool,
 }
@@ -61,6 +64,7 @@ impl PoolEntry {
             stock: old
                 .map_or_else(Stock::default, |old| old.stock.clone())
                 .under(&template_revision),
+            made: old.map(|old| old.made.clone()).unwrap_or_default(),
             template_revision,
             status: pool.status.clone(),
             finalizers: meta.finalizers.clone().unwrap_or_default(),

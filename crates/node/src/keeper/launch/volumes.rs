@@ -1,12 +1,13 @@
 //! Volumes in a container's root: neither where one comes from nor where it is shown can lead out
 //! of where it belongs, whatever links lie on the way.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path};
 
 use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fchmod, mkdirat};
 
 use super::super::message::{Failure, Mount, Stage};
 use super::super::namespaces::Namespaces;
@@ -37,7 +38,9 @@ pub(super) fn source(wanted: &Mount, namespaces: &Namespaces) -> io::Result<(Own
             let volume = open_folder(&wanted.source)?;
             let inside = in_root(Path::new(inside.trim_start_matches('/')));
             if wanted.create {
-                make_below(volume.as_fd(), inside, true, Within::Beneath)?
+                // Who may write in the volume may write in a part of it.
+                let mode = nix::sys::stat::fstat(&volume)?.st_mode & 0o7777;
+                make_below(volume.as_fd(), inside, Made::Folder(mode), Within::Beneath)?
             } else {
                 open_within(volume.as_fd(), inside, libc::O_PATH, Within::Beneath)?
             }
@@ -63,14 +66,28 @@ pub(super) fn target(
     // Where the root's layers map users, only the pod's root may make files in them.
     let _root = identity::AsPodRoot::become_it(namespaces.root_id)?;
     let path = Path::new(path.trim_start_matches('/'));
-    make_below(root, path, is_folder, Within::Root)
+    let made = if is_folder {
+        Made::Folder(0o755)
+    } else {
+        Made::File
+    };
+    make_below(root, path, made, Within::Root)
+}
+
+/// What is made where nothing is yet, in folders like it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Made {
+    /// An empty file, in folders that everybody may look into.
+    File,
+    /// A folder of this mode, whatever the mask of this process.
+    Folder(libc::mode_t),
 }
 
 /// Opens a path below a folder, making what is missing on the way.
 fn make_below(
     folder: BorrowedFd<'_>,
     path: &Path,
-    is_folder: bool,
+    made: Made,
     within: Within,
 ) -> io::Result<OwnedFd> {
     let mut here = open_within(folder, Path::new("."), libc::O_PATH, within)?;
@@ -92,17 +109,10 @@ fn make_below(
             Ok(found) => found,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
                 let last = number + 1 == steps.len();
-                if last && !is_folder {
-                    let flags =
-                        OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW;
-                    nix::fcntl::openat(
-                        &here,
-                        *name,
-                        flags | OFlag::O_CLOEXEC,
-                        Mode::from_bits_retain(0o644),
-                    )?;
-                } else {
-                    mkdirat(&here, *name, Mode::from_bits_retain(0o755))?;
+                match made {
+                    Made::File if last => make_file(here.as_fd(), name)?,
+                    Made::File => make_folder(here.as_fd(), name, 0o755)?,
+                    Made::Folder(mode) => make_folder(here.as_fd(), name, mode)?,
                 }
                 open_within(folder, &walked, libc::O_PATH, within)?
             }
@@ -110,6 +120,24 @@ fn make_below(
         };
     }
     Ok(here)
+}
+
+fn make_file(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW;
+    let mode = Mode::from_bits_retain(0o644);
+    nix::fcntl::openat(parent, name, flags | OFlag::O_CLOEXEC, mode)?;
+    Ok(())
+}
+
+fn make_folder(parent: BorrowedFd<'_>, name: &OsStr, mode: libc::mode_t) -> io::Result<()> {
+    mkdirat(parent, name, Mode::from_bits_retain(0o755))?;
+    if mode != 0o755 {
+        // The mask takes from what a new folder is asked for, but not from this.
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let made = nix::fcntl::openat(parent, name, flags, Mode::empty())?;
+        fchmod(&made, Mode::from_bits_retain(mode))?;
+    }
+    Ok(())
 }
 
 /// Why a volume is not where it should be.

@@ -112,6 +112,12 @@ fn component(event: &Event) -> &'static str {
     }
 }
 
+/// As Kubernetes names events. They are told to whole seconds, and lists come in the order of names:
+/// so the events of one second are read in the order in which they came about.
+fn name(subject: &str, nanosecond: i128) -> String {
+    format!("{subject}.{nanosecond:016x}")
+}
+
 type Key = (
     Option<String>,
     Option<String>,
@@ -121,6 +127,7 @@ type Key = (
 
 async fn write_all(client: kube::Client, node: String, mut inbox: mpsc::Receiver<Event>) {
     let mut seen: HashMap<Key, (String, i32)> = HashMap::new();
+    let mut last = 0;
     while let Some(mut event) = inbox.recv().await {
         let object = &event.involved_object;
         let key = (
@@ -151,10 +158,10 @@ async fn write_all(client: kube::Client, node: String, mut inbox: mpsc::Receiver
             }
         }
         let subject = object.name.clone().unwrap_or_default();
-        let name = format!(
-            "{subject}.{}",
-            &uuid::Uuid::new_v4().simple().to_string()[..16]
-        );
+        let began = event.first_timestamp.as_ref();
+        let began = began.map_or(0, |time| time.0.as_nanosecond());
+        last = began.max(last + 1);
+        let name = name(&subject, last);
         event.metadata.name = Some(name.clone());
         let component = component(&event);
         event.source = Some(EventSource {
@@ -175,5 +182,19 @@ async fn write_all(client: kube::Client, node: String, mut inbox: mpsc::Receiver
             Ok(Err(error)) => tracing::debug!(%error, "an event was not written"),
             Err(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_in_the_order_of_time() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap().as_nanosecond();
+        let before = name("p", at("2026-01-01T00:00:00.999999999Z"));
+        let after = name("p", at("2026-01-01T00:00:01Z"));
+        assert!(before < after, "{before} {after}");
+        assert_eq!(name("p", 0).len(), "p.".len() + 16);
     }
 }

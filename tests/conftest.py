@@ -39,6 +39,9 @@ class Machine:
                 if ready.returncode == 0:
                     return
             time.sleep(0.05)
+        # Nobody else knows of it: left alone it would go on when the tests are over.
+        self.process.kill()
+        self.process.wait()
         raise AssertionError(f"sandlot up was not ready after a minute:\n{self.output()}")
 
     @staticmethod

@@ -1,6 +1,9 @@
 //! Which robot gets what.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+};
 
 use sandlot_api::robot::{Constraint, RobotPhase, TaskDefinition};
 
@@ -81,6 +84,11 @@ impl Candidate {
                 || taken.memory <= self.capacity.memory)
     }
 
+    /// Whether it may be given something of this size now.
+    pub fn takes(&self, need: Load) -> bool {
+        self.open && self.phase == RobotPhase::Online && self.has_room(need)
+    }
+
     /// Writes down that it has got one more.
     pub fn take(&mut self, need: Load) {
         self.taken = self.taken.plus(need);
@@ -115,29 +123,66 @@ impl Wish<'_> {
     }
 }
 
-/// The best robot of these for one more replica: one that has fewest of the same group, then
-/// fewest replicas at all, then by name, so that the same facts always give the same answer.
-///
-/// `of_group` says of each robot how many of the group it has; `avoid` are those where it has
-/// failed before: they come last. Nothing if none has room.
-pub fn best(
-    robots: &[Candidate],
-    fitting: &[usize],
-    of_group: &[u32],
-    avoid: &BTreeSet<usize>,
-    need: Load,
-) -> Option<usize> {
-    let usable = fitting.iter().copied().filter(|index| {
+/// The best robot that fits for something that stands alone: one that has fewest replicas, then
+/// by name, so that the same facts always give the same answer. Nothing if none has room.
+pub fn best(robots: &[Candidate], wish: &Wish<'_>, need: Load) -> Option<usize> {
+    let usable = (0..robots.len()).filter(|index| {
         let robot = &robots[*index];
-        robot.open && robot.phase == RobotPhase::Online && robot.has_room(need)
+        robot.takes(need) && wish.fits(robot)
     });
-    usable.min_by_key(|index| {
-        let robot = &robots[*index];
-        (
-            avoid.contains(index),
-            of_group.get(*index).copied().unwrap_or(0),
-            robot.replicas,
-            robot.name.as_str(),
-        )
-    })
+    usable.min_by_key(|index| (robots[*index].replicas, robots[*index].name.as_str()))
+}
+
+/// The robots that may take replicas of one group, the best first: one that has fewest of the
+/// group, then fewest replicas at all, then by name, so that the same facts always give the same
+/// answer. Thousands of replicas find their robots in one go: who is next is not looked for among
+/// all of them each time.
+#[derive(Debug)]
+pub(super) struct Line {
+    need: Load,
+    /// As they were when they were put in line; they can only have got more since.
+    waiting: BinaryHeap<Reverse<(u32, u32, usize)>>,
+}
+
+impl Line {
+    /// Those of the robots that fit, which stand in the order of their names; `on` says of each
+    /// how many of the group it has.
+    pub(super) fn of(fitting: &[usize], robots: &[Candidate], on: &[u32], need: Load) -> Self {
+        let usable = fitting.iter().filter(|index| robots[**index].takes(need));
+        let waiting = usable.map(|index| Reverse((on[*index], robots[*index].replicas, *index)));
+        Self {
+            need,
+            waiting: waiting.collect(),
+        }
+    }
+
+    /// The first one, which stays in line; those to be avoided come last.
+    pub(super) fn first(
+        &mut self,
+        robots: &[Candidate],
+        on: &[u32],
+        avoid: &[usize],
+    ) -> Option<usize> {
+        let mut passed = Vec::new();
+        let mut found = None;
+        while let Some(Reverse((had, ran, index))) = self.waiting.pop() {
+            let robot = &robots[index];
+            if !robot.takes(self.need) {
+                continue;
+            }
+            let now = Reverse((on[index], robot.replicas, index));
+            if now != Reverse((had, ran, index)) {
+                self.waiting.push(now);
+                continue;
+            }
+            passed.push(now);
+            if !avoid.contains(&index) {
+                found = Some(index);
+                break;
+            }
+        }
+        let first = passed.first().map(|Reverse((_, _, index))| *index);
+        self.waiting.extend(passed);
+        found.or(first)
+    }
 }

@@ -207,6 +207,8 @@ fn carry_out(
         };
         for (key, task) in build::tasks(key, group, template, start) {
             if world.index.tasks.contains_key(&key) || world.must_wait(Kind::Task, &key) {
+                // What the plan has given it counts for nothing.
+                world.index.recount.insert(key.beside(&start.robot));
                 continue;
             }
             world.index.expect(task.clone());

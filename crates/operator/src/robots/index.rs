@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
-use sandlot_api::robot::{Job, Robot, RobotDeployment, RobotPhase, Task, TaskGroup, names};
+use sandlot_api::robot::{
+    Job, Robot, RobotDeployment, RobotPhase, Task, TaskGroup, TaskState, names,
+};
 
 use super::sights::{Kind, Object};
 use crate::index::{Key, key::revision};
@@ -20,13 +22,17 @@ pub(crate) struct Index {
     pub(crate) groups: HashMap<Key, TaskGroup>,
     pub(crate) tasks: HashMap<Key, Task>,
     pub(crate) deployments: HashMap<Key, RobotDeployment>,
-    /// Since when robots that are gone are gone.
+    /// Since when robots that are Offline are.
     pub(crate) gone: HashMap<Key, Timestamp>,
     /// Objects that were told to go, and still are seen.
     pub(crate) leaving: HashSet<String>,
     pub(crate) marks: BTreeSet<(Kind, Key)>,
+    /// Robots that have changed, or what is on them has, since they were last counted.
+    pub(crate) recount: BTreeSet<Key>,
     tasks_of_group: HashMap<Key, BTreeSet<Key>>,
     groups_of_job: HashMap<Key, BTreeSet<Key>>,
+    /// Those that have not ended, by their robots.
+    tasks_of_robot: HashMap<Key, BTreeSet<Key>>,
 }
 
 impl Index {
@@ -99,6 +105,7 @@ impl Index {
                 || device(known) != device(&robot)
         });
         self.marks.insert((Kind::Robot, key.clone()));
+        self.recount.insert(key.clone());
         if matters {
             self.mark_around(&key);
         }
@@ -139,7 +146,42 @@ impl Index {
                 .insert(key.clone());
         }
         self.marks.insert((Kind::Task, key.clone()));
+        self.unload(&key);
+        self.load(&key, &task);
         self.tasks.insert(key, task);
+    }
+
+    /// A task counts among what is on its robot until it has ended.
+    fn load(&mut self, key: &Key, task: &Task) {
+        let state = task.status.as_ref().and_then(|status| status.state);
+        let Some(robot) = &task.spec.target_robot else {
+            return;
+        };
+        if !state.is_some_and(TaskState::is_terminal) {
+            let robot = key.beside(robot);
+            self.recount.insert(robot.clone());
+            self.tasks_of_robot
+                .entry(robot)
+                .or_default()
+                .insert(key.clone());
+        }
+    }
+
+    /// A task no longer counts where it did.
+    fn unload(&mut self, key: &Key) {
+        let known = self.tasks.get(key);
+        let Some(robot) = known.and_then(|known| known.spec.target_robot.as_ref()) else {
+            return;
+        };
+        let robot = key.beside(robot);
+        if let Some(tasks) = self.tasks_of_robot.get_mut(&robot)
+            && tasks.remove(key)
+        {
+            if tasks.is_empty() {
+                self.tasks_of_robot.remove(&robot);
+            }
+            self.recount.insert(robot);
+        }
     }
 
     /// A task that is about to be made counts from now on.
@@ -154,23 +196,27 @@ impl Index {
                 .or_default()
                 .insert(key.clone());
         }
-        self.tasks.entry(key).or_insert(task);
+        if !self.tasks.contains_key(&key) {
+            self.load(&key, &task);
+            self.tasks.insert(key, task);
+        }
     }
 
     /// A task that was to be made is not; one that is really there stays.
     pub(crate) fn unexpect(&mut self, key: &Key) {
         let made = self.tasks.get(key).is_some_and(|task| task.uid().is_some());
         if !made {
-            self.lose(Kind::Task, key, Timestamp::UNIX_EPOCH);
+            self.lose(Kind::Task, key);
         }
     }
 
     /// An object is gone.
-    pub(crate) fn lose(&mut self, kind: Kind, key: &Key, now: Timestamp) {
+    pub(crate) fn lose(&mut self, kind: Kind, key: &Key) {
         match kind {
             Kind::Robot => {
+                self.gone.remove(key);
                 if self.robots.remove(key).is_some() {
-                    self.gone.insert(key.clone(), now);
+                    self.recount.insert(key.clone());
                     self.mark_around(key);
                 }
             }
@@ -193,6 +239,7 @@ impl Index {
                 }
             }
             Kind::Task => {
+                self.unload(key);
                 let task = self.tasks.remove(key);
                 self.forget_leaving(task.as_ref().and_then(ResourceExt::uid));
                 if let Some(group) = task.and_then(|task| task.spec.task_group_name) {
@@ -251,6 +298,12 @@ impl Index {
     pub(crate) fn tasks_of(&self, group: &Key) -> impl Iterator<Item = (&Key, &Task)> {
         let keys = self.tasks_of_group.get(group).into_iter().flatten();
         keys.filter_map(|key| self.tasks.get_key_value(key))
+    }
+
+    /// What is on a robot and has not ended.
+    pub(crate) fn tasks_on(&self, robot: &Key) -> impl Iterator<Item = &Task> {
+        let keys = self.tasks_of_robot.get(robot).into_iter().flatten();
+        keys.filter_map(|key| self.tasks.get(key))
     }
 
     /// The groups of a job, by name.

@@ -100,13 +100,10 @@ fn place(world: &mut World, key: &Key, task: &Task, fleet: &mut Fleet) {
         drivers: &drivers,
     };
     let robots = fleet.of(&world.index, &key.namespace);
-    let fitting: Vec<usize> = (0..robots.len())
-        .filter(|index| wish.fits(&robots[*index]))
-        .collect();
-    let Some(found) = best(robots, &fitting, &[], &BTreeSet::new(), need) else {
+    let Some(found) = best(robots, &wish, need) else {
+        let fitting = robots.iter().filter(|robot| wish.fits(robot)).count();
         let message = format!(
-            "waits for a robot: {} fit, and none of those is online, open and has room",
-            fitting.len()
+            "waits for a robot: {fitting} fit, and none of those is online, open and has room"
         );
         let known = task
             .status
@@ -122,6 +119,9 @@ fn place(world: &mut World, key: &Key, task: &Task, fleet: &mut Fleet) {
         return;
     }
     robots[found].take(need);
+    // It counts as given until the next round, which sees whether it was.
+    let robot = key.beside(&robots[found].name);
+    world.index.recount.insert(robot);
     let patch = json!({
         "metadata": { "resourceVersion": task.metadata.resource_version },
         "spec": { "targetRobot": robots[found].name },

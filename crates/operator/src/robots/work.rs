@@ -6,9 +6,7 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use super::{
-    answers, deployment,
-    fleet::Fleet,
-    group, job, robot,
+    answers, deployment, group, job, robot,
     sights::{self, Kind, Told},
     task,
     world::World,
@@ -39,12 +37,12 @@ impl Family for World {
         }
     }
 
-    fn lose(&mut self, kind: Kind, key: &Key, now: Timestamp) {
-        self.forget(kind, key, now);
+    fn lose(&mut self, kind: Kind, key: &Key, _now: Timestamp) {
+        self.forget(kind, key);
     }
 
-    fn complete(&mut self, kind: Kind, listed: &HashSet<Key>, now: Timestamp) {
-        self.forget_unlisted(kind, listed, now);
+    fn complete(&mut self, kind: Kind, listed: &HashSet<Key>, _now: Timestamp) {
+        self.forget_unlisted(kind, listed);
     }
 
     fn known(&self, kind: Kind) -> Vec<Key> {
@@ -76,7 +74,8 @@ impl Family for World {
     async fn decide(&mut self, now: Timestamp, beside: &mut Beside<Box<Written>>) {
         let marks = std::mem::take(&mut self.index.marks);
         self.metrics.looked("robot", marks.len());
-        let mut fleet = Fleet::default();
+        let mut fleet = std::mem::take(&mut self.fleet);
+        fleet.begin(std::mem::take(&mut self.index.recount));
         let mut groups = Vec::new();
         for (kind, key) in marks {
             match kind {
@@ -91,6 +90,7 @@ impl Family for World {
         for key in &groups {
             group::look(self, key, &mut fleet, now);
         }
+        self.fleet = fleet;
         self.send_off(beside);
     }
 }

@@ -7,6 +7,7 @@ use kube::Resource;
 
 use super::{
     bridges::Bridges,
+    fleet::Fleet,
     index::Index,
     sights::{Kind, Object},
     trouble,
@@ -20,6 +21,8 @@ pub(crate) type Wake = (Kind, Key);
 /// What the controllers of robots and their work have at hand.
 pub(crate) struct World {
     pub(crate) index: Index,
+    /// The robots as far as placing work on them goes.
+    pub(crate) fleet: Fleet,
     pub(crate) bridges: Bridges,
     pub(crate) events: Events,
     pub(crate) metrics: Arc<Metrics>,
@@ -39,6 +42,7 @@ impl World {
     pub(crate) fn new(events: Events, metrics: Arc<Metrics>) -> Self {
         Self {
             index: Index::default(),
+            fleet: Fleet::default(),
             bridges: Bridges::default(),
             events,
             metrics,
@@ -127,21 +131,21 @@ impl World {
     }
 
     /// An object is gone.
-    pub(crate) fn forget(&mut self, kind: Kind, key: &Key, now: Timestamp) {
+    pub(crate) fn forget(&mut self, kind: Kind, key: &Key) {
         let wake = (kind, key.clone());
         self.wakes.succeeded(&wake);
         self.resting.remove(&wake);
         if self.busy.contains(&wake) {
             self.overtaken.insert(wake);
         }
-        self.index.lose(kind, key, now);
+        self.index.lose(kind, key);
     }
 
     /// All objects of a kind were listed: any other is gone.
-    pub(crate) fn forget_unlisted(&mut self, kind: Kind, listed: &HashSet<Key>, now: Timestamp) {
+    pub(crate) fn forget_unlisted(&mut self, kind: Kind, listed: &HashSet<Key>) {
         for key in self.index.known(kind) {
             if !listed.contains(&key) {
-                self.forget(kind, &key, now);
+                self.forget(kind, &key);
             }
         }
         let busy = self.busy.iter().filter(|(busy, _)| *busy == kind);

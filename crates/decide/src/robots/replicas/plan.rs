@@ -13,7 +13,7 @@ use crate::{
     expiry::later,
     robots::{
         budget::{Again, again},
-        placement::{Candidate, Load, Wish, best},
+        placement::{Candidate, Line, Load, Wish},
         rollout::{Health, Rollout, Step, Towards, Unit},
         tally::Tally,
     },
@@ -81,7 +81,7 @@ pub struct Plan {
     pub lose: Vec<String>,
     /// Replicas that wait for a robot.
     pub unplaced: i32,
-    /// How many robots fit, whether there or not.
+    /// How many robots fit, whether there or not, if that had to be looked at.
     pub fitting: usize,
     /// How many replicas it is to have.
     pub wanted: i32,
@@ -95,8 +95,8 @@ pub struct Plan {
     pub wake: Option<Timestamp>,
 }
 
-/// What is to be done about a group. What it gives out is taken from `robots`, so that the next
-/// group sees it.
+/// What is to be done about a group. What it gives out is taken from `robots`, which stand in the
+/// order of their names, so that the next group sees it.
 pub fn plan(
     group: &Group<'_>,
     facts: &[TaskFact],
@@ -104,26 +104,26 @@ pub fn plan(
     now: Timestamp,
 ) -> Plan {
     let replicas = read(facts);
-    let fitting: Vec<usize> = (0..robots.len())
-        .filter(|index| group.wish.fits(&robots[*index]))
-        .collect();
     let mut planner = Planner {
         group,
         now,
         on: vec![0; robots.len()],
-        by_name: robots
-            .iter()
-            .enumerate()
-            .map(|(index, robot)| (robot.name.clone(), index))
-            .collect(),
-        fitting,
+        fitting: None,
+        line: None,
         plan: Plan {
             settled: true,
             ..Plan::default()
         },
     };
     planner.run(&replicas, robots);
+    planner.plan.fitting = planner.fitting.map_or(0, |fitting| fitting.len());
     planner.plan
+}
+
+/// Where a robot of this name stands.
+fn place_of(name: &str, robots: &[Candidate]) -> Option<usize> {
+    let found = robots.binary_search_by(|robot| robot.name.as_str().cmp(name));
+    found.ok()
 }
 
 struct Planner<'a> {
@@ -131,14 +131,15 @@ struct Planner<'a> {
     now: Timestamp,
     /// How many replicas of this group each robot has.
     on: Vec<u32>,
-    by_name: BTreeMap<String, usize>,
-    fitting: Vec<usize>,
+    /// The robots that fit, once somebody asks: most looks find everything in its place.
+    fitting: Option<Vec<usize>>,
+    /// Who gets the next replica, once there is one to be given out.
+    line: Option<Line>,
     plan: Plan,
 }
 
 impl Planner<'_> {
     fn run(&mut self, replicas: &BTreeMap<i32, Replica<'_>>, robots: &mut [Candidate]) {
-        self.plan.fitting = self.fitting.len();
         let homes = self.homes(replicas, robots);
         self.plan.wanted = i32::try_from(homes.len()).unwrap_or(i32::MAX);
         if self.group.cancelled {
@@ -161,9 +162,9 @@ impl Planner<'_> {
                     run.standing(self.group.tasks),
                     Standing::Failed(_) | Standing::Completed
                 );
-                let on = run.robot().and_then(|robot| self.by_name.get(robot));
+                let on = run.robot().and_then(|robot| place_of(robot, robots));
                 if let Some(index) = on.filter(|_| !over) {
-                    self.on[*index] += 1;
+                    self.on[index] += 1;
                 }
             }
         }
@@ -189,7 +190,7 @@ impl Planner<'_> {
 
     /// The replicas that are wanted, and for a system group the robot of each.
     fn homes(
-        &self,
+        &mut self,
         replicas: &BTreeMap<i32, Replica<'_>>,
         robots: &[Candidate],
     ) -> BTreeMap<i32, Option<String>> {
@@ -197,7 +198,7 @@ impl Planner<'_> {
             return (0..self.group.count).map(|index| (index, None)).collect();
         }
         let mut waiting: BTreeSet<&str> = self
-            .fitting
+            .fitting(robots)
             .iter()
             .map(|index| &robots[*index])
             .filter(|robot| !robot.draining)
@@ -213,10 +214,7 @@ impl Planner<'_> {
         // A robot that may be given nothing new keeps what it has, and gets no new replica.
         let mut free = (0..).filter(|index| !replicas.contains_key(index));
         for robot in waiting {
-            let open = self
-                .by_name
-                .get(robot)
-                .is_some_and(|index| robots[*index].open);
+            let open = place_of(robot, robots).is_some_and(|index| robots[index].open);
             if let Some(index) = free.next().filter(|_| open) {
                 homes.insert(index, Some(robot.to_owned()));
             }
@@ -346,7 +344,7 @@ impl Planner<'_> {
     /// A run that is alive: is its robot, and may it stay there?
     fn watch(&mut self, replica: &Replica<'_>, run: &Run<'_>, robots: &[Candidate]) {
         let Some(name) = run.robot() else { return };
-        let robot = self.by_name.get(name).map(|index| &robots[*index]);
+        let robot = place_of(name, robots).map(|index| &robots[index]);
         let draining = robot.is_none_or(|robot| robot.draining);
         let gone = match robot {
             // A robot that was deleted is gone as long as it takes.
@@ -421,10 +419,9 @@ impl Planner<'_> {
             return;
         }
         let found = match home {
-            Some(home) => self.by_name.get(home).copied().filter(|index| {
-                let robot = &robots[*index];
-                robot.open && robot.phase == RobotPhase::Online && robot.has_room(self.group.need)
-            }),
+            Some(home) => {
+                place_of(home, robots).filter(|index| robots[*index].takes(self.group.need))
+            }
             None => self.find(replica, robots),
         };
         let Some(index) = found else {
@@ -442,13 +439,30 @@ impl Planner<'_> {
         });
     }
 
+    /// The robots that fit, whether there or not.
+    fn fitting(&mut self, robots: &[Candidate]) -> &[usize] {
+        let wish = &self.group.wish;
+        self.fitting.get_or_insert_with(|| {
+            let all = 0..robots.len();
+            all.filter(|index| wish.fits(&robots[*index])).collect()
+        })
+    }
+
     /// The best robot for a replica; one where it failed, or is lost, comes last.
-    fn find(&self, replica: &Replica<'_>, robots: &[Candidate]) -> Option<usize> {
+    fn find(&mut self, replica: &Replica<'_>, robots: &[Candidate]) -> Option<usize> {
         let avoid = replica.runs.iter().filter_map(Run::robot);
-        let avoid = avoid
-            .filter_map(|robot| self.by_name.get(robot).copied())
-            .collect();
-        best(robots, &self.fitting, &self.on, &avoid, self.group.need)
+        let avoid: Vec<usize> = avoid.filter_map(|robot| place_of(robot, robots)).collect();
+        let mut line = match self.line.take() {
+            Some(line) => line,
+            None => {
+                self.fitting(robots);
+                let fitting = self.fitting.as_deref().unwrap_or_default();
+                Line::of(fitting, robots, &self.on, self.group.need)
+            }
+        };
+        let found = line.first(robots, &self.on, &avoid);
+        self.line = Some(line);
+        found
     }
 
     fn action(&self) -> DisconnectAction {

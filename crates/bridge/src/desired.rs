@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use sandlot_api::{
     GoDuration,
     robot::{
-        CommandResultState, Robot, RobotDeployment, Task, TaskSpec, TaskState,
+        CommandResultState, DeploymentTarget, Robot, RobotDeployment, Task, TaskSpec, TaskState,
         wire::{Desired, DesiredCommand, DesiredDeployment, DesiredTask, LONGEST_MESSAGE},
     },
 };
@@ -97,18 +97,19 @@ fn deployments(index: &Index, robot: &str) -> Vec<DesiredDeployment> {
     let told = index.deployments.values().filter_map(|deployment| {
         let targets = deployment.status.as_ref()?.robots.as_ref()?;
         let target = targets.iter().find(|target| target.robot_name == robot)?;
-        version(deployment, &target.version)
+        version(deployment, target)
     });
     told.collect()
 }
 
 /// A version of a deployment: what it says now, or what it went back to.
-fn version(deployment: &RobotDeployment, version: &str) -> Option<DesiredDeployment> {
+fn version(deployment: &RobotDeployment, target: &DeploymentTarget) -> Option<DesiredDeployment> {
     let spec = &deployment.spec;
     let stable = deployment
         .status
         .as_ref()
         .and_then(|status| status.stable.as_ref());
+    let version = target.version.as_str();
     let (artifacts, health_check, activate) = if spec.version == version {
         (&spec.artifacts, &spec.health_check, &spec.activate)
     } else {
@@ -118,7 +119,10 @@ fn version(deployment: &RobotDeployment, version: &str) -> Option<DesiredDeploym
     Some(DesiredDeployment {
         uid: deployment.uid()?,
         name: deployment.name_any(),
-        generation: deployment.metadata.generation.unwrap_or(1),
+        generation: target
+            .generation
+            .or(deployment.metadata.generation)
+            .unwrap_or(1),
         version: version.to_owned(),
         artifacts: artifacts.clone(),
         health_check: health_check.clone(),

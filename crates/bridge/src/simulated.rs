@@ -10,10 +10,11 @@ use rumqttc::{
     Packet, QoS, SubscribeFilter,
 };
 use sandlot_api::robot::{
-    CommandResultState, TaskState,
+    CommandResultState, DeploymentState, TaskState,
     wire::{
-        Acknowledged, AttemptKey, Beat, CommandReport, Desired, News, PROTOCOL, Presence,
-        PresenceState, Registered, Registration, Report, Reports, TaskReport, Topic,
+        Acknowledged, AttemptKey, Beat, CommandReport, DeploymentReport, Desired,
+        DesiredDeployment, News, PROTOCOL, Presence, PresenceState, Registered, Registration,
+        Report, Reports, TaskReport, Topic,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -48,7 +49,7 @@ pub struct Simulated {
     pub work: Duration,
     /// The labels it asks for.
     pub labels: Vec<(String, String)>,
-    /// The command that fails on it, as one that does not suit a robot would.
+    /// The command that fails on it, or the version, as one that does not suit a robot would.
     pub fails: Option<String>,
 }
 
@@ -187,6 +188,8 @@ struct Body {
     tasks: HashMap<AttemptKey, Option<tokio::time::Instant>>,
     names: HashMap<AttemptKey, (String, String)>,
     commands: Vec<String>,
+    /// What came of each program that it was told to install.
+    apps: HashMap<String, DeploymentReport>,
 }
 
 impl Body {
@@ -204,6 +207,7 @@ impl Body {
             tasks: HashMap::new(),
             names: HashMap::new(),
             commands: Vec::new(),
+            apps: HashMap::new(),
         }
     }
 
@@ -376,9 +380,40 @@ impl Body {
                 self.tell(News::Command(report));
             }
         }
+        for wanted in desired.deployments {
+            self.install(wanted);
+        }
         if self.robot.work.is_zero() {
             self.finish();
         }
+    }
+
+    /// Makes believe that it installs a version; one that fails is healthy nowhere.
+    fn install(&mut self, wanted: DesiredDeployment) {
+        let known = self.apps.get(&wanted.uid);
+        if known.is_some_and(|known| {
+            (known.generation, &known.version) == (wanted.generation, &wanted.version)
+        }) {
+            return;
+        }
+        let before = known.and_then(|known| known.active_version.clone());
+        let fails = self.robot.fails.as_ref() == Some(&wanted.version);
+        let (state, active) = match (fails, before) {
+            (false, _) => (DeploymentState::Healthy, Some(wanted.version.clone())),
+            (true, None) => (DeploymentState::Failed, None),
+            (true, before) => (DeploymentState::RolledBack, before),
+        };
+        let report = DeploymentReport {
+            uid: wanted.uid.clone(),
+            name: wanted.name,
+            generation: wanted.generation,
+            version: wanted.version,
+            state,
+            active_version: active,
+            message: fails.then(|| "it does not suit this robot".to_owned()),
+        };
+        self.apps.insert(wanted.uid, report.clone());
+        self.tell(News::Deployment(report));
     }
 
     /// Ends what is due.

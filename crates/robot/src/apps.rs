@@ -44,9 +44,11 @@ pub(crate) async fn install(shop: Arc<Workshop>, busy: Busy, wanted: DesiredDepl
             .await;
     }
     let known: Option<DeploymentReport> = files::read_json(&app.note()).unwrap_or_default();
-    if let Some(known) =
-        known.filter(|known| known.generation == wanted.generation && known.uid == wanted.uid)
-    {
+    let same = |known: &DeploymentReport| {
+        (&known.uid, known.generation, &known.version)
+            == (&wanted.uid, wanted.generation, &wanted.version)
+    };
+    if let Some(known) = known.filter(same) {
         return shop.tell(News::Deployment(known)).await;
     }
     let (state, why) = match app.switch(&busy).await {

@@ -107,6 +107,10 @@ pub struct DeploymentTarget {
     pub robot_name: String,
     /// The version it was told.
     pub version: String,
+    /// The generation that this version came with, by which robots tell one installation of it
+    /// from another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
     /// Since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
@@ -124,6 +128,9 @@ pub struct DeploymentTarget {
 pub struct StableVersion {
     /// The version.
     pub version: String,
+    /// The generation that it came with: robots that still have it need not fetch it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
     /// What it consists of.
     pub artifacts: Vec<Artifact>,
     /// Its health check.

@@ -3,6 +3,7 @@
 
 mod access;
 mod commands;
+mod deployments;
 mod jobs;
 mod listener;
 mod presence;

@@ -45,7 +45,7 @@ pub(super) fn check(kind: &str, object: &Value, old: Option<&Value>, findings: &
         "Job" => job(object, findings),
         "Task" => task(object, old, findings),
         "Command" => command(object, old, findings),
-        "RobotDeployment" => deployment(object, findings),
+        "RobotDeployment" => deployment(object, old, findings),
         _ => {}
     }
 }
@@ -189,7 +189,17 @@ fn command(command: &Value, old: Option<&Value>, findings: &mut Findings) {
     }
 }
 
-fn deployment(deployment: &Value, findings: &mut Findings) {
+fn deployment(deployment: &Value, old: Option<&Value>, findings: &mut Findings) {
+    if let Some(old) = old.filter(|old| old["spec"]["version"] == deployment["spec"]["version"])
+        && ["artifacts", "healthCheck", "activate"]
+            .iter()
+            .any(|part| given(&old["spec"], part) != given(&deployment["spec"], part))
+    {
+        findings.fault(
+            "spec.version",
+            "what a version consists of does not change, as robots may have it already: give this one another name",
+        );
+    }
     for (index, artifact) in list(&deployment["spec"]["artifacts"]).iter().enumerate() {
         let at = format!("spec.artifacts[{index}]");
         check_artifact(artifact, &at, findings);

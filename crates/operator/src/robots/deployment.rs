@@ -49,9 +49,10 @@ pub(crate) fn look(world: &mut World, key: &Key, fleet: &mut Fleet, now: Timesta
         before: before.rollout.as_ref(),
     }
     .step(&units, now);
-    let version = match (step.towards, &before.stable) {
-        (Towards::Stable, Some(stable)) => stable.version.clone(),
-        _ => deployment.spec.version.clone(),
+    let latest = came_with(&deployment.spec.version, &before).or(deployment.metadata.generation);
+    let (version, generation) = match (step.towards, &before.stable) {
+        (Towards::Stable, Some(stable)) => (stable.version.clone(), stable.generation),
+        _ => (deployment.spec.version.clone(), latest),
     };
     // A robot that has nothing yet takes whatever is wanted now: there is nothing to lose on it.
     let fresh = targets
@@ -61,6 +62,7 @@ pub(crate) fn look(world: &mut World, key: &Key, fleet: &mut Fleet, now: Timesta
     let fresh: Vec<usize> = fresh.map(|(index, _)| index).collect();
     for index in step.change.iter().copied().chain(fresh) {
         targets[index].version.clone_from(&version);
+        targets[index].generation = generation;
         targets[index].since = Some(Time(now));
         targets[index].state = DeploymentState::Pending;
         targets[index].message = None;
@@ -89,7 +91,7 @@ pub(crate) fn look(world: &mut World, key: &Key, fleet: &mut Fleet, now: Timesta
         ready: number(ready),
         failed: step.status.failed,
         stable: match complete && available {
-            true => Some(stable_version(&deployment)),
+            true => Some(stable_version(&deployment, latest)),
             false => before.stable.clone(),
         },
         rollout: Some(step.status),
@@ -163,9 +165,18 @@ fn health(target: &DeploymentTarget) -> Health {
     }
 }
 
-fn stable_version(deployment: &RobotDeployment) -> StableVersion {
+/// The generation that a version came with, as robots were told before: other edits than of the
+/// version are no reason to install it again.
+fn came_with(version: &str, before: &RobotDeploymentStatus) -> Option<i64> {
+    let told = before.robots.iter().flatten();
+    let same = told.filter(|target| target.version == version);
+    same.filter_map(|target| target.generation).max()
+}
+
+fn stable_version(deployment: &RobotDeployment, generation: Option<i64>) -> StableVersion {
     StableVersion {
         version: deployment.spec.version.clone(),
+        generation,
         artifacts: deployment.spec.artifacts.clone(),
         health_check: deployment.spec.health_check.clone(),
         activate: deployment.spec.activate.clone(),

@@ -167,7 +167,7 @@ pub struct DesiredDeployment {
     pub uid: String,
     /// Its name: the folder that it is installed in.
     pub name: String,
-    /// Its generation.
+    /// The generation that the version came with.
     pub generation: i64,
     /// The version.
     pub version: String,

@@ -1,11 +1,8 @@
 //! The bridge from its start to its end.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use kube::Client;
@@ -37,13 +34,8 @@ pub enum Error {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// A port could not be served.
-    #[error("could not serve metrics and logs on {address}: {error}")]
-    Serve {
-        /// Where.
-        address: SocketAddr,
-        /// Why not.
-        error: std::io::Error,
-    },
+    #[error("could not serve metrics and logs: {0}")]
+    Serve(std::io::Error),
     /// Another bridge works now.
     #[error("the lease {LEASE} was lost to another bridge: this one must stop")]
     LeaseLost,
@@ -66,12 +58,12 @@ pub async fn run(
         ready: ready.clone(),
         ask,
     };
-    let address = settings.serve;
+    let listener = settings.serve.clone();
     let serving = async {
-        match address {
-            Some(address) => serve::serve(address, pages, stop.clone())
+        match listener {
+            Some(listener) => serve::serve(&listener, pages, stop.clone())
                 .await
-                .map_err(|error| Error::Serve { address, error }),
+                .map_err(Error::Serve),
             None => {
                 stop.cancelled().await;
                 drop(pages);

@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -39,11 +38,12 @@ pub(crate) struct Pages {
 
 /// Serves until cancelled.
 pub(crate) async fn serve(
-    address: SocketAddr,
+    listener: &std::net::TcpListener,
     pages: Pages,
     cancel: CancellationToken,
 ) -> std::io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener.try_clone()?)?;
     let router = Router::new()
         .route(
             "/metrics",

@@ -1,6 +1,6 @@
 //! What the bridge can be told.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::TcpListener, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::broker::{Door, Robots};
 
@@ -24,7 +24,7 @@ pub struct Settings {
     /// Whether robots of the published protocol, which have no credential, are listened to.
     pub published: bool,
     /// Where `/metrics`, `/healthz` and logs are served.
-    pub serve: Option<SocketAddr>,
+    pub serve: Option<Arc<TcpListener>>,
     /// Whether several bridges elect one to work.
     pub leader_election: bool,
     /// Where none is elected: for how long it is good, in the Lease, that this one has said that it

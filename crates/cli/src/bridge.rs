@@ -1,6 +1,6 @@
 //! `sandlot bridge`: robots on one side, a cluster on the other, until told to stop.
 
-use std::{path::Path, time::Duration};
+use std::{net::TcpListener, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use sandlot_bridge::{
@@ -50,6 +50,8 @@ fn settings(options: &Bridge, namespace: String) -> Result<Settings> {
         authority: protection.authorities,
         identity: protection.identity,
     });
+    let listener = TcpListener::bind(options.listen)
+        .with_context(|| format!("metrics and logs cannot be served on {}", options.listen))?;
     Ok(Settings {
         namespace,
         broker: Remote {
@@ -72,7 +74,7 @@ fn settings(options: &Bridge, namespace: String) -> Result<Settings> {
         timeout: Duration::from_secs(options.heartbeat_timeout),
         check: Duration::from_secs(options.heartbeat_check.max(1)),
         published: !options.own_credentials_only,
-        serve: Some(options.listen),
+        serve: Some(Arc::new(listener)),
         leader_election: options.leader_elect,
         lease: Some(LEASE),
         identity: identity_name(),

@@ -1,6 +1,11 @@
 //! Robots on one machine: a broker, the bridge, and robots to look at.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use kube::Client;
@@ -20,6 +25,8 @@ pub(crate) const TOKEN: &str = "fixed-token-123";
 pub(crate) struct Options {
     /// Where the broker listens. Where nobody said so, another port will do.
     pub(crate) listen: Option<SocketAddr>,
+    /// Where metrics and what tasks print are served; the same holds.
+    pub(crate) pages: Option<SocketAddr>,
     /// The token that robots register with.
     pub(crate) token: String,
     /// How many simulated robots there are.
@@ -29,6 +36,7 @@ pub(crate) struct Options {
 /// The broker, the bridge and the robots.
 pub(crate) struct Fleet {
     broker: Broker,
+    pages: SocketAddr,
     cancel: CancellationToken,
     bridge: JoinHandle<()>,
     robots: JoinSet<()>,
@@ -57,7 +65,11 @@ impl Fleet {
             started => started,
         };
         let broker = broker.context("the broker did not start")?;
+        let pages =
+            listen_for_pages(options.pages).context("robots' metrics and logs cannot be served")?;
+        let pages_address = pages.local_addr()?;
         let settings = Settings {
+            serve: Some(Arc::new(pages)),
             broker: Remote {
                 host: reachable(broker.address).to_string(),
                 port: broker.address.port(),
@@ -80,6 +92,7 @@ impl Fleet {
         });
         let mut fleet = Self {
             broker,
+            pages: pages_address,
             cancel,
             bridge,
             robots: JoinSet::new(),
@@ -112,6 +125,11 @@ impl Fleet {
         self.broker.address
     }
 
+    /// Where metrics and what tasks print are served, with the port that was picked.
+    pub(crate) fn pages(&self) -> SocketAddr {
+        self.pages
+    }
+
     /// Ends the robots, then the bridge, then the broker.
     pub(crate) async fn stop(mut self) {
         self.robots.shutdown().await;
@@ -119,6 +137,16 @@ impl Fleet {
         // It is ours alone, so it can only have ended or panicked; either way it is over.
         let _ = self.bridge.await;
         self.broker.stop().await;
+    }
+}
+
+/// Listens where a bridge by itself does, or on another port where nobody has said which.
+fn listen_for_pages(wanted: Option<SocketAddr>) -> io::Result<TcpListener> {
+    match wanted {
+        Some(address) => TcpListener::bind(address),
+        None => {
+            TcpListener::bind(("127.0.0.1", 8084)).or_else(|_| TcpListener::bind(("127.0.0.1", 0)))
+        }
     }
 }
 

@@ -158,6 +158,11 @@ impl Local {
         self.fleet.as_ref().map(Fleet::address)
     }
 
+    /// Where robots' metrics and what their tasks print are served.
+    pub(crate) fn robot_pages(&self) -> Option<SocketAddr> {
+        self.fleet.as_ref().map(Fleet::pages)
+    }
+
     /// The node, for who stops it.
     pub(crate) fn node(&self) -> Arc<Node> {
         self.node.clone()

@@ -49,6 +49,7 @@ pub(crate) async fn run(up: &Up) -> Result<()> {
         snapshot_registry: up.snapshot_registry.clone(),
         robots: (!up.no_controllers).then(|| fleet::Options {
             listen: up.mqtt_listen,
+            pages: up.robot_pages,
             token: up.robot_token.clone(),
             simulated: up.robots,
         }),
@@ -89,6 +90,9 @@ fn introduce(local: &Local, options: &Options, started: Instant) {
     }
     if let Some(address) = local.broker() {
         println!("  robots      mqtt://{address}");
+    }
+    if let Some(address) = local.robot_pages() {
+        println!("  their logs  http://{address}/logs/TASK");
     }
     println!("  kubeconfig  {}", options.kubeconfig.display());
     match options.in_memory {

@@ -39,6 +39,10 @@ pub(crate) struct Up {
     /// Where the robots' broker listens [default: 127.0.0.1:1883, or another port if that is taken]
     #[arg(long, value_name = "ADDR")]
     pub(crate) mqtt_listen: Option<SocketAddr>,
+    /// Where robots' metrics and what their tasks print are served [default: 127.0.0.1:8084, or
+    /// another port if that is taken]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) robot_pages: Option<SocketAddr>,
     /// The token that robots register with.
     #[arg(long, value_name = "TOKEN", default_value = crate::fleet::TOKEN, env = "K8S4R_TOKEN")]
     pub(crate) robot_token: String,

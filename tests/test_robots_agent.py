@@ -185,6 +185,26 @@ def test_a_robots_certificate_is_what_it_is(mosquitto, tmp_path):  # noqa: F811
     assert not broker.may(forged, "hear", "k8s4r/robots/arm-1/desired")
 
 
+def test_a_robot_whose_certificate_names_it_registers_and_works(own_machine, mosquitto, tmp_path):  # noqa: F811
+    """Its certificate is its login, so it is itself from its first word."""
+    authority = Authority(tmp_path / "authority")
+    certificate, key = authority.vouch("sandlot-bridge")
+    broker = mosquitto("--ca", authority.file, "--own-credentials-only", "--robots-ca", authority.file,
+                       "--certificate", certificate, "--key", key,
+                       "--broker-identity", *authority.vouch("broker"), scheme="mqtts")
+    up = own_machine("--ephemeral", "--missing-images", "host", "--mqtt-listen", "127.0.0.1:0")
+    certificate, key = authority.vouch("arm-1")
+    with contextlib.contextmanager(bridge)(up, broker, "fleet"), agent(
+            tmp_path / "robot", "arm-1", broker.url, "--ca", authority.file, "--certificate", certificate, "--key", key):
+        robot = ("get", "robot", "-n", "fleet", "arm-1", "-o", "jsonpath={.status.phase}")
+        eventually(lambda: up.kubectl(*robot, check=False).stdout == "Online", timeout=120)
+        job = {"apiVersion": "robot.k8s4r.io/v1alpha1", "kind": "Job", "metadata": {"name": "hello"},
+               "spec": {"name": "hello", "type": "batch", "taskGroups": [{"name": "main", "count": 1, "tasks": [
+                   {"name": "run", "driver": "raw_exec", "config": {"execConfig": {"command": "true"}}}]}]}}
+        up.kubectl("apply", "-n", "fleet", "-f", "-", stdin=json.dumps(job))
+        up.kubectl("wait", "-n", "fleet", "--for=condition=Complete", "rjob/hello", "--timeout=120s", timeout=150)
+
+
 def label(up, robot: str, **labels: str):
     up.kubectl("patch", "robot", robot, "--type", "merge", "-p", json.dumps({"spec": {"labels": labels}}))
 

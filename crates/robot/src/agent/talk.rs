@@ -126,12 +126,15 @@ impl Agent {
             drivers: Some(drivers::available()),
             labels: Some(self.settings.labels.clone()),
         };
-        let topic = match own {
-            true => Topic::OwnRegister(robot),
-            false => Topic::Register,
-        };
         self.told = Some(info.lasting());
-        self.say_json(&topic, &registration);
+        // Where its certificate is its login it is itself from the start, and may say nothing that
+        // anybody may; which of the two holds, only the broker knows.
+        if own || self.settings.tls.identity.is_some() {
+            self.say_json(&Topic::OwnRegister(robot), &registration);
+        }
+        if !own {
+            self.say_json(&Topic::Register, &registration);
+        }
         self.due = Some(Instant::now() + PATIENCE);
     }
 

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::settings::{Remote, Tls};
 
 /// How many messages of robots may wait for the loop; then the broker is asked to wait.
-const BACKLOG: usize = 4096;
+const BACKLOG: usize = 512;
 /// How many messages to robots may wait for the connection.
 const OUTGOING: usize = 1024;
 /// How many of them are on their way at once.

@@ -18,7 +18,7 @@ pub(super) enum Source {
     Web(reqwest::Url),
     /// On this robot.
     File(PathBuf),
-    /// In a bucket, with the login that the agent's environment names.
+    /// In a bucket, with the login that the agent's environment names, or as anybody without one.
     Bucket(reqwest::Url),
 }
 
@@ -92,8 +92,11 @@ impl Source {
             }
             Self::Bucket(url) => {
                 let wrong = |error: object_store::Error| io::Error::other(error.to_string());
+                // A robot is no machine of a cloud, which would be asked for a login otherwise.
+                let login = ["AWS_ACCESS_KEY_ID", "AWS_WEB_IDENTITY_TOKEN_FILE"];
+                let stranger = login.iter().all(|name| std::env::var_os(name).is_none());
                 let store = AmazonS3Builder::from_env().with_url(url.as_str());
-                let store = store.build().map_err(wrong)?;
+                let store = store.with_skip_signature(stranger).build().map_err(wrong)?;
                 let path = object_store::path::Path::from_url_path(url.path());
                 let path = path.map_err(|_| FetchError::Address)?;
                 if there > 0 && store.head(&path).await.map_err(wrong)?.size == there {

@@ -22,11 +22,12 @@ use super::{
     sight::Sight,
     subject::Machine,
 };
-use scene::{Scene, open_files};
+use scene::{Look, Scene, open_files};
 
 /// How long anything may take before the measurement is given up.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// How long what is under way has to be finished before the beats are watched.
+/// For how long nothing may have been written before the beats are watched: then all that came
+/// with the robots' coming is done.
 const SETTLE: Duration = Duration::from_secs(5);
 /// How long the beats are watched.
 const STEADY: Duration = Duration::from_secs(40);
@@ -138,8 +139,7 @@ impl Fleet {
 
 /// What it costs the bridge that robots beat and nothing else happens.
 async fn watch_beats(scene: &Scene, report: &mut Report) -> Result<()> {
-    tokio::time::sleep(SETTLE).await;
-    let before = scene.look().await?;
+    let before = settle(scene, report).await?;
     let watched = Instant::now();
     tokio::time::sleep(STEADY).await;
     let after = scene.look().await?;
@@ -165,6 +165,23 @@ async fn watch_beats(scene: &Scene, report: &mut Report) -> Result<()> {
         Some(Bar::AtMost(1.0)),
     );
     Ok(())
+}
+
+/// Waits until nothing is written any more.
+async fn settle(scene: &Scene, report: &mut Report) -> Result<Look> {
+    let started = Instant::now();
+    let mut known = scene.look().await?;
+    while started.elapsed() < PATIENCE {
+        tokio::time::sleep(SETTLE).await;
+        let now = scene.look().await?;
+        if now.writes <= known.writes {
+            break;
+        }
+        known = now;
+    }
+    let took = started.elapsed().as_secs_f64();
+    report.number("nothing more to write of them after", took, "s", None);
+    scene.look().await
 }
 
 /// Jobs of one trivial task, one after the other.

@@ -94,8 +94,9 @@ async fn readiness_follows_what_an_http_server_answers() {
     cluster
         .create(pod("p", &script, json!({"readinessProbe": probe})))
         .await;
+    // Before it listens it has not written its first word either.
     cluster
-        .until_event("p", "Unhealthy", "Readiness probe failed")
+        .until_event("p", "Unhealthy", "statuscode: 503")
         .await;
     is_ready(&cluster, "p", "False").await;
     for (code, ready) in [("204", "True"), ("500", "False"), ("302", "True")] {

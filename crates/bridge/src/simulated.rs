@@ -172,7 +172,10 @@ fn connection(robot: &Simulated, session: i64, credential: &str) -> (AsyncClient
     let will = serde_json::to_vec(&will).unwrap_or_default();
     let topic = Topic::Presence(robot.id.clone()).to_string();
     options.set_last_will(LastWill::new(topic, will, QoS::AtLeastOnce, true));
-    AsyncClient::new(options, 256)
+    let (client, mut wire) = AsyncClient::new(options, 256);
+    // As real ones do.
+    wire.network_options.set_tcp_nodelay(true);
+    (client, wire)
 }
 
 /// A simulated robot that is connected.

@@ -113,7 +113,9 @@ impl Link {
         if broker.tls {
             options.set_transport(transport(&settings.tls)?);
         }
-        let (client, events) = AsyncClient::new(options, OUTGOING);
+        let (client, mut events) = AsyncClient::new(options, OUTGOING);
+        // What is said goes out at once, and does not wait for what went before.
+        events.network_options.set_tcp_nodelay(true);
         let (sender, heard) = mpsc::channel(INCOMING);
         let stop = CancellationToken::new();
         let ears = Ears {

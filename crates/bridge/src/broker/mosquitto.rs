@@ -95,6 +95,8 @@ impl Mosquitto {
              autosave_interval 60\n\
              # Sessions of robots that are gone for good do not stay for ever.\n\
              persistent_client_expiration 14d\n\
+             # What is said goes out at once, and does not wait for what went before.\n\
+             set_tcp_nodelay true\n\
              max_inflight_messages 100\n\
              # What was said while no bridge was there waits.\n\
              max_queued_messages 100000\n\

@@ -29,7 +29,7 @@ pub(crate) struct Index {
 impl Index {
     /// An object is seen, through a watch or as the answer to a write; whichever is newer wins.
     pub(crate) fn see(&mut self, object: Object) {
-        match object {
+        match object.without_writers() {
             Object::Robot(robot) => {
                 let name = robot.name_any();
                 if is_newer(self.robots.get(&name), &*robot) {

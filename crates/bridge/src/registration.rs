@@ -1,7 +1,7 @@
 //! Whether a robot may register, and what is written down of it: decided here, carried out
 //! elsewhere.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sandlot_api::robot::{
     Credential, DeviceInfo, Robot, RobotSpec, RobotStatus,
@@ -9,6 +9,9 @@ use sandlot_api::robot::{
 };
 
 use crate::broker::hash;
+
+/// For how long it is no news that a robot has registered once more.
+const FRESH: SignedDuration = SignedDuration::from_mins(5);
 
 /// What a robot may register with.
 pub(crate) struct Rules<'a> {
@@ -121,10 +124,19 @@ pub(crate) fn new_spec(asked: &Registration) -> RobotSpec {
     }
 }
 
+/// Whether it is so short a time since a robot has registered that doing so again is no news.
+pub(crate) fn is_fresh(status: &RobotStatus, now: Timestamp) -> bool {
+    let registered = status.registered_at.as_ref();
+    registered.is_some_and(|at| now.duration_since(at.0).abs() < FRESH)
+}
+
 /// What a registration says of the robot, beside where it stands.
 pub(crate) fn describe(status: &mut RobotStatus, asked: &Registration, now: Timestamp) {
-    if !asked.device_info.is_null() {
-        status.device_info = Some(DeviceInfo::read(&asked.device_info));
+    let sent = (!asked.device_info.is_null()).then(|| DeviceInfo::read(&asked.device_info));
+    let known = status.device_info.as_ref();
+    let same = |sent: &DeviceInfo| known.is_some_and(|known| known.lasting() == sent.lasting());
+    if let Some(sent) = sent.filter(|sent| !is_fresh(status, now) || !same(sent)) {
+        status.device_info = Some(sent);
     }
     status.registered_at = Some(Time(now));
     status.agent.clone_from(&asked.agent);
@@ -250,6 +262,28 @@ mod tests {
         });
         let denied = admit(&RULES, &asks("its own", None), true, Some(&robot));
         assert_eq!(denied, Err(Denied::KeptOut));
+    }
+
+    #[test]
+    fn what_passes_is_no_news_of_a_robot_that_has_just_registered() {
+        let asks = |used: u64, total: u64| Registration {
+            device_info: serde_json::json!({ "memory": { "total": total, "used": used } }),
+            ..asks("bootstrap", None)
+        };
+        let minute = |minute: i64| Timestamp::from_second(minute * 60).unwrap();
+        let mut status = RobotStatus::default();
+        let mut used_after = |asked: &Registration, now| {
+            describe(&mut status, asked, now);
+            let memory = status
+                .device_info
+                .as_ref()
+                .and_then(|info| info.memory.clone());
+            memory.unwrap().used
+        };
+        assert_eq!(used_after(&asks(1, 8), minute(0)), 1);
+        assert_eq!(used_after(&asks(2, 8), minute(0)), 1, "it has just said so");
+        assert_eq!(used_after(&asks(3, 9), minute(0)), 3, "this lasts");
+        assert_eq!(used_after(&asks(4, 9), minute(6)), 4, "that was long ago");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use sandlot_decide::robots::course::end_of;
 use serde_json::json;
 
 use super::{
-    registration,
+    registration::{self, is_fresh},
     settings::Approval,
     sights::Kind,
     work::Bridge,
@@ -79,8 +79,12 @@ impl Bridge {
         }
         self.keep_password(name, &robot, &news);
         let mut settled = next.clone();
-        // That it was heard of is no news by itself.
+        // That it was heard of is no news by itself, nor that it has registered once more: when
+        // thousands have lost their connections, each does.
         settled.last_heartbeat_time = before.and_then(|before| before.last_heartbeat_time.clone());
+        if let Some(known) = before.filter(|before| is_fresh(before, now)) {
+            settled.registered_at.clone_from(&known.registered_at);
+        }
         if before == Some(&settled) {
             self.news_written.insert(name.to_owned(), news);
             self.robot_written(name, true, now);

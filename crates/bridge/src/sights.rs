@@ -50,6 +50,19 @@ impl Object {
             Self::Deployment(deployment) => (Kind::Deployment, deployment.name_any()),
         }
     }
+
+    /// The object without the record of who wrote which of its fields, which is as long as the
+    /// rest of it and of no use here.
+    pub(crate) fn without_writers(mut self) -> Self {
+        let meta = match &mut self {
+            Self::Robot(robot) => robot.meta_mut(),
+            Self::Task(task) => task.meta_mut(),
+            Self::Command(command) => command.meta_mut(),
+            Self::Deployment(deployment) => deployment.meta_mut(),
+        };
+        meta.managed_fields = None;
+        self
+    }
 }
 
 /// Something seen through a watch. Names are enough: the bridge works in one namespace.

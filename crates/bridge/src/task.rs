@@ -18,8 +18,9 @@ use super::{
     writes::{What, status_patch},
 };
 
-/// How long it may stay unsaid that a task is on its way: most are further by then.
-const DISPATCHED: Duration = Duration::from_millis(200);
+/// How long after its robot was told of it it may stay unsaid that a task is on its way: most are
+/// further by then.
+const DISPATCHED: Duration = Duration::from_millis(500);
 /// How long it may stay unsaid how far a task is before it has ended: short ones have by then.
 const UNDERWAY: Duration = Duration::from_millis(15);
 
@@ -74,15 +75,12 @@ impl Bridge {
             // Nobody ever heard of it, and nobody will.
             return self.write_state(name, task, TaskState::Cancelled, "Stopped", now);
         }
+        let uid = task.uid().unwrap_or_default();
         if state != TaskState::Pending || !self.was_told(robot, task) {
+            self.told_since.remove(&uid);
             return;
         }
-        let made = task
-            .metadata
-            .creation_timestamp
-            .as_ref()
-            .map_or(now, |made| made.0);
-        let due = later(made, DISPATCHED);
+        let due = later(*self.told_since.entry(uid).or_insert(now), DISPATCHED);
         if due > now {
             self.wake(due, Kind::Task, name);
         } else {
@@ -163,6 +161,7 @@ impl Bridge {
 
     /// A task is gone: what is still said of it is for nobody.
     pub(crate) fn lose_task(&mut self, task: &Task) {
+        self.told_since.remove(&task.uid().unwrap_or_default());
         self.settle_task(task, usize::MAX);
     }
 

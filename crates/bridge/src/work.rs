@@ -78,6 +78,9 @@ pub(crate) struct Bridge {
     pub(crate) news_written: HashMap<String, News>,
     /// What robots said of commands that is not written down yet, by the command's uid.
     pub(crate) words: HashMap<String, Vec<CommandWord>>,
+    /// Since when robots have known of tasks of which nothing was heard or written yet, by the
+    /// task's uid.
+    pub(crate) told_since: HashMap<String, Timestamp>,
     /// How many reports the write about a task, or words the write about a command, takes in.
     pub(crate) written: HashMap<(Kind, String), usize>,
     /// Robots that may be acknowledged something.
@@ -118,6 +121,7 @@ impl Bridge {
             news: HashMap::new(),
             news_written: HashMap::new(),
             words: HashMap::new(),
+            told_since: HashMap::new(),
             written: HashMap::new(),
             acknowledge: HashSet::new(),
             readers: Readers::default(),

@@ -22,13 +22,13 @@ use super::{
 };
 use crate::index::Key;
 
-/// Looks at a deployment that may have changed.
-pub(crate) fn look(world: &mut World, key: &Key, fleet: &mut Fleet, now: Timestamp) {
+/// Looks at a deployment that may have changed; how many robots it is for.
+pub(crate) fn look(world: &mut World, key: &Key, fleet: &mut Fleet, now: Timestamp) -> usize {
     let Some(deployment) = world.index.deployments.get(key).cloned() else {
-        return;
+        return 0;
     };
     if deployment.metadata.deletion_timestamp.is_some() || world.must_wait(Kind::Deployment, key) {
-        return;
+        return 0;
     }
     let before = deployment.status.clone().unwrap_or_default();
     let mut targets = targets(world, key, &deployment, &before, fleet);
@@ -70,9 +70,9 @@ pub(crate) fn look(world: &mut World, key: &Key, fleet: &mut Fleet, now: Timesta
     let healthy = |target: &&DeploymentTarget| {
         target.version == deployment.spec.version && target.state == DeploymentState::Healthy
     };
-    let ready = targets.iter().filter(healthy).count();
+    let (ready, all) = (targets.iter().filter(healthy).count(), targets.len());
     let complete = step.status.state == RolloutState::Completed && step.status.failed == 0;
-    let available = ready == targets.len() && ready > 0;
+    let available = ready == all && ready > 0;
     let known = before.conditions.iter().flatten();
     let reason = if available {
         "Available"
@@ -81,7 +81,7 @@ pub(crate) fn look(world: &mut World, key: &Key, fleet: &mut Fleet, now: Timesta
     };
     let status = RobotDeploymentStatus {
         observed_generation: deployment.metadata.generation,
-        desired: number(targets.len()),
+        desired: number(all),
         updated: number(
             targets
                 .iter()
@@ -103,6 +103,7 @@ pub(crate) fn look(world: &mut World, key: &Key, fleet: &mut Fleet, now: Timesta
         let patch = status_patch(&deployment, &before, &status);
         world.write(Kind::Deployment, key, What::Status(patch));
     }
+    all
 }
 
 /// The robots that fit, with what each was told and has said.

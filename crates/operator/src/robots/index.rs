@@ -33,6 +33,8 @@ pub(crate) struct Index {
     groups_of_job: HashMap<Key, BTreeSet<Key>>,
     /// Those that have not ended, by their robots.
     tasks_of_robot: HashMap<Key, BTreeSet<Key>>,
+    /// Tasks that name no robot, and wait for one.
+    homeless: BTreeSet<Key>,
 }
 
 impl Index {
@@ -126,10 +128,8 @@ impl Index {
         let mut marks: Vec<(Kind, Key)> = groups.map(|key| (Kind::Group, key.clone())).collect();
         let deployments = self.deployments.keys().filter(near);
         marks.extend(deployments.map(|key| (Kind::Deployment, key.clone())));
-        let waiting = self.tasks.iter().filter(|(key, task)| {
-            key.namespace == robot.namespace && task.spec.target_robot.is_none()
-        });
-        marks.extend(waiting.map(|(key, _)| (Kind::Task, key.clone())));
+        let waiting = self.homeless.iter().filter(near);
+        marks.extend(waiting.map(|key| (Kind::Task, key.clone())));
         self.marks.extend(marks);
     }
 
@@ -154,10 +154,14 @@ impl Index {
     /// A task counts among what is on its robot until it has ended.
     fn load(&mut self, key: &Key, task: &Task) {
         let state = task.status.as_ref().and_then(|status| status.state);
+        let over = state.is_some_and(TaskState::is_terminal);
         let Some(robot) = &task.spec.target_robot else {
+            if !over {
+                self.homeless.insert(key.clone());
+            }
             return;
         };
-        if !state.is_some_and(TaskState::is_terminal) {
+        if !over {
             let robot = key.beside(robot);
             self.recount.insert(robot.clone());
             self.tasks_of_robot
@@ -169,6 +173,7 @@ impl Index {
 
     /// A task no longer counts where it did.
     fn unload(&mut self, key: &Key) {
+        self.homeless.remove(key);
         let known = self.tasks.get(key);
         let Some(robot) = known.and_then(|known| known.spec.target_robot.as_ref()) else {
             return;

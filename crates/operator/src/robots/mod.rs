@@ -12,6 +12,7 @@ mod fleet;
 mod group;
 mod index;
 mod job;
+mod pace;
 mod robot;
 mod sights;
 mod task;

@@ -60,7 +60,7 @@ impl Family for World {
     /// What looking has marked is looked at without delay.
     fn due(&self) -> Option<Timestamp> {
         match self.index.marks.is_empty() {
-            true => [self.wakes.next(), self.bridges.due()]
+            true => [self.wakes.next(), self.bridges.due(), self.pace.due()]
                 .into_iter()
                 .flatten()
                 .min(),
@@ -78,17 +78,27 @@ impl Family for World {
         fleet.begin(std::mem::take(&mut self.index.recount));
         let mut groups = Vec::new();
         for (kind, key) in marks {
+            let wake = (kind, key);
+            if !self.pace.admits(&wake, now) {
+                continue;
+            }
+            let (kind, key) = wake;
             match kind {
                 Kind::Robot => robot::look(self, &key, now),
                 Kind::Job => job::look(self, &key, now),
                 Kind::Group => groups.push(key),
                 Kind::Task => task::look(self, &key, &mut fleet, now),
-                Kind::Deployment => deployment::look(self, &key, &mut fleet, now),
+                Kind::Deployment => {
+                    let robots = deployment::look(self, &key, &mut fleet, now);
+                    self.pace.looked((Kind::Deployment, key), robots, now);
+                }
             }
         }
         groups.sort_by_cached_key(|key| group::turn(self, key));
-        for key in &groups {
-            group::look(self, key, &mut fleet, now);
+        for key in groups {
+            group::look(self, &key, &mut fleet, now);
+            let tasks = self.index.tasks_of(&key).count();
+            self.pace.looked((Kind::Group, key), tasks, now);
         }
         self.fleet = fleet;
         self.send_off(beside);

@@ -9,6 +9,7 @@ use super::{
     bridges::Bridges,
     fleet::Fleet,
     index::Index,
+    pace::Pace,
     sights::{Kind, Object},
     trouble,
     writes::{What, Write},
@@ -24,6 +25,7 @@ pub(crate) struct World {
     /// The robots as far as placing work on them goes.
     pub(crate) fleet: Fleet,
     pub(crate) bridges: Bridges,
+    pub(crate) pace: Pace,
     pub(crate) events: Events,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) wakes: Wakes<Wake>,
@@ -44,6 +46,7 @@ impl World {
             index: Index::default(),
             fleet: Fleet::default(),
             bridges: Bridges::default(),
+            pace: Pace::default(),
             events,
             metrics,
             wakes: Wakes::default(),
@@ -117,6 +120,9 @@ impl World {
             self.resting.remove(&wake);
             self.index.marks.insert(wake);
         }
+        while let Some(wake) = self.pace.take_due(now) {
+            self.index.marks.insert(wake);
+        }
         for namespace in self.bridges.fallen_silent(now) {
             let robots = self.index.robots.keys();
             for robot in robots.filter(|robot| robot.namespace == namespace) {
@@ -135,6 +141,7 @@ impl World {
         let wake = (kind, key.clone());
         self.wakes.succeeded(&wake);
         self.resting.remove(&wake);
+        self.pace.forget(&wake);
         if self.busy.contains(&wake) {
             self.overtaken.insert(wake);
         }

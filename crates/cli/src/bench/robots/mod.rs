@@ -1,5 +1,6 @@
 //! `sandlot bench robots`: many simulated robots through a real Mosquitto, and one bridge.
 
+mod agent;
 mod scene;
 
 use std::{
@@ -12,7 +13,7 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, PostParams},
 };
-use sandlot_api::robot::{Job, JobState, Robot, RobotPhase, Task, TaskState};
+use sandlot_api::robot::{Constraint, Job, JobState, Operand, Robot, RobotPhase, Task, TaskState};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,7 @@ use super::{
     sight::Sight,
     subject::Machine,
 };
+use agent::Agent;
 use scene::{Look, Scene, open_files};
 
 /// How long anything may take before the measurement is given up.
@@ -61,13 +63,15 @@ pub(super) async fn measure(robots: u32) -> Result<Report> {
     let mut fleet = Fleet::default();
     fleet.come(&client, &scene, robots, &mut report).await?;
     watch_beats(&scene, &mut report).await?;
-    one_by_one(&client, &mut report).await?;
+    let what = "trivial job, create → completed seen by a watcher";
+    one_by_one(&client, "one", what, None, &mut report).await?;
+    on_a_real_robot(&client, &machine, &scene, &mut report).await?;
     fan_out(&client, FAN.min(robots), &mut report).await?;
     fleet
         .are_killed(&client, KILLED.min(robots), &mut report)
         .await?;
     report
-        .note("robots are simulated: their tasks end as they begin, all else is as with real ones");
+        .note("all robots but one are simulated: their tasks end as they begin, all else is as with real ones");
     report.note("the broker is a Mosquitto with the configuration that the bridge writes");
     fleet.living.shutdown().await;
     machine.stop().await?;
@@ -184,22 +188,58 @@ async fn settle(scene: &Scene, report: &mut Report) -> Result<Look> {
     scene.look().await
 }
 
-/// Jobs of one trivial task, one after the other.
-async fn one_by_one(client: &Client, report: &mut Report) -> Result<()> {
+/// The same on a robot that does what it is told, and what that robot's agent takes.
+async fn on_a_real_robot(
+    client: &Client,
+    machine: &Machine,
+    scene: &Scene,
+    report: &mut Report,
+) -> Result<()> {
+    let online = Sight::open(api::<Robot>(client), |robot| {
+        stands(robot, RobotPhase::Online)
+    })
+    .await?;
+    let agent = Agent::start(machine, scene.port())?;
+    online.of(agent::NAME, PATIENCE).await?;
+    report.number(
+        "resident memory of a robot's agent",
+        agent.resident()?,
+        "MiB",
+        agent.by_itself.then_some(Bar::AtMost(10.0)),
+    );
+    if !agent.by_itself {
+        report.note("the agent was this whole program: put sandlot-robot beside it or on the PATH to measure that");
+    }
+    let what = "trivial job on a real robot, create → completed seen";
+    one_by_one(client, "real", what, Some(agent::NAME), report).await?;
+    let after = "resident memory of a robot's agent after its jobs";
+    report.number(after, agent.resident()?, "MiB", None);
+    Ok(())
+}
+
+/// Jobs of one trivial task, one after the other, on a certain robot or on any.
+async fn one_by_one(
+    client: &Client,
+    kind: &str,
+    what: &str,
+    robot: Option<&str>,
+    report: &mut Report,
+) -> Result<()> {
     let done = Sight::open(api::<Job>(client), completed).await?;
     let jobs = api::<Job>(client);
     let mut samples = Samples::default();
     let (timed, before) = JOBS;
     for number in 0..before + timed {
-        let job = job(&format!("one-{number}"), 1)?;
+        let name = format!("{kind}-{number}");
+        let mut job = job(&name, 1)?;
+        job.spec.constraints = robot.map(only);
         let started = Instant::now();
         jobs.create(&PostParams::default(), &job).await?;
-        let took = done.of(&format!("one-{number}"), PATIENCE).await? - started;
+        let took = done.of(&name, PATIENCE).await? - started;
         if number >= before {
             samples.add(took);
         }
     }
-    let what = "trivial job, create → completed seen by a watcher";
     report.latency(what, &samples, Some(50.0), None);
     Ok(())
 }
@@ -271,6 +311,16 @@ fn completed(job: &Job) -> bool {
 fn has_begun(task: &Task) -> bool {
     let state = task.status.as_ref().and_then(|status| status.state);
     state.unwrap_or_default() > TaskState::Pending
+}
+
+/// That a job is for this robot and no other.
+fn only(robot: &str) -> Vec<Constraint> {
+    vec![Constraint {
+        l_target: Some("${robot.name}".to_owned()),
+        operand: Some(Operand::Equal),
+        r_target: Some(robot.to_owned()),
+        ..Constraint::default()
+    }]
 }
 
 fn job(name: &str, count: u32) -> Result<Job> {

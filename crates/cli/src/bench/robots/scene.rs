@@ -93,6 +93,11 @@ impl Scene {
         }
     }
 
+    /// Where the broker listens.
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// What the bridge says of itself.
     pub(super) async fn look(&self) -> Result<Look> {
         let text = page(self.pages).await?;

@@ -41,6 +41,8 @@ struct Reader {
     task: String,
     follow: bool,
     heard: Instant,
+    /// The number of the piece that comes next.
+    next: u64,
     to: mpsc::Sender<LogChunk>,
 }
 
@@ -71,6 +73,7 @@ impl Readers {
             task: task.to_owned(),
             follow: ask.follow,
             heard: Instant::now(),
+            next: 0,
             to: ask.to,
         };
         self.open.insert(id, reader);
@@ -82,8 +85,15 @@ impl Readers {
             return;
         };
         reader.heard = Instant::now();
+        // Said twice, as anything may be.
+        if chunk.sequence < reader.next && chunk.error.is_none() {
+            return;
+        }
         let end = chunk.end || chunk.error.is_some();
-        let gone = reader.to.try_send(chunk).is_err();
+        // One that has missed a piece must not take what comes next for it.
+        let missed = chunk.sequence > reader.next;
+        reader.next = chunk.sequence + 1;
+        let gone = missed || reader.to.try_send(chunk).is_err();
         if end || gone {
             self.close(id, !end);
         }

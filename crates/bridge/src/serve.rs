@@ -1,7 +1,7 @@
 //! What the bridge serves over HTTP: metrics, whether it works, and what tasks print.
 
 use std::{
-    convert::Infallible,
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +17,6 @@ use axum::{
     routing::get,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use futures::StreamExt;
 use sandlot_api::robot::wire::{LogChunk, LogStream};
 use serde::Deserialize;
 use tokio::{net::TcpListener, sync::mpsc};
@@ -41,7 +40,7 @@ pub(crate) async fn serve(
     listener: &std::net::TcpListener,
     pages: Pages,
     cancel: CancellationToken,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener.try_clone()?)?;
     let router = Router::new()
@@ -114,13 +113,27 @@ async fn read(
             return (StatusCode::GATEWAY_TIMEOUT, "the robot does not answer\n").into_response();
         }
     };
-    let rest = futures::stream::unfold(from, async |mut from| {
-        from.recv().await.map(|chunk| (chunk, from))
+    let pieces = futures::stream::unfold(Some((first, from)), async |open| {
+        let (chunk, mut from) = open?;
+        if let Some(error) = chunk.error {
+            return Some((Err(io::Error::other(error)), None));
+        }
+        let piece = Bytes::from(STANDARD.decode(chunk.data).unwrap_or_default());
+        if chunk.end {
+            return Some((Ok(piece), None));
+        }
+        // Whoever reads must not take what broke off for the end.
+        let next = from.recv().await.unwrap_or_else(broken_off);
+        Some((Ok(piece), Some((next, from))))
     });
-    let pieces = futures::stream::once(async { first }).chain(rest);
-    let bytes = pieces.map(|chunk| {
-        let piece = STANDARD.decode(chunk.data).unwrap_or_default();
-        Ok::<Bytes, Infallible>(piece.into())
-    });
-    Response::new(Body::from_stream(bytes))
+    Response::new(Body::from_stream(pieces))
+}
+
+/// In the place of what a reader should have been told, who was too slow or whose robot went.
+fn broken_off() -> LogChunk {
+    LogChunk {
+        end: true,
+        error: Some("it broke off: ask again".to_owned()),
+        ..LogChunk::default()
+    }
 }

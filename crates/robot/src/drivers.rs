@@ -8,7 +8,7 @@ use std::{
 };
 
 use sandlot_api::robot::{Driver, TaskDefinition};
-use sandlot_supervisor::{DEFAULT_PATH, Keep, Launch, User};
+use sandlot_supervisor::{DEFAULT_PATH, Keep, Launch, Memory, User};
 
 use crate::cell::{self, Account, Cell, Share};
 
@@ -16,6 +16,10 @@ use crate::cell::{self, Account, Cell, Share};
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Who an isolated task is when nothing says so.
 const NOBODY: &str = "nobody";
+/// Where a container finds its task's folder, and its group's.
+const IN_CONTAINER: (&str, &str) = ("/task", "/alloc");
+/// How long it may take to take a container away.
+const CLEARING: Duration = Duration::from_secs(60);
 /// How much of each output stream is kept on the robot.
 const KEPT: Keep = Keep {
     head: 0,
@@ -49,7 +53,7 @@ pub(crate) struct Place<'a> {
     pub(crate) site: &'a Path,
     /// What else its environment says.
     pub(crate) facts: &'a BTreeMap<String, String>,
-    /// A name for its container.
+    /// A name for its container, if it is one.
     pub(crate) name: &'a str,
 }
 
@@ -82,7 +86,7 @@ pub(crate) fn launch(task: &TaskDefinition, place: &Place<'_>) -> Result<Launch,
     let mut launch = Launch::new(argv);
     launch.env = environment(task, place);
     launch.cwd = Some(place.folder.to_owned());
-    if task.driver != Driver::Exec {
+    if matches!(task.driver, Driver::RawExec | Driver::Java) {
         launch.user = task.user.as_deref().map(user).transpose()?.flatten();
     }
     launch.timeout = task.timeout.map(|timeout| timeout.0);
@@ -160,6 +164,17 @@ fn java(task: &TaskDefinition) -> Result<Vec<OsString>, Unfit> {
     Ok(argv)
 }
 
+/// What takes away a container that its client has left behind, as one does that was killed.
+pub(crate) fn clear_away(container: &str) -> Option<Launch> {
+    let mut argv: Vec<OsString> = vec![container_engine()?.into_os_string()];
+    argv.extend(["rm", "--force", container].map(OsString::from));
+    let mut launch = Launch::new(argv);
+    launch.env = vec![("PATH".into(), DEFAULT_PATH.into())];
+    launch.timeout = Some(CLEARING);
+    launch.memory = Memory::Passing;
+    Some(launch)
+}
+
 /// A container, run in the foreground so that it ends with its client.
 fn container(task: &TaskDefinition, place: &Place<'_>) -> Result<Vec<OsString>, Unfit> {
     let config = task.config.docker_config.as_ref();
@@ -172,10 +187,18 @@ fn container(task: &TaskDefinition, place: &Place<'_>) -> Result<Vec<OsString>, 
     argv.extend(["run", "--rm", "--init", "--name"].map(OsString::from));
     argv.push(place.name.into());
     argv.extend(["--security-opt", "no-new-privileges"].map(OsString::from));
-    let mut task_folder = OsString::from("type=bind,target=/task,source=");
-    task_folder.push(place.folder);
-    argv.extend(["--mount".into(), task_folder]);
-    for (name, value) in task.env.iter().flatten() {
+    for (inside, folder) in [
+        (IN_CONTAINER.0, place.folder),
+        (IN_CONTAINER.1, place.shared),
+    ] {
+        let mut mount = OsString::from(format!("type=bind,target={inside},source="));
+        mount.push(folder);
+        argv.extend(["--mount".into(), mount]);
+    }
+    if let Some(user) = &task.user {
+        argv.extend(["--user".into(), user.into()]);
+    }
+    for (name, value) in in_container(task, place) {
         argv.extend(["--env".into(), format!("{name}={value}").into()]);
     }
     if let Some(folder) = &config.work_dir {
@@ -215,6 +238,23 @@ fn container(task: &TaskDefinition, place: &Place<'_>) -> Result<Vec<OsString>, 
             .map(OsString::from),
     );
     Ok(argv)
+}
+
+/// The environment of a container's task, whose folders are elsewhere for it. Its image has a PATH
+/// and a HOME of its own.
+fn in_container<'a>(task: &'a TaskDefinition, place: &'a Place<'_>) -> BTreeMap<&'a str, &'a str> {
+    let facts = place.facts.iter().chain(task.env.iter().flatten());
+    let mut variables: BTreeMap<&str, &str> = facts
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    for (name, folder) in [
+        ("NOMAD_TASK_DIR", IN_CONTAINER.0),
+        ("TASK_DIR", IN_CONTAINER.0),
+        ("ALLOC_DIR", IN_CONTAINER.1),
+    ] {
+        variables.insert(name, folder);
+    }
+    variables
 }
 
 fn limits(task: &TaskDefinition) -> Vec<OsString> {

@@ -29,7 +29,7 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Something that runs until all the group's tasks have ended.
+    /// Something that runs no longer than until all the group's tasks have ended.
     pub(crate) fn keep(&self, daemon: Run) {
         let mut daemons = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);
         daemons.push(daemon);

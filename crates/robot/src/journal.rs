@@ -51,6 +51,25 @@ impl Journal {
         files::read_json(&self.path(key))
     }
 
+    /// The last attempt at a task of this uid.
+    pub(crate) fn last_of(&self, uid: &str) -> io::Result<Option<Entry>> {
+        let mut last: Option<Entry> = None;
+        for file in fs::read_dir(&self.0)? {
+            let file = file?;
+            let name = file.file_name();
+            let known = name.to_str().and_then(|name| name.strip_prefix(uid));
+            if !known.is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".json")) {
+                continue;
+            }
+            let entry: Option<Entry> = files::read_json(&file.path())?;
+            let number = |entry: &Entry| (entry.key.generation, entry.key.attempt);
+            if entry.as_ref().map(number) > last.as_ref().map(number) {
+                last = entry;
+            }
+        }
+        Ok(last)
+    }
+
     /// Notes how far an attempt is.
     pub(crate) fn note(&self, entry: &Entry) -> io::Result<()> {
         files::replace_json(&self.path(&entry.key), entry)
@@ -112,6 +131,20 @@ mod tests {
         };
         journal.note(&entry).unwrap();
         assert_eq!(journal.find(&key("a")).unwrap().unwrap().start, 3);
+        for (uid, attempt, start) in [("a", 10, 5), ("a", 9, 4), ("a.b", 11, 6)] {
+            let key = AttemptKey {
+                attempt,
+                ..key(uid)
+            };
+            let entry = Entry {
+                key,
+                start,
+                ..Entry::default()
+            };
+            journal.note(&entry).unwrap();
+        }
+        assert_eq!(journal.last_of("a").unwrap().unwrap().start, 5);
+        assert!(journal.last_of("b").unwrap().is_none());
     }
 
     #[test]

@@ -12,8 +12,12 @@ use tokio_util::sync::CancellationToken;
 const MOST: usize = 8;
 /// The most bytes of output in one message.
 const PIECE: usize = 32 << 10;
-/// How long output is followed for somebody who does not ask again.
+/// How long the next one waits: some megabytes a second, which whoever reads can keep up with, and
+/// which leave room for what else the robot says.
+const PACE: Duration = Duration::from_millis(5);
+/// How long output is followed for somebody who does not say, and for anybody at most.
 const PATIENCE: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Requests that are being answered.
 pub(crate) struct Logs {
@@ -64,11 +68,16 @@ impl Logs {
             let limit = request
                 .seconds
                 .map_or(PATIENCE, Duration::from_secs)
-                .min(PATIENCE);
-            let answering = answer(&request, &run, &answers);
-            let _ = stop
-                .run_until_cancelled(tokio::time::timeout(limit, answering))
-                .await;
+                .min(LONGEST);
+            let answering = tokio::time::timeout(limit, answer(&request, &run, &answers));
+            if let Some(Err(_)) = stop.run_until_cancelled(answering).await {
+                let chunk = LogChunk {
+                    end: true,
+                    error: Some("it was followed for long enough: ask again".to_owned()),
+                    ..LogChunk::default()
+                };
+                let _ = answers.send((request.id, chunk)).await;
+            }
             stop.cancel();
         });
     }
@@ -106,6 +115,7 @@ async fn answer(request: &LogRequest, run: &Run, answers: &mpsc::Sender<(String,
                     if !say(piece, false, None).await {
                         return;
                     }
+                    tokio::time::sleep(PACE).await;
                 }
             }
             Ok(Some(Chunk::Missing(_))) => {}

@@ -42,6 +42,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 const PATIENCE: Duration = Duration::from_secs(10);
 /// So many things may have happened and not be noted yet.
 const NEWS: usize = 256;
+/// How long what finds no room waits before it is said again.
+const CROWDED: Duration = Duration::from_millis(20);
 /// How long the tasks' last words are waited for when the agent stops.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -114,6 +116,8 @@ struct Agent {
     logs: Logs,
     news: mpsc::Receiver<(Timestamp, News)>,
     chunks: mpsc::Receiver<(String, LogChunk)>,
+    /// A piece of output for which there was no room; those after it wait.
+    unsaid: Option<(String, LogChunk)>,
     link: Option<Link>,
     session: i64,
     connected: bool,
@@ -178,6 +182,7 @@ impl Agent {
             logs: Logs::new(chunks),
             news: heard_news,
             chunks: heard_chunks,
+            unsaid: None,
             link: None,
             session: 0,
             connected: false,
@@ -203,8 +208,11 @@ impl Agent {
                 heard = next(&mut self.link) => self.hear(heard).await,
                 Some((at, news)) = self.news.recv() => self.note(at, news).await,
                 () = self.outbox.more() => self.send_reports(),
-                Some((request, chunk)) = self.chunks.recv() => {
-                    self.say_json(&Topic::LogChunk(self.settings.robot.clone(), request), &chunk);
+                Some(piece) = self.chunks.recv(), if self.unsaid.is_none() => self.show(piece),
+                () = tokio::time::sleep(CROWDED), if self.unsaid.is_some() && self.connected => {
+                    if let Some(piece) = self.unsaid.take() {
+                        self.show(piece);
+                    }
                 }
                 Some(done) = self.errands.join_next() => self.errand_done(done),
                 () = until(due) => self.connect().await?,

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sandlot_api::robot::{
     DeviceInfo,
-    wire::{Beat, News, Reports, Topic, upstream::Status},
+    wire::{Beat, LogChunk, News, Reports, Topic, upstream::Status},
 };
 use serde_json::Value;
 
@@ -95,6 +95,14 @@ impl Agent {
             tracing::warn!(%error, "what was taken cannot be noted; it is said again");
         }
         self.taken = self.outbox.sent();
+    }
+
+    /// Says a piece of a task's output, or keeps it until there is room.
+    pub(super) fn show(&mut self, (request, chunk): (String, LogChunk)) {
+        let topic = Topic::LogChunk(self.settings.robot.clone(), request.clone());
+        if !self.say_json(&topic, &chunk) {
+            self.unsaid = Some((request, chunk));
+        }
     }
 
     pub(super) fn say_json(&self, topic: &Topic, message: &impl serde::Serialize) -> bool {

@@ -160,7 +160,7 @@ impl Agent {
             }
             Topic::LogRequest(_) => {
                 if let Some(request) = understood(payload) {
-                    self.show_log(request);
+                    self.show_log(request).await;
                 }
             }
             Topic::Dispatch(_) | Topic::FirstDispatch(_) => {
@@ -298,8 +298,8 @@ impl Agent {
         }
     }
 
-    fn show_log(&mut self, request: LogRequest) {
-        let run = self.run_of(&request.task);
+    async fn show_log(&mut self, request: LogRequest) {
+        let run = self.run_of(&request.task).await;
         self.logs.take(request, run);
     }
 }

@@ -133,23 +133,23 @@ impl Agent {
         }
     }
 
-    /// The present run of a task, or its last.
-    pub(super) fn run_of(&self, uid: &str) -> Option<Run> {
+    /// The present run of a task, or its last; also of one that is over and not wanted any more, as
+    /// long as the robot remembers it.
+    pub(super) async fn run_of(&self, uid: &str) -> Option<Run> {
         let told = self.told_tasks();
-        let task = told.iter().rfind(|task| task.key.uid == uid)?;
-        let start = self
-            .shop
-            .journal
-            .find(&task.key)
-            .ok()
-            .flatten()
-            .map_or(0, |entry| entry.start);
-        let key = Key::new(format!("{}#{start}", task.key)).ok()?;
-        self.shop
-            .supervisor
-            .runs()
-            .into_iter()
-            .find(|run| *run.key() == key)
+        let told = told.iter().rfind(|task| task.key.uid == uid);
+        let entry = match told {
+            Some(task) => self.shop.journal.find(&task.key),
+            None => self.shop.journal.last_of(uid),
+        };
+        let entry = entry.ok().flatten();
+        let (start, attempt) = match (&entry, told) {
+            (Some(entry), _) => (entry.start, &entry.key),
+            (None, Some(task)) => (0, &task.key),
+            (None, None) => return None,
+        };
+        let key = Key::new(format!("{attempt}#{start}")).ok()?;
+        self.shop.supervisor.find(&key).await.ok().flatten()
     }
 
     /// Stops tasks whose group wants that while the robot is cut off.

@@ -7,13 +7,16 @@ use sandlot_api::robot::{
     TaskState,
     wire::{LOG_TAIL, News, TaskReport},
 };
-use sandlot_supervisor::{Chunk, End, Outcome, Run, Stream};
+use sandlot_supervisor::{Chunk, End, Key, Outcome, Run, Stream};
 
 use super::{Life, Over};
 
 impl Life<'_> {
     /// The last report, which says how it all ended.
     pub(super) async fn end(&mut self, over: Result<Arc<Outcome>, Over>) {
+        if matches!(over, Err(Over::Stopped)) {
+            self.stop_what_runs().await;
+        }
         let report = &mut self.entry.report;
         let (state, event, reason, message) = match over {
             Ok(outcome) => {
@@ -58,6 +61,35 @@ impl Life<'_> {
         self.shop
             .tell(News::Task(Box::new(self.entry.report.clone())))
             .await;
+    }
+
+    /// Ends what this attempt has running without anybody waiting for it: its group's tasks before, and
+    /// its own program where an earlier agent started that and this one has only come to stop it.
+    async fn stop_what_runs(&mut self) {
+        for init in &self.task.init_tasks {
+            if let Some(run) = self.known_run(self.init_key(init)).await {
+                self.group.keep(run);
+            }
+        }
+        if self.run.is_none()
+            && let Some(run) = self.known_run(self.key()).await
+        {
+            if run.outcome().is_none() {
+                run.stop();
+                if let Some(outcome) = run.ended().await {
+                    self.clear_away(&outcome).await;
+                }
+            }
+            self.run = Some(run);
+        }
+    }
+
+    async fn known_run(&self, key: Result<Key, Over>) -> Option<Run> {
+        let found = self.shop.supervisor.find(&key.ok()?).await;
+        found.unwrap_or_else(|error| {
+            tracing::error!(task = self.task.name, %error, "what runs of a task cannot be found, and is not stopped");
+            None
+        })
     }
 
     pub(super) async fn say(&mut self, state: TaskState, event: &str, message: Option<String>) {

@@ -14,10 +14,10 @@ use std::{
 
 use jiff::Timestamp;
 use sandlot_api::robot::{
-    TaskDefinition, TaskState,
+    Driver, TaskDefinition, TaskState,
     wire::{DesiredTask, News},
 };
-use sandlot_supervisor::{Key, Outcome, Run, Supervisor};
+use sandlot_supervisor::{End, Key, Outcome, Run, Supervisor};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -138,7 +138,7 @@ impl Life<'_> {
             self.say(TaskState::Accepted, "Assigned", None).await;
         }
         // What does not fit here is said before anything is fetched for it.
-        self.launch(&self.task.definition, &self.folder)?;
+        self.launch(&self.task.definition, &self.folder, &self.container())?;
         unless_stopped(self.stop.clone(), self.prepare()).await?;
         unless_stopped(self.stop.clone(), self.begin_group()).await?;
         loop {
@@ -187,7 +187,7 @@ impl Life<'_> {
         let (mut labels, mut notes) = (self.shop.labels.clone(), self.notes.clone());
         labels.borrow_and_update();
         notes.borrow_and_update();
-        let key = run_key(&format!("{}#{}", self.task.key, self.entry.start))?;
+        let key = self.key()?;
         let known = self.shop.supervisor.find(&key).await?;
         let running = known.filter(|run| run.outcome().is_none());
         // What has changed since the last start, or while no agent was there to see it.
@@ -197,7 +197,7 @@ impl Life<'_> {
         {
             return Ok(None);
         }
-        let launch = self.launch(&self.task.definition, &self.folder)?;
+        let launch = self.launch(&self.task.definition, &self.folder, &self.container())?;
         let started = self.shop.supervisor.start(key, launch).await;
         let run = started.map_err(|error| Over::Failed("StartFailed", error.to_string()))?;
         self.run = Some(run.clone());
@@ -226,8 +226,42 @@ impl Life<'_> {
             }
         };
         match ended {
-            Some(outcome) => Ok(Some(outcome)),
+            Some(outcome) => {
+                self.clear_away(&outcome).await;
+                Ok(Some(outcome))
+            }
             None => Err(io::Error::other("the agent stops").into()),
+        }
+    }
+
+    /// What the present run of the program is started with.
+    fn key(&self) -> Result<Key, Over> {
+        run_key(&format!("{}#{}", self.task.key, self.entry.start))
+    }
+
+    /// What the container of the present run is called, where the task is one.
+    fn container(&self) -> String {
+        format!("k8s4r-{}-{}", self.task.key, self.entry.start)
+    }
+
+    /// Takes away what may be left of the present run's container: one whose client was killed, or
+    /// went with the robot, may still be there.
+    async fn clear_away(&self, outcome: &Outcome) {
+        let by_itself = matches!(outcome.end, End::Exited(_));
+        if by_itself || self.task.definition.driver != Driver::Docker {
+            return;
+        }
+        let Some(launch) = drivers::clear_away(&self.container()) else {
+            return;
+        };
+        let Ok(key) = run_key(&format!("gone/{}-{}", self.task.key, self.entry.start)) else {
+            return;
+        };
+        match self.shop.supervisor.start(key, launch).await {
+            Ok(run) => drop(run.ended().await),
+            Err(error) => {
+                tracing::error!(task = self.task.name, %error, "its container may still be there");
+            }
         }
     }
 
@@ -235,15 +269,15 @@ impl Life<'_> {
         &self,
         definition: &TaskDefinition,
         folder: &Path,
+        name: &str,
     ) -> Result<sandlot_supervisor::Launch, Over> {
         let facts = self.facts();
-        let name = format!("k8s4r-{}-{}", self.task.key, self.entry.start);
         let place = Place {
             folder,
             shared: &self.group.folder,
             site: &self.shop.folder.join("cell"),
             facts: &facts,
-            name: &name,
+            name,
         };
         drivers::launch(definition, &place)
             .map_err(|unfit| Over::Rejected("CannotRun", unfit.to_string()))

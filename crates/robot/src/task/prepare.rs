@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use sandlot_api::robot::{TaskDefinition, TaskState, wire::InitReport};
-use sandlot_supervisor::Stream;
+use sandlot_supervisor::{Key, Stream};
 
 use super::{Life, Over, ending::tail, run_key};
 
@@ -57,6 +57,11 @@ impl Life<'_> {
         begun.map_err(|why| Over::Failed("InitTaskFailed", why))
     }
 
+    /// What a task before the group's own is started with.
+    pub(super) fn init_key(&self, init: &TaskDefinition) -> Result<Key, Over> {
+        run_key(&format!("{}/{}", self.group.name, init.name))
+    }
+
     pub(super) async fn init(&self, init: &TaskDefinition) -> Result<(), String> {
         let failed = |why: String| format!("init task {} failed: {why}", init.name);
         let said = |over: Over| {
@@ -72,12 +77,14 @@ impl Life<'_> {
             self.fill(init, &folder).await.map_err(said)?;
             fs::write(&done, "").map_err(|error| failed(error.to_string()))?;
         }
-        let launch = self.launch(init, &folder).map_err(said)?;
-        let key = run_key(&format!("{}/{}", self.group.name, init.name)).map_err(said)?;
+        let name = format!("k8s4r-{}-{}", self.group.name, safe_name(&init.name));
+        let launch = self.launch(init, &folder, &name).map_err(said)?;
+        let key = self.init_key(init).map_err(said)?;
         let run = self.shop.supervisor.start(key, launch).await;
         let run = run.map_err(|error| failed(error.to_string()))?;
+        // Whether it ends or not, it goes when the group's last task does.
+        self.group.keep(run.clone());
         if init.daemon == Some(true) {
-            self.group.keep(run);
             return Ok(());
         }
         match run.ended().await {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use sandlot_api::robot::RestartMode;
+use sandlot_decide::expiry::later;
 use sandlot_supervisor::{End, Outcome};
 
 use super::Life;
@@ -33,7 +34,11 @@ impl Life<'_> {
         let pause = restart_pause(&mut self.entry.restarts, budget, interval, now);
         match (pause, policy.mode.unwrap_or_default()) {
             (Some(pause), _) if pause.is_zero() => {}
-            (Some(pause), RestartMode::Delay) if budget > 0 => return Some(pause.max(delay)),
+            (Some(pause), RestartMode::Delay) if budget > 0 => {
+                let pause = pause.max(delay);
+                self.entry.restarts.push(later(now, pause));
+                return Some(pause);
+            }
             _ => return None,
         }
         self.entry.restarts.push(now);

@@ -152,7 +152,9 @@ impl Life<'_> {
     pub(super) async fn tell_change(&mut self, run: &Run, change: &Change) -> Result<bool, Over> {
         if change.restart {
             run.stop();
-            run.ended().await;
+            if let Some(outcome) = run.ended().await {
+                self.clear_away(&outcome).await;
+            }
             return Ok(true);
         }
         if let Some(main) = run.started().await {

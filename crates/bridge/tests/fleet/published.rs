@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 use crate::stage::{PATIENCE, Stage, TOKEN, job, state, task_state};
 
 /// A client without a login, as `mosquitto_pub` is.
-struct Agent {
+pub(crate) struct Agent {
     client: AsyncClient,
     wire: EventLoop,
 }
 
 impl Agent {
-    fn new(stage: &Stage, name: &str) -> Self {
+    /// One that calls itself so at the broker.
+    pub(crate) fn new(stage: &Stage, name: &str) -> Self {
         let port = stage.broker.address.port();
         let mut options = MqttOptions::new(name, "127.0.0.1", port);
         // It says nothing while a test looks elsewhere, however long that takes.
@@ -24,14 +25,16 @@ impl Agent {
         Self { client, wire }
     }
 
-    async fn say(&self, topic: &str, what: Value) {
+    /// Says something, as soon as it next listens.
+    pub(crate) async fn say(&self, topic: &str, what: Value) {
         self.client
             .publish(topic, QoS::AtLeastOnce, false, what.to_string())
             .await
             .unwrap();
     }
 
-    async fn hear(&mut self, topic: &str) {
+    /// Listens to a topic from now on.
+    pub(crate) async fn hear(&mut self, topic: &str) {
         self.client
             .subscribe(topic, QoS::AtLeastOnce)
             .await
@@ -45,7 +48,7 @@ impl Agent {
 
     /// Registers, again and again until there is an answer, as agents do: nobody listens before
     /// the bridge has come.
-    async fn register(&mut self, what: Value) -> Value {
+    pub(crate) async fn register(&mut self, what: Value) -> Value {
         let robot = what["robotId"].as_str().unwrap();
         let answers = format!("k8s4r/robots/{robot}/response");
         loop {
@@ -58,8 +61,17 @@ impl Agent {
     }
 
     /// The next message on a topic.
-    async fn next(&mut self, topic: &str) -> Value {
+    pub(crate) async fn next(&mut self, topic: &str) -> Value {
         serde_json::from_slice(&self.next_bytes(topic).await).unwrap()
+    }
+
+    /// Says what is still to be said until something has come about.
+    pub(crate) async fn talks_until<T>(&mut self, what: impl Future<Output = T>) -> T {
+        let talking = async { while self.wire.poll().await.is_ok() {} };
+        tokio::select! {
+            seen = what => seen,
+            () = talking => panic!("the broker has put the agent out"),
+        }
     }
 
     async fn next_bytes(&mut self, topic: &str) -> Vec<u8> {
@@ -125,18 +137,8 @@ async fn a_published_agent_registers_works_and_is_heard_on_both_revisions_topics
             status("running", 0),
         )
         .await;
-    let talking = async {
-        loop {
-            if agent.wire.poll().await.is_err() {
-                return;
-            }
-        }
-    };
     let waiting = stage.until("old", |job: &Job| state(job) == "Completed");
-    tokio::select! {
-        _ = waiting => {}
-        () = talking => panic!("the broker has put the agent out"),
-    }
+    agent.talks_until(waiting).await;
     let task = stage.api::<Task>().get("old-main-r0-run").await.unwrap();
     assert_eq!(task_state(&task), "completed");
 }

@@ -110,6 +110,17 @@ impl Stage {
             .push(tokio::spawn(async move { run.await.unwrap() }));
     }
 
+    /// Starts another beside it, of this name.
+    pub(crate) fn start_another_bridge(&mut self, identity: &str) {
+        let settings = Settings {
+            identity: identity.to_owned(),
+            ..self.settings.clone()
+        };
+        let run = sandlot_bridge::run(self.client.clone(), settings, self.cancel.child_token());
+        let task = tokio::spawn(async move { run.await.unwrap() });
+        self.tasks.insert(0, task);
+    }
+
     /// Ends the bridge, and waits until it has ended.
     pub(crate) async fn stop_bridge(&mut self) {
         self.bridge.cancel();

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs::{DirBuilder, File, Permissions},
+    fs::{DirBuilder, DirEntry, File, Permissions},
     io,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -46,6 +46,14 @@ pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, Permissions::from_mode(0o700))
 }
 
+/// Removes a file that may be gone already.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// The files of one run.
 #[derive(Default)]
 pub(crate) struct Files {
@@ -67,10 +75,7 @@ impl Files {
     /// Removes them all, the sheet last: while it is there, the others are found again.
     pub(crate) fn remove(&self, sheet: &Sheet) -> io::Result<()> {
         for name in &self.beside {
-            match std::fs::remove_file(sheet.beside(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            remove(&sheet.beside(name))?;
         }
         sheet.remove()
     }
@@ -81,6 +86,12 @@ pub(crate) struct Contents {
     pub(crate) runs: HashMap<Name, Files>,
     /// What belongs to no run in particular.
     pub(crate) others: Vec<PathBuf>,
+}
+
+impl Contents {
+    fn files_of(&mut self, name: Name) -> &mut Files {
+        self.runs.entry(name).or_default()
+    }
 }
 
 /// Looks through the folder of the runs.
@@ -99,13 +110,21 @@ pub(crate) fn look_through(runs: &Path) -> io::Result<Contents> {
             contents.others.push(entry.path());
             continue;
         };
-        let files = contents.runs.entry(name).or_default();
-        match file.split_once('.') {
-            Some((_, beside)) => files.beside.push(beside.to_owned()),
-            None => files.sheet = Some(entry.metadata()?.modified()?),
+        if let Some((_, beside)) = file.split_once('.') {
+            contents.files_of(name).beside.push(beside.to_owned());
+        } else if let Some(written) = last_written(&entry)? {
+            contents.files_of(name).sheet = Some(written);
         }
     }
     Ok(contents)
+}
+
+/// When a file was last written to; nothing if it was given back since it was listed.
+fn last_written(entry: &DirEntry) -> io::Result<Option<SystemTime>> {
+    match entry.metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found?.modified().map(Some),
+    }
 }
 
 /// The files of one run, if it has any.
@@ -134,4 +153,21 @@ pub(crate) fn forget(runs: &Path, live: &[Sheet], limit: usize) -> io::Result<us
         removed += 1;
     }
     Ok(many - removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sheet_that_goes_while_others_are_looked_for_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("0".repeat(32)), "").unwrap();
+        let mut entries = std::fs::read_dir(dir.path()).unwrap();
+        let entry = entries.next().unwrap().unwrap();
+        assert!(last_written(&entry).unwrap().is_some());
+        remove(&entry.path()).unwrap();
+        assert_eq!(last_written(&entry).unwrap(), None);
+        remove(&entry.path()).unwrap();
+    }
 }

@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 
 use crate::{
     begin::{STREAMS, resume, silent},
-    disk::{Contents, Files, files_of, look_through},
+    disk::{Contents, Files, files_of, look_through, remove},
     launch::{Key, Memory},
     log::Log,
     outcome::{End, Outcome},
@@ -77,7 +77,7 @@ impl Supervisor {
         for path in others {
             let name = path.file_name().and_then(|name| name.to_str());
             if name.is_some_and(|name| is_stock(name, taken)) {
-                std::fs::remove_file(path)?;
+                remove(&path)?;
             }
         }
         let stock = self.0.stock.clone();

@@ -22,6 +22,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    disk::remove,
     launch::Key,
     note::{NOTE_BYTES, Note, Stage},
     outcome::Outcome,
@@ -204,10 +205,7 @@ impl Sheet {
 
     /// Removes the sheet. What lies beside it was removed before.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        match std::fs::remove_file(self.path()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove(&self.path())
     }
 
     fn read(&self) -> Option<Vec<u8>> {

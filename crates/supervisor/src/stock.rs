@@ -15,6 +15,8 @@ use std::{
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use serde::{Deserialize, Serialize};
 
+use crate::disk::remove;
+
 /// How many blank files, and how many sets of pipes, are kept.
 const MOST: usize = 16;
 
@@ -230,13 +232,6 @@ pub(crate) fn open_writing(path: &Path, non_blocking: bool) -> io::Result<OwnedF
         .custom_flags(flags)
         .open(path)?;
     Ok(file.into())
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

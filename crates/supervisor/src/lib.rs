@@ -28,6 +28,7 @@ mod child;
 mod descriptor;
 mod disk;
 mod earlier;
+mod folders;
 mod keeper;
 mod known;
 mod launch;

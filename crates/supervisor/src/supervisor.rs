@@ -14,6 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     begin::{Outputs, STREAMS, begin},
     disk::{files_of, forget, private_folder, take_over},
+    folders,
     known::Known,
     launch::{Key, Launch, Memory},
     ledger::Ledger,
@@ -96,6 +97,7 @@ impl Supervisor {
         let lock = take_over(folder).await?;
         let runs = folder.join("runs");
         private_folder(&runs)?;
+        folders::clear(&runs)?;
         let (ledger, begun) = Ledger::open(folder, &runs)?;
         let (settling, written) = settle::channel();
         let inner = Inner {

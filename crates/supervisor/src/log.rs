@@ -389,8 +389,14 @@ impl Reader {
                         self.advance(bytes.len() as u64);
                         return Ok(Some(Chunk::Bytes(bytes)));
                     }
-                    // Dropped since it was found: look again, there is a gap now.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        if self.log.keeps(start) {
+                            // Its run was forgotten, with all its files.
+                            self.advance(length);
+                            return Ok(Some(Chunk::Missing(length)));
+                        }
+                        // Dropped since it was found: look again, there is a gap now.
+                    }
                     Err(error) => return Err(error),
                 },
             }

@@ -201,3 +201,15 @@ proptest! {
         prop_assert_eq!(at, total.max(from as usize));
     }
 }
+
+#[test]
+fn whoever_reads_of_a_run_that_was_forgotten_finds_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log_in(&dir);
+    write(&log, &pattern(1500));
+    let mut reader = log.reader(0);
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    assert_eq!(joined(&read_all(&mut reader)), (Vec::new(), 1500));
+}

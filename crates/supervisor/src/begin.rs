@@ -37,8 +37,6 @@ pub(crate) const STREAMS: [&str; 2] = [PIPES[1], PIPES[2]];
 
 /// What a supervisor holds of a run that goes.
 pub(crate) struct Ends {
-    /// The keeper's process id, where this process is its parent.
-    pub(crate) keeper: Option<i32>,
     pub(crate) bell: OwnedFd,
     pub(crate) outputs: Outputs,
 }
@@ -51,15 +49,13 @@ pub(crate) enum Outputs {
     Gone,
 }
 
-/// Records the run, puts it down in the ledger and forks its keeper.
-pub(crate) fn begin(
+/// Records the run and lays out what it speaks through, both ends. Nothing of it runs yet.
+pub(crate) fn lay_out(
     sheet: &Sheet,
     record: &Record,
     stock: &Stock,
     launch: &Launch,
-    program: &mut Program,
-    put_down: impl FnOnce() -> io::Result<Option<Place>>,
-) -> io::Result<Ends> {
+) -> io::Result<(Ends, Descriptors)> {
     sheet.create(record, stock)?;
     let note = held_by_all_copies(sheet.lock()?);
     let path = record.pipes.path(sheet.runs(), BELL);
@@ -97,20 +93,22 @@ pub(crate) fn begin(
             )
         }
     };
+    Ok((Ends { bell, outputs }, descriptors))
+}
+
+/// Puts the run down in the ledger and forks its keeper; says its process id.
+pub(crate) fn fork(
+    program: &mut Program,
+    descriptors: &Descriptors,
+    put_down: impl FnOnce() -> io::Result<Option<Place>>,
+) -> io::Result<i32> {
     let place = put_down()?;
-    let keeper = match (keeper::fork(program, &descriptors), place) {
-        (Err(error), Some(place)) => {
-            // Or else the next supervisor takes it for one that was lost.
-            place.strike()?;
-            return Err(error);
-        }
-        (forked, _) => forked?,
-    };
-    Ok(Ends {
-        keeper: Some(keeper),
-        bell,
-        outputs,
-    })
+    let forked = keeper::fork(program, descriptors);
+    if let (Err(_), Some(place)) = (&forked, place) {
+        // Or else the next supervisor takes it for one that was lost.
+        place.strike()?;
+    }
+    forked
 }
 
 /// Opens what a run that an earlier supervisor began has left to hear and read.
@@ -130,7 +128,6 @@ pub(crate) fn resume(sheet: &Sheet, record: &Record) -> io::Result<Ends> {
         ])
     };
     Ok(Ends {
-        keeper: None,
         bell: bell.into(),
         outputs,
     })
@@ -145,7 +142,6 @@ pub(crate) fn silent(record: &Record) -> io::Result<Ends> {
         false => Outputs::Pipes([ended()?, ended()?]),
     };
     Ok(Ends {
-        keeper: None,
         bell: ended()?,
         outputs,
     })

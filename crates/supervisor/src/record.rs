@@ -31,7 +31,8 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn new(key: Key, launch: &Launch, pipes: Pipes) -> io::Result<Self> {
+    /// The record of a run that has no pipes yet.
+    pub(crate) fn new(key: Key, launch: &Launch) -> io::Result<Self> {
         Ok(Self {
             key,
             argv: launch
@@ -47,7 +48,7 @@ impl Record {
             memory: launch.memory,
             keep: launch.keep,
             terminal: launch.terminal.is_some(),
-            pipes,
+            pipes: Pipes::none(),
             grace: launch.grace,
             timeout: launch.timeout,
             deadline: launch
@@ -59,7 +60,7 @@ impl Record {
     /// What is left to say of a run that is lost: its key.
     pub(crate) fn lost(key: Key) -> io::Result<Self> {
         let nothing: [&str; 0] = [];
-        Self::new(key, &Launch::new(nothing), Pipes::none())
+        Self::new(key, &Launch::new(nothing))
     }
 }
 

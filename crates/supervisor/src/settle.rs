@@ -80,14 +80,14 @@ mod tests {
         launch::{Key, Launch},
         outcome::{End, Outcome},
         record::Record,
-        stock::{Pipes, Stock},
+        stock::Stock,
         why,
     };
 
     fn ended(runs: &std::path::Path, name: &str) -> (Sheet, Outcome) {
         let key = Key::new(name).unwrap();
         let sheet = Sheet::of(runs, &key);
-        let record = Record::new(key, &Launch::new(["true"]), Pipes::none()).unwrap();
+        let record = Record::new(key, &Launch::new(["true"])).unwrap();
         sheet.create(&record, &Stock::new(runs)).unwrap();
         let outcome = why::outcome(&record, End::Lost, None, jiff::Timestamp::now());
         sheet.finish(&outcome).unwrap();

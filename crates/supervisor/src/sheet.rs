@@ -241,7 +241,7 @@ mod tests {
         let key = Key::new("task/step/1").unwrap();
         let sheet = Sheet::of(runs, &key);
         let stock = Stock::new(runs);
-        let record = Record::new(key, &Launch::new(["true"]), stock.pipes().unwrap()).unwrap();
+        let record = Record::new(key, &Launch::new(["true"])).unwrap();
         sheet.create(&record, &stock).unwrap();
         (sheet, record)
     }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    begin::{Outputs, STREAMS, begin},
+    begin::{Outputs, STREAMS, fork, lay_out},
     disk::{files_of, forget, private_folder, take_over},
     folders,
     known::Known,
@@ -247,9 +247,11 @@ impl Supervisor {
         let sheet = Sheet::of(&self.0.runs, &key);
         // What was recorded and never begun, or the rest of a failed start.
         files_of(&sheet)?.remove(&sheet)?;
+        let mut record = Record::new(key, launch)?;
         let stock = &self.0.stock;
+        // From here on nothing ends without giving them back.
         let pipes = stock.pipes()?;
-        let record = Record::new(key, launch, pipes)?;
+        record.pipes = pipes;
         let begun = self.begin_recorded(record, launch, &sheet, &mut program);
         match begun {
             Ok((shared, tender)) => {
@@ -258,8 +260,9 @@ impl Supervisor {
                 Ok(Run(shared))
             }
             Err(error) => {
-                sheet.remove()?;
-                stock.take_back(pipes)?;
+                // Left behind at worst: the next start under this key, or the next supervisor,
+                // clears them away.
+                let _ = (sheet.remove(), stock.take_back(pipes));
                 Err(error.into())
             }
         }
@@ -272,11 +275,7 @@ impl Supervisor {
         sheet: &Sheet,
         program: &mut Program,
     ) -> io::Result<(Arc<Shared>, Tender)> {
-        let put_down = || match record.memory {
-            Memory::Durable => self.0.ledger.put(sheet.name()).map(Some),
-            Memory::Passing => Ok(None),
-        };
-        let ends = begin(sheet, &record, &self.0.stock, launch, program, put_down)?;
+        let (ends, descriptors) = lay_out(sheet, &record, &self.0.stock, launch)?;
         let terminal = match &ends.outputs {
             Outputs::Terminal(master) => Some(Terminal::new(master.try_clone()?)?),
             _ => None,
@@ -284,7 +283,13 @@ impl Supervisor {
         let log = |stream| Log::fresh(sheet.beside(stream), record.keep, self.0.stock.clone());
         let logs = STREAMS.map(log);
         let shared = self.shared(record, sheet.clone(), logs, terminal, View::default());
-        let tender = Tender::new(shared.clone(), ends, self.0.settling.clone())?;
+        let mut tender = Tender::new(shared.clone(), ends, self.0.settling.clone())?;
+        // The last that can fail: what is forked is tended.
+        let keeper = fork(program, &descriptors, || match launch.memory {
+            Memory::Durable => self.0.ledger.put(sheet.name()).map(Some),
+            Memory::Passing => Ok(None),
+        })?;
+        tender.is_kept_by(keeper);
         Ok((shared, tender))
     }
 

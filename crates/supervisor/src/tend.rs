@@ -46,6 +46,7 @@ pub(crate) struct Tender {
     life: Life,
     born: Instant,
     bell: AsyncFd<OwnedFd>,
+    /// The keeper's process id, where this process is its parent.
     keeper: Option<i32>,
     sources: Vec<Arc<Source>>,
     pumps: JoinSet<()>,
@@ -75,7 +76,7 @@ impl Tender {
             life: Life::new(shared.record.grace, left),
             born: Instant::now(),
             bell: watched(ends.bell, Interest::READABLE)?,
-            keeper: ends.keeper,
+            keeper: None,
             sources: sources.into_iter().map(Arc::new).collect(),
             pumps: JoinSet::new(),
             asked: shared.asked.subscribe(),
@@ -85,6 +86,11 @@ impl Tender {
             settling,
             shared,
         })
+    }
+
+    /// Notes which process was forked to keep the run.
+    pub(crate) fn is_kept_by(&mut self, keeper: i32) {
+        self.keeper = Some(keeper);
     }
 
     /// Tends the run until nothing of it is left. Dropping this leaves the command alone.

@@ -55,5 +55,6 @@ pub use log::{Chunk, Reader};
 pub use outcome::{End, Outcome, Usage, signal_name};
 pub use program::{DEFAULT_PATH, Unrunnable};
 pub use run::{Run, Stream};
+pub use stock::Owner;
 pub use supervisor::{Limits, StartError, Supervisor};
 pub use terminal::Terminal;

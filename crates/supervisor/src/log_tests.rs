@@ -3,6 +3,7 @@ use std::os::unix::fs::FileExt;
 use proptest::prelude::*;
 
 use super::*;
+use crate::stock::Owner;
 
 const KEEP: Keep = Keep {
     head: 100,
@@ -20,7 +21,7 @@ fn log_that_keeps(dir: &tempfile::TempDir, keep: Keep) -> Arc<Log> {
         let name = entry.unwrap().file_name().into_string().unwrap();
         name.strip_prefix("stdout.")?.parse().ok()
     });
-    let stock = Arc::new(Stock::new(dir.path()));
+    let stock = Arc::new(Stock::new(dir.path(), Owner::One));
     Log::open(dir.path().join("stdout"), keep, starts, stock).unwrap()
 }
 

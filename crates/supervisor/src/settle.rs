@@ -80,7 +80,7 @@ mod tests {
         launch::{Key, Launch},
         outcome::{End, Outcome},
         record::Record,
-        stock::Stock,
+        stock::{Owner, Stock},
         why,
     };
 
@@ -88,7 +88,9 @@ mod tests {
         let key = Key::new(name).unwrap();
         let sheet = Sheet::of(runs, &key);
         let record = Record::new(key, &Launch::new(["true"])).unwrap();
-        sheet.create(&record, &Stock::new(runs)).unwrap();
+        sheet
+            .create(&record, &Stock::new(runs, Owner::One))
+            .unwrap();
         let outcome = why::outcome(&record, End::Lost, None, jiff::Timestamp::now());
         sheet.finish(&outcome).unwrap();
         (sheet, outcome)

@@ -235,12 +235,12 @@ fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{launch::Launch, outcome::End, why};
+    use crate::{launch::Launch, outcome::End, stock::Owner, why};
 
     fn recorded(runs: &Path) -> (Sheet, Record) {
         let key = Key::new("task/step/1").unwrap();
         let sheet = Sheet::of(runs, &key);
-        let stock = Stock::new(runs);
+        let stock = Stock::new(runs, Owner::One);
         let record = Record::new(key, &Launch::new(["true"])).unwrap();
         sheet.create(&record, &stock).unwrap();
         (sheet, record)

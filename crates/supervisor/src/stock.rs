@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::remove;
 
-/// How many blank files, and how many sets of pipes, are kept.
+/// How many blank files are kept, and how many sets of pipes where runs may hand them on.
 const MOST: usize = 16;
 
 /// What a blank file's name begins with.
@@ -25,6 +25,19 @@ const BLANK: &str = "blank.";
 
 /// The pipes of one run: the one its keeper rings, and its output.
 pub(crate) const PIPES: [&str; 3] = ["bell", "stdout", "stderr"];
+
+/// Whose runs a supervisor has.
+///
+/// Pipes are handed on once nobody holds an end of them. A process that was given a mere name of
+/// one cannot be seen there; as the same user it could open it again, and listen to a run that
+/// has the pipe later. All of one owner's runs may do that to each other anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// All are of one owner.
+    One,
+    /// Of several, who must not meet: each run has pipes of its own.
+    Many,
+}
 
 /// A set of pipes, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +86,8 @@ impl Pipes {
 /// Blank files and idle pipes.
 pub(crate) struct Stock {
     runs: PathBuf,
+    /// How many sets of pipes are kept.
+    most_pipes: usize,
     shelf: Mutex<Shelf>,
 }
 
@@ -86,9 +101,13 @@ struct Shelf {
 
 impl Stock {
     /// An empty stock for the runs in this folder.
-    pub(crate) fn new(runs: &Path) -> Self {
+    pub(crate) fn new(runs: &Path, owner: Owner) -> Self {
         Self {
             runs: runs.to_owned(),
+            most_pipes: match owner {
+                Owner::One => MOST,
+                Owner::Many => 0,
+            },
             shelf: Mutex::default(),
         }
     }
@@ -156,10 +175,9 @@ impl Stock {
         }
         let surplus = {
             let mut shelf = self.shelf();
-            let is_full = shelf.idle.len() >= MOST;
-            let oldest = is_full.then(|| shelf.idle.remove(0));
             shelf.idle.push(set);
-            oldest
+            let is_full = shelf.idle.len() > self.most_pipes;
+            is_full.then(|| shelf.idle.remove(0))
         };
         surplus.map_or(Ok(()), |set| set.remove(&self.runs))
     }
@@ -243,7 +261,7 @@ mod tests {
     #[test]
     fn a_file_given_back_is_the_next_one_and_blank() {
         let dir = tempfile::tempdir().unwrap();
-        let stock = Stock::new(dir.path());
+        let stock = Stock::new(dir.path(), Owner::One);
         let (one, two) = (dir.path().join("one"), dir.path().join("two"));
         let file = stock.file(&one).unwrap();
         file.write_all_at(b"secret", 0).unwrap();
@@ -259,7 +277,7 @@ mod tests {
     #[test]
     fn only_so_much_is_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let stock = Stock::new(dir.path());
+        let stock = Stock::new(dir.path(), Owner::One);
         let sets: Vec<_> = (0..MOST + 5).map(|_| stock.pipes().unwrap()).collect();
         for (number, set) in sets.into_iter().enumerate() {
             let path = dir.path().join(format!("file {number}"));
@@ -274,9 +292,19 @@ mod tests {
     }
 
     #[test]
+    fn pipes_are_not_handed_on_from_one_owner_to_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let stock = Stock::new(dir.path(), Owner::Many);
+        let set = stock.pipes().unwrap();
+        stock.take_back(set).unwrap();
+        assert!(!set.path(dir.path(), PIPES[1]).exists());
+        assert_ne!(stock.pipes().unwrap(), set);
+    }
+
+    #[test]
     fn pipes_that_somebody_still_holds_are_not_given_to_the_next() {
         let dir = tempfile::tempdir().unwrap();
-        let stock = Stock::new(dir.path());
+        let stock = Stock::new(dir.path(), Owner::One);
         for which in PIPES {
             for reads in [true, false] {
                 let set = stock.pipes().unwrap();

@@ -24,7 +24,7 @@ use crate::{
     run::{Asked, Run, Shared, View},
     settle::{self, Settling},
     sheet::Sheet,
-    stock::Stock,
+    stock::{Owner, Stock},
     tend::Tender,
     terminal::Terminal,
 };
@@ -36,6 +36,8 @@ pub struct Limits {
     pub running: usize,
     /// Runs that are over and still known, with their output. The oldest are forgotten first.
     pub remembered: usize,
+    /// Whose runs they are.
+    pub owner: Owner,
 }
 
 impl Default for Limits {
@@ -43,6 +45,7 @@ impl Default for Limits {
         Self {
             running: 512,
             remembered: 1024,
+            owner: Owner::One,
         }
     }
 }
@@ -101,7 +104,7 @@ impl Supervisor {
         let (ledger, begun) = Ledger::open(folder, &runs)?;
         let (settling, written) = settle::channel();
         let inner = Inner {
-            stock: Arc::new(Stock::new(&runs)),
+            stock: Arc::new(Stock::new(&runs, limits.owner)),
             runs,
             ledger,
             limits,

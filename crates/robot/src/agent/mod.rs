@@ -11,7 +11,7 @@ use sandlot_api::robot::{
     DeviceInfo,
     wire::{LogChunk, News, PresenceState, Topic},
 };
-use sandlot_supervisor::{Limits, Supervisor};
+use sandlot_supervisor::{Limits, Owner, Supervisor};
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
@@ -145,7 +145,12 @@ impl Agent {
         for below in ["tasks", "groups", "apps", "cell"] {
             fs::create_dir_all(folder.join(below))?;
         }
-        let supervisor = Supervisor::open(&folder.join("runs"), Limits::default()).await?;
+        let limits = Limits {
+            // Tasks of several jobs run here as one user.
+            owner: Owner::Many,
+            ..Limits::default()
+        };
+        let supervisor = Supervisor::open(&folder.join("runs"), limits).await?;
         let (news, heard_news) = mpsc::channel(NEWS);
         let (chunks, heard_chunks) = mpsc::channel(NEWS);
         let wanted = Wanted::open(&folder)?;

@@ -227,6 +227,7 @@ async fn more_runs_than_allowed_are_refused_and_room_comes_back() {
         Limits {
             running: 2,
             remembered: 10,
+            ..Limits::default()
         },
     )
     .await
@@ -259,6 +260,7 @@ async fn old_runs_are_forgotten_and_passing_ones_leave_nothing() {
         Limits {
             running: 2,
             remembered: 8,
+            ..Limits::default()
         },
     )
     .await

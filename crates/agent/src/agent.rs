@@ -50,7 +50,7 @@ impl Agent {
         // Made before anybody's change counts; where it cannot be made, its first use says why.
         let _ = std::fs::create_dir_all(&workspace);
         let supervisor = Supervisor::open(state, Limits::default()).await?;
-        let answers = Arc::new(Mutex::new(Answers::open(&state.join("answers"))?));
+        let answers = Arc::new(Mutex::new(Answers::open(state.join("answers"))?));
         let state = state.canonicalize()?;
         let mut reserved = vec![state.clone()];
         reserved.extend(own_folder());

@@ -20,6 +20,7 @@ mod executor;
 mod files;
 mod grpc;
 mod install;
+mod notebook;
 mod options;
 mod reset;
 mod serve;

@@ -1,17 +1,13 @@
-//! Which code was given to which interpreter: one line each in one file, written before the code
-//! is given, so that an agent that comes later finds what runs. To append to a file that is there
-//! costs nothing beside making one.
+//! Which code was given to which interpreter, noted before the code is given, so that an agent that
+//! comes later finds what runs.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    fs::{self, File},
-    io::{self, BufRead, BufReader, Write},
-    path::PathBuf,
-};
+use std::{io, path::PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 use sandlot_supervisor::{End, Key, Outcome};
 use serde::{Deserialize, Serialize};
+
+use crate::notebook::{Line, Notebook, Outlasts};
 
 /// So many notes are kept, as many as results.
 const KEPT: usize = 256;
@@ -41,100 +37,36 @@ impl Given {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Line {
+struct Note {
     key: String,
     given: Given,
 }
 
-/// The last notes of who was given what.
-pub(super) struct Notes {
-    path: PathBuf,
-    /// Appended to; nothing until the first note of this life, which begins the file anew.
-    file: Option<File>,
-    known: HashMap<String, Given>,
-    order: VecDeque<String>,
+impl Line for Note {
+    fn key(&self) -> &str {
+        &self.key
+    }
 }
 
+/// The last notes of who was given what.
+pub(super) struct Notes(Notebook<Note>);
+
 impl Notes {
-    /// The notes at `path`. A torn line is of code that was never given.
+    /// The notes at `path`.
     pub(super) fn open(path: PathBuf) -> Self {
-        let mut notes = Self {
-            file: None,
-            known: HashMap::new(),
-            order: VecDeque::new(),
-            path,
-        };
-        if let Ok(file) = File::open(&notes.path) {
-            let lines = BufReader::new(file).lines().map_while(Result::ok);
-            for line in lines.filter_map(|line| serde_json::from_str::<Line>(&line).ok()) {
-                notes.remember(line.key, line.given);
-            }
-        }
-        notes
+        Self(Notebook::open(path, KEPT, Outlasts::TheAgent))
     }
 
     /// What the code with this key was given to.
     pub(super) fn get(&self, key: &str) -> Option<Given> {
-        self.known.get(key).cloned()
+        self.0.get(key).map(|note| note.given.clone())
     }
 
     /// Notes it; the oldest notes go.
     pub(super) fn keep(&mut self, key: &str, given: Given) -> io::Result<()> {
-        let line = Line {
-            key: key.to_owned(),
-            given,
-        };
-        if self.order.len() >= 2 * KEPT {
-            self.file = None;
-        }
-        match self.file.take() {
-            Some(mut file) => {
-                // One that is torn is not appended to: the next note begins anew.
-                file.write_all(&written(&line)?)?;
-                self.file = Some(file);
-                self.remember(line.key, line.given);
-            }
-            None => {
-                self.remember(line.key, line.given);
-                self.begin_anew()?;
-            }
-        }
-        Ok(())
+        let key = key.to_owned();
+        self.0.keep(Note { key, given })
     }
-
-    fn remember(&mut self, key: String, given: Given) {
-        if self.known.insert(key.clone(), given).is_none() {
-            self.order.push_back(key);
-        }
-    }
-
-    /// Writes the last notes, whole or not at all.
-    fn begin_anew(&mut self) -> io::Result<()> {
-        while self.order.len() > KEPT {
-            if let Some(oldest) = self.order.pop_front() {
-                self.known.remove(&oldest);
-            }
-        }
-        let mut all = Vec::new();
-        for key in &self.order {
-            if let Some(given) = self.get(key) {
-                let key = key.clone();
-                all.extend(written(&Line { key, given })?);
-            }
-        }
-        let unfinished = self.path.with_extension("new");
-        let mut file = File::create(&unfinished)?;
-        file.write_all(&all)?;
-        fs::rename(&unfinished, &self.path)?;
-        self.file = Some(file);
-        Ok(())
-    }
-}
-
-fn written(line: &Line) -> io::Result<Vec<u8>> {
-    let mut bytes = serde_json::to_vec(line)?;
-    bytes.push(b'\n');
-    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -166,27 +98,5 @@ mod tests {
         assert!(given(Some(second)).is_late(&stopped(second * 2)));
         assert!(!given(Some(second * 3)).is_late(&stopped(second * 2)));
         assert!(!given(None).is_late(&stopped(second)));
-    }
-
-    #[test]
-    fn the_next_agent_knows_who_was_given_what_but_for_the_oldest_and_the_torn() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("given");
-        let mut notes = Notes::open(path.clone());
-        for number in 0..KEPT * 3 {
-            notes.keep(&number.to_string(), given(None)).unwrap();
-        }
-        fs::OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .and_then(|mut file| file.write_all(b"{\"key\":\"torn"))
-            .unwrap();
-        let mut next = Notes::open(path.clone());
-        assert_eq!(next.get("0"), None);
-        assert_eq!(next.get(&(KEPT * 3 - 1).to_string()), Some(given(None)));
-        next.keep("after", given(None)).unwrap();
-        let last = Notes::open(path);
-        assert_eq!(last.get("after"), Some(given(None)));
-        assert!(last.order.len() <= 2 * KEPT, "{}", last.order.len());
     }
 }

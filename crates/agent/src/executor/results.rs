@@ -3,13 +3,17 @@
 //! A result travels in a file of its own, not among what the code prints: nothing that is
 //! printed can be taken for one. Where much was deleted lately, making a file takes the kernel
 //! longer than all the rest, so a run is given an empty one that was made ahead, or was the
-//! result of a run long ago, and the next one is made once nobody waits for this.
+//! result of a run long ago and is held by nobody, and the next one is made once nobody waits for
+//! this.
 
 use std::{
     collections::{HashMap, VecDeque},
-    fs, io,
-    io::Read,
-    os::unix::fs::OpenOptionsExt,
+    fs::{self, File},
+    io::{self, Read},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
@@ -22,6 +26,8 @@ const LARGEST: u64 = 4 << 20;
 const KEPT: usize = 256;
 /// The empty file that waits for a result; no key begins with a dot.
 const AHEAD: &str = ".ahead";
+/// What chooses the signal for news of a file, as the kernel numbers it.
+const F_SETSIG: libc::c_int = 10;
 
 /// The results of the last runs.
 pub(crate) struct Results {
@@ -83,10 +89,7 @@ impl Results {
         let ahead = self.folder.join(AHEAD);
         while let Some(oldest) = self.forget_oldest() {
             let place = self.place(&oldest);
-            // What is ahead is empty whenever somebody takes it.
-            let emptied = options().truncate(true).open(&place);
-            let reused = emptied.and_then(|_| fs::rename(&place, &ahead));
-            if reused.is_err() {
+            if hand_on(&place, &ahead).is_err() {
                 // One that returned nothing has no file.
                 let _ = fs::remove_file(&place);
             }
@@ -164,8 +167,37 @@ fn options() -> fs::OpenOptions {
     options
 }
 
+/// Empties the file of an old result for one to come, if it is nobody else's: what its run left
+/// behind may still write to it.
+fn hand_on(old: &Path, next: &Path) -> io::Result<()> {
+    let file = options().open(old)?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.nlink() != 1 || !is_open_here_alone(&file) {
+        return Err(io::ErrorKind::ResourceBusy.into());
+    }
+    // What is ahead is empty whenever somebody takes it.
+    file.set_len(0)?;
+    fs::rename(old, next)
+}
+
+/// Whether nobody else has a file open: only then does the kernel lease it for writing. Where it
+/// leases none, nobody knows.
+fn is_open_here_alone(file: &File) -> bool {
+    let fd = file.as_raw_fd();
+    // Who opens the file while it is leased has the kernel tell us so by a signal, which would end
+    // us; this one is ignored unless somebody waits for it.
+    // SAFETY: an open descriptor and constants.
+    unsafe {
+        libc::fcntl(fd, F_SETSIG, libc::SIGURG) == 0
+            && libc::fcntl(fd, libc::F_SETLEASE, libc::F_WRLCK) == 0
+            && libc::fcntl(fd, libc::F_SETLEASE, libc::F_UNLCK) == 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use super::*;
 
     fn begin(results: &Results, key: &str) {
@@ -206,6 +238,46 @@ mod tests {
         assert_eq!(results.read(&last), Ok(Some(last.into_bytes())));
         let left = fs::read_dir(folder.path().join("results")).unwrap().count();
         assert!(left <= KEPT + 1, "{left}");
+    }
+
+    #[test]
+    fn what_is_left_of_a_run_cannot_write_into_a_later_ones_result() {
+        let folder = tempfile::tempdir().unwrap();
+        let results = Results::new(folder.path().join("results"));
+        let (elsewhere, mut left) = (folder.path().join("elsewhere"), Vec::new());
+        for number in 0..KEPT * 2 {
+            let key = number.to_string();
+            begin(&results, &key);
+            assert_eq!(results.read(&key), Ok(None), "{key}");
+            fs::write(results.place(&key), &key).unwrap();
+            if number == 0 {
+                fs::hard_link(results.place(&key), &elsewhere).unwrap();
+            } else if number < 10 {
+                left.push(options().open(results.place(&key)).unwrap());
+            }
+            results.make_ahead().unwrap();
+        }
+        for file in left {
+            file.write_all_at(b"666", 0).unwrap();
+        }
+        for number in KEPT..KEPT * 2 {
+            let result = number.to_string().into_bytes();
+            assert_eq!(results.read(&number.to_string()), Ok(Some(result)));
+        }
+        assert_eq!(fs::read_to_string(elsewhere).unwrap(), "0");
+    }
+
+    #[test]
+    fn a_file_that_nobody_holds_is_handed_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let results = Results::new(folder.path().to_owned());
+        begin(&results, "a");
+        fs::write(results.place("a"), "1").unwrap();
+        let before = fs::metadata(results.place("a")).unwrap().ino();
+        hand_on(&results.place("a"), &folder.path().join(AHEAD)).unwrap();
+        begin(&results, "b");
+        let now = fs::metadata(results.place("b")).unwrap();
+        assert_eq!((now.ino(), now.len()), (before, 0));
     }
 
     #[test]

@@ -6,9 +6,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::message::{Ask, Failure, Plan, Stage, Tell};
-use super::namespaces::fork_reaper;
+use super::namespaces::Reaper;
 use super::packet;
-use super::process::Process;
+use super::process::{Beside, Process};
 use super::serve::Keeper;
 
 impl Keeper {
@@ -115,15 +115,17 @@ impl Keeper {
         }
         if self.share_processes && self.reaper.is_none() {
             let users = self.namespaces.users.as_ref();
-            let pid = fork_reaper(users.filter(|_| plan.runtime.is_some()))
+            let reaper = Reaper::fork(users.filter(|_| plan.runtime.is_some()))
                 .map_err(|error| create(format!("cannot share processes: {error}")))?;
-            self.reaper = Some(Pid::from_raw(pid));
+            self.reaper = Some(reaper);
         }
-        let beside = match (self.reaper, &plan.beside) {
-            (None, Some(target)) => Some(self.running(target)?),
-            (reaper, _) => reaper,
+        let beside = match (&self.reaper, &plan.beside) {
+            (Some(reaper), _) => Some(Beside::Reaper(reaper)),
+            (None, Some(target)) => Some(Beside::Container(self.running(target)?)),
+            (None, None) => None,
         };
         if let Some(runtime) = &plan.runtime {
+            let beside = beside.map(|beside| beside.pid());
             return self.run_by_runtime(number, name, &plan, runtime, beside);
         }
         let (process, container) =

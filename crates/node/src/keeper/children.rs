@@ -180,7 +180,7 @@ impl Keeper {
             let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
         }
         if let Some(reaper) = self.reaper.take() {
-            let _ = kill(reaper, Signal::SIGKILL);
+            let _ = kill(reaper.pid, Signal::SIGKILL);
         }
         let mut buffer = vec![0u8; 16 * 1024];
         loop {

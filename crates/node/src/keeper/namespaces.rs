@@ -1,10 +1,11 @@
 //! The namespaces a pod's containers share, made once and held by the keeper.
 
+use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
@@ -14,7 +15,9 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, pipe2};
 
 use super::message::{Address, Birth, IdRange, MemoryFolder, Preparation};
+use super::packet;
 use super::process::{fork, fork_through};
+use super::socket::report_pair;
 use super::syscalls::{fork_into, leave};
 
 /// What a pod's containers share.
@@ -190,20 +193,43 @@ fn map_and_enter(
     Ok(fs::File::open(format!("/proc/{pid}/ns/user"))?.into())
 }
 
-/// Forks into the pod's process namespace as its first process, which only reaps. A namespace
-/// that an OCI runtime is to join belongs to the pod's users, as the runtime is one of them then.
-pub(super) fn fork_reaper(users: Option<&OwnedFd>) -> io::Result<libc::pid_t> {
-    let namespaces = libc::CLONE_NEWPID;
-    match users {
-        None => fork(namespaces, &mut || reap()),
-        Some(users) => {
-            let enter = || setns(users, CloneFlags::CLONE_NEWUSER);
-            fork_through(&enter, namespaces, &mut || reap())
-        }
+/// The first process of those that a pod's containers share.
+pub(super) struct Reaper {
+    pub pid: Pid,
+    /// Their namespace. Without root nobody may enter it by way of the reaper: what runs no program
+    /// of its own is as closed as the keeper that it was forked from.
+    pub processes: OwnedFd,
+}
+
+impl Reaper {
+    /// Forks into the pod's process namespace as its first process, which only reaps. A namespace
+    /// that an OCI runtime is to join belongs to the pod's users, as the runtime is one of them
+    /// then.
+    pub(super) fn fork(users: Option<&OwnedFd>) -> io::Result<Reaper> {
+        let (ours, theirs) = report_pair()?;
+        let mut child = || -> Infallible { reap(theirs.as_fd()) };
+        let pid = match users {
+            None => fork(libc::CLONE_NEWPID, &mut child)?,
+            Some(users) => {
+                let enter = || setns(users, CloneFlags::CLONE_NEWUSER);
+                fork_through(&enter, libc::CLONE_NEWPID, &mut child)?
+            }
+        };
+        drop(theirs);
+        let processes = packet::receive_file(ours.as_fd())?
+            .ok_or_else(|| io::Error::other("the first process did not say where it is"))?;
+        Ok(Reaper {
+            pid: Pid::from_raw(pid),
+            processes,
+        })
     }
 }
 
-fn reap() -> ! {
+fn reap(tell: BorrowedFd<'_>) -> ! {
+    // Itself everybody may look at. Where that fails, nothing is told.
+    if let Ok(own) = fs::File::open("/proc/self/ns/pid") {
+        let _ = packet::send(tell, &(), &[own.as_fd()]);
+    }
     let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
     let _ = nix::sys::prctl::set_name(c"pause");
     super::syscalls::close_all_on_exec();

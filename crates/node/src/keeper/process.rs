@@ -11,7 +11,7 @@ use super::container::Container;
 use super::launch::{self, Place};
 use super::log::Log;
 use super::message::{Given, Plan};
-use super::namespaces::Namespaces;
+use super::namespaces::{Namespaces, Reaper};
 use super::oci::Call;
 use super::socket::{output_pipe, report_pair};
 use super::syscalls::{aside, fork_into, pidfd};
@@ -29,6 +29,25 @@ pub(super) struct Process {
     pub terminal: Option<OwnedFd>,
     /// It never ran its program, and whoever asked knows.
     pub failed: bool,
+}
+
+/// Whose process namespace a container is to share.
+#[derive(Clone, Copy)]
+pub(super) enum Beside<'a> {
+    /// That of all the pod's containers.
+    Reaper(&'a Reaper),
+    /// That of the container with this first process.
+    Container(Pid),
+}
+
+impl Beside<'_> {
+    /// A process that is in there.
+    pub(super) fn pid(&self) -> Pid {
+        match self {
+            Beside::Reaper(reaper) => reaper.pid,
+            Beside::Container(pid) => *pid,
+        }
+    }
 }
 
 /// What a child is.
@@ -50,13 +69,13 @@ pub(super) struct Ends {
 }
 
 impl Process {
-    /// Forks a container's first process, into the process namespace of another one if it is to
-    /// be `beside` it.
+    /// Forks a container's first process, into the process namespace that it is to share if it is
+    /// to be `beside` another.
     pub(super) fn container(
         name: &str,
         plan: &Plan,
         namespaces: &Namespaces,
-        beside: Option<Pid>,
+        beside: Option<Beside<'_>>,
         asked_by: u64,
     ) -> io::Result<(Process, Container)> {
         let (ours, theirs) = report_pair()?;
@@ -67,7 +86,8 @@ impl Process {
             launch::run(plan, Place::New(namespaces), theirs.as_fd())
         };
         let pid = match beside {
-            Some(other) => fork_beside(&pidfd(other.as_raw())?, &mut run)?,
+            Some(Beside::Reaper(reaper)) => fork_beside(&reaper.processes, &mut run)?,
+            Some(Beside::Container(other)) => fork_beside(&pidfd(other.as_raw())?, &mut run)?,
             None => fork(libc::CLONE_NEWPID, &mut run)?,
         };
         let pid = Pid::from_raw(pid);
@@ -172,7 +192,8 @@ pub(super) fn fork(
     Ok(pid)
 }
 
-/// Forks a child of ours into the process namespace that another process is in.
+/// Forks a child of ours into the process namespace that a descriptor stands for, or that the
+/// process is in for which it does.
 ///
 /// Without root nobody may come back from such a namespace, so the keeper itself must not enter.
 fn fork_beside(other: &OwnedFd, child: &mut dyn FnMut() -> Infallible) -> io::Result<libc::pid_t> {

@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 
 use super::container::{Container, Source};
 use super::message::{Ask, Birth, Tell};
-use super::namespaces::Namespaces;
+use super::namespaces::{Namespaces, Reaper};
 use super::oci::Runtimes;
 use super::packet;
 use super::process::Process;
@@ -34,7 +34,7 @@ pub(super) struct Keeper {
     pub(super) signals: SignalFd,
     pub(super) namespaces: Namespaces,
     /// The first process of a process namespace that all containers share.
-    pub(super) reaper: Option<Pid>,
+    pub(super) reaper: Option<Reaper>,
     pub(super) share_processes: bool,
     /// It is a certain pod's already; a node that was interrupted asks again.
     pub(super) prepared: bool,

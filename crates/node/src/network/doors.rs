@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use super::firewall::{Net, Protocol};
 use super::subnet::Subnet;
@@ -46,7 +46,9 @@ pub(super) fn reserve(seed: u8) -> Option<(u8, std::net::TcpListener)> {
 /// The open ports of all pods; closed when this is dropped.
 pub(super) struct Doors {
     zygote: Arc<Zygote>,
-    open: Mutex<BTreeMap<Ipv4Addr, Vec<AbortHandle>>>,
+    open: Mutex<BTreeMap<Ipv4Addr, Vec<JoinHandle<()>>>>,
+    /// Those that were told to close, until their ports are known to be free.
+    closing: Mutex<BTreeMap<Ipv4Addr, Vec<JoinHandle<()>>>>,
     /// Keeps other nodes from the same addresses.
     _sign: Option<std::net::TcpListener>,
 }
@@ -56,12 +58,17 @@ impl Doors {
         Doors {
             zygote,
             open: Mutex::default(),
+            closing: Mutex::default(),
             _sign: reserved.map(|(_, sign)| sign),
         }
     }
 
-    fn open(&self) -> std::sync::MutexGuard<'_, BTreeMap<Ipv4Addr, Vec<AbortHandle>>> {
+    fn open(&self) -> MutexGuard<'_, BTreeMap<Ipv4Addr, Vec<JoinHandle<()>>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn closing(&self) -> MutexGuard<'_, BTreeMap<Ipv4Addr, Vec<JoinHandle<()>>>> {
+        self.closing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits on these ports of a pod; the ports for which that cannot be, and why.
@@ -86,7 +93,7 @@ impl Doors {
     }
 
     /// Waits on a port of a pod and carries what comes to it.
-    fn carry(&self, protocol: Protocol, pod: Ipv4Addr, port: u16) -> io::Result<AbortHandle> {
+    fn carry(&self, protocol: Protocol, pod: Ipv4Addr, port: u16) -> io::Result<JoinHandle<()>> {
         let zygote = self.zygote.clone();
         let task = match protocol {
             Protocol::Tcp => {
@@ -107,22 +114,31 @@ impl Doors {
                 return Err(passage::no_sctp());
             }
         };
-        Ok(task.abort_handle())
+        Ok(task)
     }
 
     /// Nobody is behind this address any more.
     pub(super) fn close_for(&self, pod: Ipv4Addr) {
-        for task in self.open().remove(&pod).into_iter().flatten() {
-            task.abort();
+        let Some(tasks) = self.open().remove(&pod) else {
+            return;
+        };
+        tasks.iter().for_each(JoinHandle::abort);
+        self.closing().entry(pod).or_default().extend(tasks);
+    }
+
+    /// Waits until what was closed for this address is, so that its ports can be opened again.
+    pub(super) async fn closed_for(&self, pod: Ipv4Addr) {
+        let tasks = self.closing().remove(&pod);
+        for task in tasks.into_iter().flatten() {
+            // It was told to end, and that is how it does.
+            let _ = task.await;
         }
     }
 }
 
 impl Drop for Doors {
     fn drop(&mut self) {
-        for task in self.open().values().flatten() {
-            task.abort();
-        }
+        self.open().values().flatten().for_each(JoinHandle::abort);
     }
 }
 

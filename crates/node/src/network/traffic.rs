@@ -103,7 +103,7 @@ impl Traffic {
         self.all_seen.send_replace(true);
     }
 
-    /// A pod has changed, or is one from before.
+    /// A pod has changed, or is one from before. Later ones are known when they move in.
     pub(crate) fn observe(&self, pod: &Pod) {
         let address = pod
             .status
@@ -114,13 +114,13 @@ impl Traffic {
         let Some(ip) = on_network.filter(|_| !is_over(pod)) else {
             return;
         };
-        // What it says may be old: the address may be another pod's by now.
+        // What it says may be old: the pod may have left, and its address may be another's by now.
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        let taken = self
+        let lives_there = self
             .residents()
             .get(&ip)
-            .is_some_and(|resident| resident.uid != uid);
-        if taken {
+            .map(|resident| resident.uid == uid);
+        if !lives_there.unwrap_or_else(|| !*self.all_seen.borrow()) {
             return;
         }
         self.open_doors(pod, ip);
@@ -134,6 +134,7 @@ impl Traffic {
         if let Some(doors) = &self.network.doors {
             // Whatever was open was for somebody else.
             doors.close_for(ip);
+            doors.closed_for(ip).await;
         }
         self.open_doors(pod, ip);
         if self.network.firewall.is_none() {

@@ -111,3 +111,49 @@ async fn the_node_carries_connections() {
     becomes(&cluster, "agent", &call(&outside, 8080), "closed").await;
     cluster.stop().await;
 }
+
+#[test]
+fn an_ordinary_user_s_pods_share_processes_and_are_reached_while_they_live() {
+    let tests = [
+        "endings::processes_are_shared_only_where_the_pod_says_so",
+        "rootless::a_port_is_open_as_long_as_its_pod_lives",
+    ];
+    or_say_why_not(as_ordinary_user(&tests, ""));
+}
+
+/// Addresses come round: a pod that gets one of another is reached too, and one that is gone is not.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by the test above: root's machine knows pods by addresses of their own"]
+async fn a_port_is_open_as_long_as_its_pod_lives() {
+    let cluster = Cluster::start().await;
+    let serve = "exec python3 -c 'import http.server as h; h.HTTPServer((\"\", 8080), h.BaseHTTPRequestHandler).serve_forever()'";
+    let mut known = std::collections::BTreeSet::new();
+    for round in 0..40 {
+        let name = format!("p{round}");
+        let spec = serde_json::json!({"terminationGracePeriodSeconds": 0, "containers": [{
+            "name": "c", "image": "host", "command": ["sh", "-c", serve],
+            "ports": [{"containerPort": 8080}],
+            "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1}}]});
+        cluster
+            .create(serde_json::json!({"metadata": {"name": name}, "spec": spec}))
+            .await;
+        let pod = cluster.ready(&name).await;
+        let address = format!("{}:8080", pod["status"]["podIP"].as_str().unwrap());
+        let told = cluster.events(&name, "PortNotReachable").await;
+        assert!(told.is_empty(), "{told:?}");
+        std::net::TcpStream::connect(&address).unwrap();
+        cluster.delete(&name).await;
+        let begun = std::time::Instant::now();
+        while std::net::TcpStream::connect(&address).is_ok() {
+            assert!(
+                begun.elapsed() < crate::harness::PATIENCE,
+                "{address} is open"
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        if !known.insert(address) {
+            return cluster.stop().await;
+        }
+    }
+    panic!("no address came round");
+}

@@ -156,7 +156,11 @@ pub fn probe() -> Machine {
             layout.has("pids"),
             "the number of processes is not limited",
         ),
-        offer("ManyUsers", root, "containers can run as one user only"),
+        offer(
+            "ManyUsers",
+            root,
+            "a container has one user, who owns all that it finds and writes; where processes are shared it is root",
+        ),
         offer(
             "Python",
             exists("/usr/bin/python3") || exists("/usr/local/bin/python3"),

@@ -69,6 +69,11 @@ impl Namespaces {
         })
     }
 
+    /// Whether the pod knows no other user than its root.
+    pub(super) fn is_one_user(&self) -> bool {
+        self.range.is_some_and(|range| range.count == 1)
+    }
+
     /// Makes them a certain pod's.
     pub(super) fn prepare(&self, wanted: &Preparation) -> io::Result<()> {
         nix::unistd::sethostname(&wanted.hostname)?;

@@ -8,7 +8,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::container::Container;
-use super::launch::{self, Place};
+use super::launch::{self, Company, Place};
 use super::log::Log;
 use super::message::{Given, Plan};
 use super::namespaces::{Namespaces, Reaper};
@@ -81,9 +81,13 @@ impl Process {
         let (ours, theirs) = report_pair()?;
         let (ends, mut container) = open_streams(plan)?;
         let started = jiff::Timestamp::now();
+        let company = match beside {
+            Some(_) => Company::Others,
+            None => Company::Alone,
+        };
         let mut run = || -> Infallible {
             take_streams(&ends, plan.terminal.is_some());
-            launch::run(plan, Place::New(namespaces), theirs.as_fd())
+            launch::run(plan, Place::New(namespaces, company), theirs.as_fd())
         };
         let pid = match beside {
             Some(Beside::Reaper(reaper)) => fork_beside(&reaper.processes, &mut run)?,

@@ -113,10 +113,11 @@ async fn the_node_carries_connections() {
 }
 
 #[test]
-fn an_ordinary_user_s_pods_share_processes_and_are_reached_while_they_live() {
+fn an_ordinary_user_s_pods_are_who_they_want_share_processes_and_are_reached() {
     let tests = [
         "endings::processes_are_shared_only_where_the_pod_says_so",
         "rootless::a_port_is_open_as_long_as_its_pod_lives",
+        "rootless::a_container_runs_as_the_user_it_asks_for",
     ];
     or_say_why_not(as_ordinary_user(&tests, ""));
 }
@@ -156,4 +157,38 @@ async fn a_port_is_open_as_long_as_its_pod_lives() {
         }
     }
     panic!("no address came round");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "run by a test above: root has many users to give"]
+async fn a_container_runs_as_the_user_it_asks_for() {
+    let cluster = Cluster::start().await;
+    let pod = |share: bool| {
+        serde_json::json!({"shareProcessNamespace": share, "restartPolicy": "Never",
+            "securityContext": {"runAsUser": 1234, "runAsGroup": 2345, "fsGroup": 3456},
+            "terminationGracePeriodSeconds": 0, "volumes": [{"name": "v", "emptyDir": {}}],
+            "containers": [{"name": "c", "image": "host",
+                "command": ["sh", "-c", "id -u; touch /v/its; exec sleep 1000"],
+                "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]})
+    };
+    let create = |name: &'static str, share| {
+        cluster.create(serde_json::json!({"metadata": {"name": name}, "spec": pod(share)}))
+    };
+    create("p", false).await;
+    cluster.ready("p").await;
+    assert_eq!(cluster.logs("p", Default::default()).await, "1234\n");
+    // A command is the same user: it writes where the container does, and may end it.
+    let look = "id -u; id -g; stat -c %u:%g /v/its; echo more >> /v/its && kill -0 1 && echo may; \
+        grep -E '^Cap(Eff|Prm|Bnd)' /proc/self/status | tr -d '0\t\n'; ls /proc/1/root >/dev/null && echo looks";
+    let (code, said) = cluster.exec("p", look).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.starts_with("1234\n2345\n1234:2345\nmay\nCapPrm:CapEff:CapBnd:"),
+        "{said}"
+    );
+    // Among others it would have to show itself before it has become the user.
+    create("shared", true).await;
+    let words = "only a container with processes of its own can be another user";
+    cluster.until_event("shared", "Failed", words).await;
+    cluster.stop().await;
 }

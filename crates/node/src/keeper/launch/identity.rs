@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
 use super::super::message::{Failure, Identity, Stage};
@@ -150,20 +150,39 @@ fn choose(identity: &Identity, passwd: &str, group: &str) -> Result<User, Failur
     })
 }
 
+/// Whose users a program is one of.
+#[derive(Clone, Copy)]
+pub(super) enum Users<'a> {
+    /// The pod's.
+    Pods,
+    /// Its own: below the pod's one user, which it knows by another number. Files of that user are
+    /// its own, so it needs no group to reach them.
+    Own,
+    /// Those that the container of this process has, itself below the pod's.
+    Containers(BorrowedFd<'a>),
+}
+
 /// Enters the pod's user namespace and becomes the user; the order matters at every step.
 pub(super) fn become_user(
     identity: &Identity,
     user: &User,
     namespaces: &Namespaces,
+    users: Users<'_>,
     terminal: Option<&OwnedFd>,
 ) -> Result<(), Failure> {
-    if let Some(users) = &namespaces.users {
+    if let Users::Containers(container) = users {
+        setns(container, CloneFlags::CLONE_NEWUSER)
+            .map_err(|error| create("the container's users", error))?;
+    } else if let Some(users) = &namespaces.users {
         setns(users, CloneFlags::CLONE_NEWUSER)
             .map_err(|error| create("the pod's users", error))?;
         setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))
             .map_err(|error| create("the pod's root", error))?;
         setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))
             .map_err(|error| create("the pod's root", error))?;
+    }
+    if let Users::Own = users {
+        rename(user).map_err(|error| create("a user of its own", error))?;
     }
     if let Some(terminal) = terminal {
         let _ = nix::unistd::fchown(
@@ -177,7 +196,7 @@ pub(super) fn become_user(
         install_filters(identity)?;
     }
     drop_bounding(identity.capabilities);
-    set_user(user)?;
+    set_user(user, users)?;
     keep_capabilities(identity.capabilities, user.uid == 0)
         .map_err(|error| create("capabilities", error))?;
     if identity.no_new_privileges {
@@ -187,18 +206,32 @@ pub(super) fn become_user(
     Ok(())
 }
 
-fn set_user(user: &User) -> Result<(), Failure> {
+/// Gives the pod's one user the number that this one has, in a user namespace below the pod's.
+///
+/// Nobody else may be in the process namespace yet: until the numbers are written, others of the
+/// same user of the machine could look into this process.
+fn rename(user: &User) -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWUSER)?;
+    nix::sys::prctl::set_dumpable(true)?;
+    let named = std::fs::write("/proc/self/uid_map", format!("{} 0 1", user.uid))
+        .and_then(|()| std::fs::write("/proc/self/gid_map", format!("{} 0 1", user.gid)));
+    nix::sys::prctl::set_dumpable(false)?;
+    named
+}
+
+fn set_user(user: &User, users: Users<'_>) -> Result<(), Failure> {
     let config = |what: &str, error: nix::errno::Errno| Failure {
         stage: Stage::Config,
         message: format!(
-            "cannot run as {what}: {error}; this node maps no such id into pods (run it as root, or set runAsUser to 0)"
+            "cannot run as {what}: {error}; without root only a container with processes of its own can be another user, and root in no other group (run the node as root, or set runAsUser to 0)"
         ),
         code: 128,
     };
     let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
     // Where only one id is mapped nobody may change groups, and there is none to give up.
+    let needs_none = groups.is_empty() || !matches!(users, Users::Pods);
     match setgroups(&groups) {
-        Err(nix::errno::Errno::EPERM) if groups.is_empty() => {}
+        Err(nix::errno::Errno::EPERM) if needs_none => {}
         other => other.map_err(|error| config("the supplementary groups", error))?,
     }
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));

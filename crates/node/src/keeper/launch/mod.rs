@@ -26,14 +26,24 @@ use super::message::{Failure, Plan, Stage, Tell};
 use super::namespaces::Namespaces;
 use super::packet;
 use super::syscalls::{close_all_on_exec, leave};
+use identity::Users;
 
 /// Where the program runs.
 #[derive(Clone, Copy)]
 pub(super) enum Place<'a> {
-    /// In a new container.
-    New(&'a Namespaces),
+    /// In a new container, alone in its process namespace or beside others.
+    New(&'a Namespaces, Company),
     /// In the container of this process.
     Within(BorrowedFd<'a>, &'a Namespaces),
+}
+
+/// Who else is in the process namespace of a new container.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Company {
+    /// Nobody.
+    Alone,
+    /// What runs in other containers.
+    Others,
 }
 
 /// Runs the plan; never returns.
@@ -57,7 +67,7 @@ fn launch(plan: &Plan, place: Place<'_>, report: BorrowedFd<'_>) -> Result<Never
     join_cgroups(plan)?;
     set_limits(plan);
     let namespaces = match place {
-        Place::New(namespaces) => {
+        Place::New(namespaces, _) => {
             unshare(CloneFlags::CLONE_NEWNS).map_err(|error| create("a mount namespace", error))?;
             if let Some(view) = &plan.view {
                 view::build(view, namespaces)?;
@@ -93,7 +103,14 @@ fn launch(plan: &Plan, place: Place<'_>, report: BorrowedFd<'_>) -> Result<Never
         // On a root that is read-only what is missing stays missing.
         let _ = program::make_folder(folder, namespaces.root_id);
     }
-    identity::become_user(&plan.identity, &user, namespaces, terminal.as_ref())?;
+    let users = match place {
+        // Only the pod's root is mapped into it.
+        _ if !namespaces.is_one_user() || user.uid == 0 => Users::Pods,
+        Place::New(_, Company::Alone) => Users::Own,
+        Place::New(_, Company::Others) => Users::Pods,
+        Place::Within(container, _) => Users::Containers(container),
+    };
+    identity::become_user(&plan.identity, &user, namespaces, users, terminal.as_ref())?;
     nix::unistd::chdir(plan.cwd.as_str()).map_err(|error| Failure {
         stage: Stage::Start,
         message: format!("cannot enter the working directory {:?}: {error}", plan.cwd),

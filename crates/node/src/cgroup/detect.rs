@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{AccessFlags, access};
+
 /// The controllers that pods are limited or measured by.
 const WANTED: [&str; 4] = ["cpu", "cpuacct", "memory", "pids"];
 
@@ -82,7 +84,9 @@ fn writable(root: &Path, own: &str, name: &str) -> Option<PathBuf> {
         .into_iter()
         .find(|base| {
             let probe = base.join(name);
-            probe.is_dir() || fs::create_dir(&probe).is_ok()
+            // One that is there may be root's.
+            (probe.is_dir() || fs::create_dir(&probe).is_ok())
+                && access(&probe, AccessFlags::W_OK).is_ok()
         })
 }
 

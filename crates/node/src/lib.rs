@@ -45,6 +45,7 @@ mod runtime;
 mod sandbox;
 mod schedule;
 mod snapshot;
+mod usage;
 mod visits;
 mod worker;
 

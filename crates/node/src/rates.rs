@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::node::{Shared, lock};
+use crate::usage::Look;
 
 const BETWEEN_LOOKS: Duration = Duration::from_secs(10);
 
@@ -38,7 +39,7 @@ impl Rates {
 /// Looks again and again until the node stops.
 pub(crate) async fn measure(shared: Arc<Shared>) {
     loop {
-        let mut used = HashMap::new();
+        let (mut used, look) = (HashMap::new(), Look::now(&shared.cgroups));
         for view in shared.views() {
             for container in view
                 .containers
@@ -50,7 +51,7 @@ pub(crate) async fn measure(shared: Arc<Shared>) {
                     view.name.clone(),
                     container.id.clone(),
                 );
-                used.insert(key, container.group.usage().cpu_nanoseconds);
+                used.insert(key, look.at(container).cpu_nanoseconds);
             }
         }
         lock(&shared.rates).look(Instant::now(), used);

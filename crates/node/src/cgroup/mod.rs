@@ -55,6 +55,11 @@ impl Cgroups {
         }
     }
 
+    /// Whether the groups tell what is used in them.
+    pub(crate) fn count_memory(&self) -> bool {
+        self.layout.has("memory")
+    }
+
     /// What of these limits the machine does not let us enforce.
     pub(crate) fn unenforced(&self, limits: &Limits) -> Vec<&'static str> {
         limits

@@ -19,6 +19,7 @@ pub(crate) use logs::last_words;
 use crate::node::Node;
 use crate::pod::IMAGE_FAILED;
 use crate::sandbox::Sandbox;
+use crate::usage::Look;
 use crate::visits::Visit;
 use crate::worker::view::{ContainerView, View};
 
@@ -132,6 +133,7 @@ impl Kubelet for Node {
 
     fn usage(&self) -> BoxFuture<'_, Vec<PodUsage>> {
         Box::pin(async move {
+            let look = Look::now(&self.shared.cgroups);
             let rates = self
                 .shared
                 .rates
@@ -145,7 +147,7 @@ impl Kubelet for Node {
                     .map(|(name, container)| ContainerUsage {
                         name: name.clone(),
                         cpu_nanocores: rates.of(&view.namespace, &view.name, &container.id),
-                        memory_bytes: container.group.usage().memory_bytes,
+                        memory_bytes: look.at(container).memory_bytes,
                     })
                     .collect(),
                 namespace: view.namespace,

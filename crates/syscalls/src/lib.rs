@@ -103,6 +103,27 @@ pub fn filter() -> Result<BpfProgram, BackendError> {
     Ok(whole)
 }
 
+/// What gives a file away.
+const GIVING: &[i64] = &[libc::SYS_fchown, libc::SYS_fchownat];
+#[cfg(target_arch = "x86_64")]
+const GIVING_HERE: &[i64] = &[libc::SYS_chown, libc::SYS_lchown];
+#[cfg(not(target_arch = "x86_64"))]
+const GIVING_HERE: &[i64] = &[];
+
+/// A filter that says files were given away, and leaves them where they are. For those who are one
+/// user, to whom all files are one's own: there is nobody to give them to, and programs that unpack
+/// or install want to hear that they have.
+pub fn keeping_owners() -> Result<BpfProgram, BackendError> {
+    let calls = GIVING.iter().chain(GIVING_HERE);
+    SeccompFilter::new(
+        calls.map(|call| (*call, Vec::new())).collect(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(0),
+        std::env::consts::ARCH.try_into()?,
+    )?
+    .try_into()
+}
+
 /// Answers calls that this list does not judge. Which machine's numbers they are is asked by what
 /// comes behind: a call of another one is answered, or ends the process, but is never made.
 fn unknown() -> [sock_filter; 4] {

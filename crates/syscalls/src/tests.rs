@@ -85,3 +85,20 @@ fn some_calls_are_refused_for_what_they_are_asked() {
 fn it_is_short_enough_to_be_taken_for_each_command() {
     assert!(filter().unwrap().len() < 500);
 }
+
+#[test]
+fn a_file_that_is_given_away_where_there_is_nobody_else_stays() {
+    let owner = std::thread::spawn(|| {
+        seccompiler::apply_filter(&super::keeping_owners().unwrap()).unwrap();
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let before = file.metadata().unwrap();
+        std::os::unix::fs::fchown(&file, Some(4321), Some(4321)).unwrap();
+        let after = file.metadata().unwrap();
+        (
+            std::os::unix::fs::MetadataExt::uid(&before),
+            std::os::unix::fs::MetadataExt::uid(&after),
+        )
+    });
+    let (before, after) = owner.join().unwrap();
+    assert_eq!(before, after);
+}

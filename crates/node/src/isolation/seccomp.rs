@@ -14,6 +14,12 @@ pub(crate) fn default_profile() -> Result<Vec<Vec<u64>>, String> {
     .clone()
 }
 
+/// What containers have besides where all are one user.
+pub(crate) fn one_user() -> Result<Vec<u64>, String> {
+    let filter = sandlot_syscalls::keeping_owners().map_err(|error| error.to_string())?;
+    Ok(pack(&filter))
+}
+
 fn pack(program: &BpfProgram) -> Vec<u64> {
     let one = |it: &seccompiler::sock_filter| {
         u64::from(it.code) << 48 | u64::from(it.jt) << 40 | u64::from(it.jf) << 32 | u64::from(it.k)

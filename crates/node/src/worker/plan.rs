@@ -192,7 +192,7 @@ fn identity(
         .seccomp_profile
         .as_ref()
         .or(whole.seccomp_profile.as_ref());
-    let seccomp = match profile.map(|profile| profile.type_.as_str()) {
+    let mut seccomp = match profile.map(|profile| profile.type_.as_str()) {
         _ if privileged => Vec::new(),
         Some("Unconfined") => Vec::new(),
         None | Some("RuntimeDefault") => isolation::default_profile()?,
@@ -202,6 +202,9 @@ fn identity(
             ));
         }
     };
+    if !nix::unistd::geteuid().is_root() {
+        seccomp.push(isolation::one_user()?);
+    }
     Ok(Identity {
         image_user,
         uid: id(security.run_as_user.or(whole.run_as_user), "user")?,

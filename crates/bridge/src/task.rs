@@ -55,7 +55,8 @@ impl Bridge {
                 next = changed;
             }
         }
-        if next == before {
+        // What is only said once more is no news, under whatever number.
+        if unnumbered(&next) == unnumbered(&before) {
             self.settle_task(&task, count);
             return;
         }
@@ -221,6 +222,15 @@ impl Bridge {
             self.desk.done(&word.robot, &word.number.0, word.number.1);
             self.acknowledge.insert(word.robot);
         }
+    }
+}
+
+/// A status without the number of the report it comes from.
+fn unnumbered(status: &TaskStatus) -> TaskStatus {
+    TaskStatus {
+        spool: None,
+        sequence: None,
+        ..status.clone()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt, lchown},
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -88,6 +88,24 @@ pub(crate) fn keep_newest(
         }
     }
     Ok(())
+}
+
+/// Makes a folder, with all that was put there for a task, the task's own. Once: afterwards what is
+/// in there is the task's doing.
+pub(crate) fn give(folder: &Path, user: u32, group: u32) -> io::Result<()> {
+    if fs::symlink_metadata(folder)?.uid() == user {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            give(&entry.path(), user, group)?;
+        } else {
+            lchown(entry.path(), Some(user), Some(group))?;
+        }
+    }
+    // Last, so that one that was given half is given again.
+    lchown(folder, Some(user), Some(group))
 }
 
 /// Makes what happened to the names in a file's folder last.

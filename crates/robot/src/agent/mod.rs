@@ -9,7 +9,7 @@ use std::{collections::HashMap, fs, io, net::SocketAddr, sync::Arc, time::Durati
 use jiff::Timestamp;
 use sandlot_api::robot::{
     DeviceInfo,
-    wire::{LogChunk, News, PresenceState, Topic},
+    wire::{LogChunk, News, PresenceState, TaskReport, Topic},
 };
 use sandlot_supervisor::{Limits, Owner, Supervisor};
 use tokio::{
@@ -92,6 +92,8 @@ struct Living {
     stop: watch::Sender<bool>,
     /// What its job notes for it.
     notes: watch::Sender<Notes>,
+    /// What was last said of it.
+    said: Option<TaskReport>,
     life: JoinHandle<()>,
 }
 

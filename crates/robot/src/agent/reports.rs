@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sandlot_api::robot::{
     DeviceInfo,
-    wire::{Beat, LogChunk, News, Reports, Topic, upstream::Status},
+    wire::{Beat, LogChunk, News, Reports, TaskReport, Topic, upstream::Status},
 };
 use serde_json::Value;
 
@@ -12,10 +12,36 @@ use super::Agent;
 impl Agent {
     /// Something has happened.
     pub(super) async fn note(&mut self, at: Timestamp, news: News) {
+        if let News::Task(report) = &news
+            && let Some(living) = self.tasks.get_mut(&report.key.to_string())
+        {
+            living.said = Some(TaskReport::clone(report));
+        }
         if let Err(error) = self.outbox.push(at, news).await {
             tracing::error!(%error, "a report cannot be kept, and is lost");
         }
         self.metrics.reports.inc();
+    }
+
+    /// Says once more where the tasks stand that are under way: while the robot was not heard of
+    /// they may have been given up for lost.
+    pub(super) async fn say_again(&mut self) {
+        let said = self
+            .tasks
+            .values()
+            .filter_map(|living| living.said.as_ref());
+        let open: Vec<TaskReport> = said
+            .filter(|report| !report.state.is_terminal())
+            .map(|report| TaskReport {
+                // Nothing has happened.
+                event: None,
+                ..report.clone()
+            })
+            .collect();
+        for report in open {
+            self.note(Timestamp::now(), News::Task(Box::new(report)))
+                .await;
+        }
     }
 
     /// Whether somebody is there who takes what the robot says.

@@ -52,7 +52,7 @@ impl Agent {
 
     pub(super) async fn hear(&mut self, heard: Heard) {
         match heard {
-            Heard::Connected => self.is_connected(),
+            Heard::Connected => self.is_connected().await,
             Heard::Lost(why) => {
                 tracing::info!(why, "the connection is lost; it is made again");
                 self.lost();
@@ -62,7 +62,7 @@ impl Agent {
         }
     }
 
-    fn is_connected(&mut self) {
+    async fn is_connected(&mut self) {
         tracing::info!(
             broker = self.settings.broker.host,
             reports = self.outbox.depth(),
@@ -76,6 +76,7 @@ impl Agent {
         if self.identity.is_registered() {
             let online = presence(PresenceState::Online, self.session);
             self.say(&Topic::Presence(self.settings.robot.clone()), online, true);
+            self.say_again().await;
         }
         self.outbox.begin();
         self.taken = 0;

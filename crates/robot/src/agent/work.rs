@@ -44,7 +44,12 @@ impl Agent {
                 let (notes, noted) = watch::channel(task.meta.clone());
                 let told = Told { stopped, noted };
                 let life = tokio::spawn(live(self.shop.clone(), task.clone(), told));
-                Living { stop, notes, life }
+                Living {
+                    stop,
+                    notes,
+                    said: None,
+                    life,
+                }
             });
             renew(&living.notes, &task.meta);
             if task.stop {

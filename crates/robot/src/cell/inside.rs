@@ -3,11 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    os::{
-        fd::OwnedFd,
-        unix::{fs::MetadataExt, process::CommandExt},
-    },
-    path::Path,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     process::{Command, exit},
 };
 
@@ -22,11 +18,12 @@ use nix::{
 };
 
 use super::{
-    Account, Cell, During, Failed,
+    Cell, During, Failed,
     limits::{self, Group},
     outside::set,
     view,
 };
+use crate::files::give;
 
 /// Furnishes the cell, runs the task in it and tells how it ended. With this process everything
 /// in the cell ends.
@@ -52,7 +49,7 @@ fn live(cell: &Cell, group: Option<&Group>) -> Result<i32, Failed> {
         group.enter().during("limiting its resources")?;
     }
     if let Some(user) = &cell.user {
-        give(&cell.folder, user).during("giving the task its folder")?;
+        give(&cell.folder, user.uid, user.gid).during("giving the task its folder")?;
         let open = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o1777);
         fs::set_permissions(&cell.shared, open).during("opening the group's folder")?;
     }
@@ -117,22 +114,4 @@ fn become_task(cell: &Cell) -> Result<i32, Failed> {
         io::ErrorKind::NotFound => 127,
         _ => 126,
     })
-}
-
-/// Makes a folder, with all that was put there for the task, the task's own. Once: afterwards what
-/// is in there is the task's doing.
-fn give(folder: &Path, user: &Account) -> io::Result<()> {
-    if fs::symlink_metadata(folder)?.uid() == user.uid {
-        return Ok(());
-    }
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            give(&entry.path(), user)?;
-        } else {
-            std::os::unix::fs::lchown(entry.path(), Some(user.uid), Some(user.gid))?;
-        }
-    }
-    // Last, so that one that was given half is given again.
-    std::os::unix::fs::lchown(folder, Some(user.uid), Some(user.gid))
 }

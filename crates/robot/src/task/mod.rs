@@ -198,6 +198,7 @@ impl Life<'_> {
             return Ok(None);
         }
         let launch = self.launch(&self.task.definition, &self.folder, &self.container())?;
+        give(&launch, &self.folder).map_err(|why| Over::Failed("StartFailed", why))?;
         let started = self.shop.supervisor.start(key, launch).await;
         let run = started.map_err(|error| Over::Failed("StartFailed", error.to_string()))?;
         self.run = Some(run.clone());
@@ -318,6 +319,15 @@ impl Life<'_> {
     fn is_stopped(&self) -> bool {
         *self.stop.borrow()
     }
+}
+
+/// Lets a program that runs as somebody else write in its own folder.
+fn give(launch: &sandlot_supervisor::Launch, folder: &Path) -> Result<(), String> {
+    let Some(user) = &launch.user else {
+        return Ok(());
+    };
+    let given = files::give(folder, user.uid, user.gid);
+    given.map_err(|error| format!("its folder cannot be given to its user: {error}"))
 }
 
 /// Does something, unless the attempt is stopped meanwhile.

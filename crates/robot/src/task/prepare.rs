@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 use sandlot_api::robot::{TaskDefinition, TaskState, wire::InitReport};
 use sandlot_supervisor::{Key, Stream};
 
-use super::{Life, Over, ending::tail, run_key};
+use super::{Life, Over, ending::tail, give, run_key};
 
 impl Life<'_> {
     /// Fetches and writes what the task finds in its folder.
@@ -79,6 +79,7 @@ impl Life<'_> {
         }
         let name = format!("k8s4r-{}-{}", self.group.name, safe_name(&init.name));
         let launch = self.launch(init, &folder, &name).map_err(said)?;
+        give(&launch, &folder).map_err(failed)?;
         let key = self.init_key(init).map_err(said)?;
         let run = self.shop.supervisor.start(key, launch).await;
         let run = run.map_err(|error| failed(error.to_string()))?;

@@ -16,17 +16,20 @@ use nix::{
     errno::Errno,
     fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl},
     pty::openpty,
-    sys::memfd::{MFdFlags, memfd_create},
-    unistd::pipe2,
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        wait::waitpid,
+    },
+    unistd::{Pid, pipe2},
 };
 
 use crate::{
     keeper::{self, Descriptors, Held},
     launch::{Input, Launch, Size},
-    ledger::Place,
+    ledger::Ledger,
     program::Program,
     record::Record,
-    sheet::Sheet,
+    sheet::{Name, Sheet},
     stock::{PIPES, Stock, open_reading, open_writing},
 };
 
@@ -74,6 +77,7 @@ pub(crate) fn lay_out(
                 bell: keepers_bell,
                 input,
                 outputs: [to_out, to_err],
+                word: None,
                 held,
             };
             (Outputs::Pipes([out, err]), descriptors)
@@ -88,6 +92,7 @@ pub(crate) fn lay_out(
                     bell: keepers_bell,
                     input: slave,
                     outputs,
+                    word: None,
                     held: None,
                 },
             )
@@ -96,19 +101,39 @@ pub(crate) fn lay_out(
     Ok((Ends { bell, outputs }, descriptors))
 }
 
-/// Puts the run down in the ledger and forks its keeper; says its process id.
-pub(crate) fn fork(
+/// Forks the keeper of a run that nobody will ask for again; says its process id.
+pub(crate) fn fork(program: &mut Program, descriptors: &Descriptors) -> io::Result<i32> {
+    keeper::fork(program, descriptors)
+}
+
+/// Forks the keeper of a run that is to begin once, and puts the run down in the ledger meanwhile:
+/// the command waits for the word that it stands there for good.
+pub(crate) fn fork_once(
     program: &mut Program,
-    descriptors: &Descriptors,
-    put_down: impl FnOnce() -> io::Result<Option<Place>>,
+    mut descriptors: Descriptors,
+    ledger: &Ledger,
+    name: Name,
 ) -> io::Result<i32> {
-    let place = put_down()?;
-    let forked = keeper::fork(program, descriptors);
-    if let (Err(_), Some(place)) = (&forked, place) {
-        // Or else the next supervisor takes it for one that was lost.
-        place.strike()?;
+    let (word, giving) = pipe2(OFlag::O_CLOEXEC)?;
+    descriptors.word = Some(word);
+    let place = ledger.write(name)?;
+    let keeper = match keeper::fork(program, &descriptors) {
+        Ok(keeper) => keeper,
+        Err(error) => {
+            // Or else the next supervisor takes it for one that was lost.
+            place.strike()?;
+            return Err(error);
+        }
+    };
+    let given = place
+        .settle()
+        .and_then(|()| File::from(giving).write_all(&[1]));
+    if let Err(error) = given {
+        // Without the word the keeper ends, and nothing has begun.
+        let _ = (place.strike(), waitpid(Pid::from_raw(keeper), None));
+        return Err(error);
     }
-    forked
+    Ok(keeper)
 }
 
 /// Opens what a run that an earlier supervisor began has left to hear and read.
@@ -200,4 +225,32 @@ fn terminal(size: Size) -> Result<(OwnedFd, OwnedFd), Errno> {
     }
     fcntl(&pair.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((pair.master, pair.slave))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{launch::Key, record::Record, sheet::Standing, stock::Owner};
+
+    /// A supervisor that is killed between the fork and its word.
+    #[test]
+    fn a_command_whose_supervisor_goes_without_a_word_never_begins() {
+        let dir = tempfile::tempdir().unwrap();
+        let trace = dir.path().join("trace");
+        let launch = Launch::new(["/usr/bin/touch", trace.to_str().unwrap()]);
+        let stock = Stock::new(dir.path(), Owner::One);
+        let key = Key::new("run").unwrap();
+        let sheet = Sheet::of(dir.path(), &key);
+        let mut record = Record::new(key, &launch).unwrap();
+        record.pipes = stock.pipes().unwrap();
+        let (_ends, mut descriptors) = lay_out(&sheet, &record, &stock, &launch).unwrap();
+        let (word, giving) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        descriptors.word = Some(word);
+        drop(giving);
+        let keeper = keeper::fork(&mut Program::new(&launch).unwrap(), &descriptors).unwrap();
+        drop(descriptors);
+        waitpid(Pid::from_raw(keeper), None).unwrap();
+        assert!(matches!(sheet.standing(&record), Standing::NeverBegan));
+        assert!(!trace.exists());
+    }
 }

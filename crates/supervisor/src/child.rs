@@ -4,7 +4,10 @@
 //! copied, and what it writes down on the way the keeper finds written. The rules are the
 //! keeper's: only async-signal-safe calls, no allocation, no panic.
 
-use std::{os::fd::AsRawFd, ptr};
+use std::{
+    os::fd::{AsRawFd, OwnedFd},
+    ptr,
+};
 
 use libc::{c_char, c_int, c_void};
 
@@ -20,7 +23,16 @@ struct Birth<'a> {
     program: &'a mut Program,
     descriptors: &'a Descriptors,
     note: &'a mut Note,
-    failure: Option<(Step, i32)>,
+    failure: Option<Unstarted>,
+}
+
+/// Why a process did not become the command.
+#[derive(Clone, Copy)]
+pub(crate) enum Unstarted {
+    /// What it could not do, and the error's number.
+    At(Step, i32),
+    /// The supervisor never gave its word.
+    Unasked,
 }
 
 /// Starts the command; an error says what failed and its number. The command's process id is
@@ -29,7 +41,7 @@ pub(crate) fn spawn(
     program: &mut Program,
     descriptors: &Descriptors,
     note: &mut Note,
-) -> Result<(), (Step, i32)> {
+) -> Result<(), Unstarted> {
     let stack = program.stack.top();
     let mut birth = Birth {
         program,
@@ -43,7 +55,7 @@ pub(crate) fn spawn(
     // its memory, so `birth` is never used by both at once.
     let pid = unsafe { libc::clone(born, stack, flags, (&raw mut birth).cast::<c_void>()) };
     if pid < 0 {
-        return Err((Step::Fork, errno()));
+        return Err(Unstarted::At(Step::Fork, errno()));
     }
     let Some(failure) = birth.failure else {
         return Ok(());
@@ -66,13 +78,13 @@ extern "C" fn born(birth: *mut c_void) -> c_int {
 }
 
 /// Turns this process into the command. Returns only on failure.
-fn become_command(program: &mut Program, descriptors: &Descriptors) -> (Step, i32) {
+fn become_command(program: &mut Program, descriptors: &Descriptors) -> Unstarted {
     let [output, errors] = &descriptors.outputs;
     // SAFETY: plain system calls on open descriptors and on strings made before the fork.
     unsafe {
         libc::setsid();
         if descriptors.held.is_none() && libc::ioctl(output.as_raw_fd(), libc::TIOCSCTTY, 0) != 0 {
-            return (Step::Terminal, errno());
+            return Unstarted::At(Step::Terminal, errno());
         }
         libc::dup2(descriptors.input.as_raw_fd(), 0);
         libc::dup2(output.as_raw_fd(), 1);
@@ -80,7 +92,7 @@ fn become_command(program: &mut Program, descriptors: &Descriptors) -> (Step, i3
         if let Some(inside) = &program.inside
             && !enter(inside)
         {
-            return (Step::Enter, errno());
+            return Unstarted::At(Step::Enter, errno());
         }
         if let Some(user) = &program.user {
             let groups = user.groups.as_ptr();
@@ -89,18 +101,31 @@ fn become_command(program: &mut Program, descriptors: &Descriptors) -> (Step, i3
                 || libc::syscall(libc::SYS_setgid, user.gid) != 0
                 || libc::syscall(libc::SYS_setuid, user.uid) != 0
             {
-                return (Step::User, errno());
+                return Unstarted::At(Step::User, errno());
             }
         }
         if let Some(directory) = &program.directory
             && libc::chdir(directory.as_ptr()) != 0
         {
-            return (Step::Directory, errno());
+            return Unstarted::At(Step::Directory, errno());
         }
         libc::umask(0o022);
-        reset_signals();
+        reset_signals(program.ignored);
     }
-    (Step::Exec, exec(program))
+    if let Some(word) = &descriptors.word
+        && !was_given(word)
+    {
+        return Unstarted::Unasked;
+    }
+    Unstarted::At(Step::Exec, exec(program))
+}
+
+/// Waits for the supervisor's word; false when it went without giving it.
+fn was_given(word: &OwnedFd) -> bool {
+    let mut byte = 0u8;
+    // SAFETY: one byte into this stack, from an open pipe.
+    let heard = || unsafe { libc::read(word.as_raw_fd(), (&raw mut byte).cast(), 1) };
+    retry(heard) == 1
 }
 
 /// Makes the other container's files all there are, and gives up what nobody there may do: what
@@ -182,9 +207,10 @@ fn exec(program: &mut Program) -> i32 {
     found
 }
 
-/// Gives the command the signals every program starts with.
-fn reset_signals() {
-    for signal in 1..=libc::SIGRTMAX() {
+/// Gives the command the signals every program starts with. `exec` itself takes handlers away, but
+/// goes on ignoring what was ignored.
+fn reset_signals(ignored: &[c_int]) {
+    for &signal in ignored {
         // SAFETY: setting a disposition to its default; those that cannot be set refuse.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }

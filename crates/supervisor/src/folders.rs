@@ -76,7 +76,7 @@ mod tests {
         let key = Key::new("task/step/1").unwrap();
         folder(&runs, &key);
         let (ledger, _) = Ledger::open(dir.path(), &runs).unwrap();
-        ledger.put(Name::of(&key)).unwrap();
+        ledger.write(Name::of(&key)).unwrap();
         drop(ledger);
         let supervisor = Supervisor::open(dir.path(), Limits::default())
             .await

@@ -20,8 +20,8 @@ use std::{
 use libc::c_int;
 
 use crate::{
-    child::spawn,
-    note::{Note, Stage},
+    child::{Unstarted, spawn},
+    note::{NOTE_BYTES, Note, Stage},
     outcome::Usage,
     program::Program,
 };
@@ -36,6 +36,8 @@ pub(crate) struct Descriptors {
     pub(crate) input: OwnedFd,
     /// Where the command writes; standard error last. The same terminal twice, or two pipes.
     pub(crate) outputs: [OwnedFd; 2],
+    /// Where the supervisor gives its word that the command may begin, if that is to be waited for.
+    pub(crate) word: Option<OwnedFd>,
     /// The reading ends of the pipes with the files for what is left in them, unless there is
     /// a terminal.
     pub(crate) held: Option<[Held; 2]>,
@@ -120,10 +122,11 @@ fn keep(program: &mut Program, descriptors: &Descriptors) -> ! {
             close_command_ends(descriptors, inside);
             reap_all(descriptors, &mut note);
         }
-        Err((step, error)) => {
+        Err(Unstarted::At(step, error)) => {
             note.stage = Stage::Failed(step);
             note.detail = error;
         }
+        Err(Unstarted::Unasked) => take_back(descriptors),
     }
     note.alone = true;
     if note.finished == 0 {
@@ -131,6 +134,13 @@ fn keep(program: &mut Program, descriptors: &Descriptors) -> ! {
     }
     publish(descriptors, &note);
     leave(descriptors)
+}
+
+/// Blanks the note, as it was before this keeper was there, and ends: nothing has begun.
+fn take_back(descriptors: &Descriptors) -> ! {
+    write_to_note(descriptors, &[0; NOTE_BYTES]);
+    // SAFETY: ends the process without running anything of the supervisor's.
+    unsafe { libc::_exit(0) }
 }
 
 /// Waits for the main process and then for all it left behind.
@@ -229,7 +239,10 @@ fn publish(descriptors: &Descriptors, note: &Note) {
 }
 
 pub(crate) fn write_note(descriptors: &Descriptors, note: &Note) {
-    let bytes = note.bytes();
+    write_to_note(descriptors, &note.bytes());
+}
+
+fn write_to_note(descriptors: &Descriptors, bytes: &[u8; NOTE_BYTES]) {
     // SAFETY: the bytes live on this stack.
     retry(|| unsafe {
         libc::pwrite(
@@ -243,7 +256,7 @@ pub(crate) fn write_note(descriptors: &Descriptors, note: &Note) {
 
 /// Closes what the supervisor had open: its sockets must not live on here.
 fn close_all_but(descriptors: &Descriptors, inside: Option<RawFd>) {
-    let mut kept: [RawFd; 8] = [-1; 8];
+    let mut kept: [RawFd; 9] = [-1; 9];
     let [output, errors] = &descriptors.outputs;
     kept[0] = descriptors.note.as_raw_fd();
     kept[1] = descriptors.bell.as_raw_fd();
@@ -254,6 +267,7 @@ fn close_all_but(descriptors: &Descriptors, inside: Option<RawFd>) {
         kept[5..7].copy_from_slice(&[first.pipe, second.pipe]);
     }
     kept[7] = inside.unwrap_or(-1);
+    kept[8] = descriptors.word.as_ref().map_or(-1, AsRawFd::as_raw_fd);
     kept.sort_unstable();
     let mut from = 0;
     for fd in kept.into_iter().filter(|fd| *fd >= 0) {
@@ -296,7 +310,8 @@ fn close_command_ends(descriptors: &Descriptors, inside: Option<RawFd>) {
         output.as_raw_fd(),
         errors.as_raw_fd(),
     ];
-    for fd in own.into_iter().chain(inside) {
+    let word = descriptors.word.as_ref().map(AsRawFd::as_raw_fd);
+    for fd in own.into_iter().chain(inside).chain(word) {
         // SAFETY: this process never returns into code that owns these.
         unsafe { libc::close(fd) };
     }

@@ -55,16 +55,9 @@ impl Ledger {
         Ok((ledger, names))
     }
 
-    /// Puts a name down. It is on the disk when this returns.
-    pub(crate) fn put(&self, name: Name) -> io::Result<Place> {
-        let place = self.write(name)?;
-        // Others put theirs down meanwhile.
-        place.file.sync_data()?;
-        Ok(place)
-    }
-
-    /// Writes a name in a place that nobody has had, in a new ledger when the old one is full.
-    fn write(&self, name: Name) -> io::Result<Place> {
+    /// Puts a name down, in a place that nobody has had and in a new ledger when the old one is
+    /// full. It is on the disk when the place is [settled](Place::settle).
+    pub(crate) fn write(&self, name: Name) -> io::Result<Place> {
         let mut book = self.lock();
         if book.next == book.places {
             let mut names = read(&self.folder.join("ledger"))?;
@@ -87,8 +80,13 @@ impl Ledger {
 }
 
 impl Place {
+    /// Waits until the name is on the disk. Others put theirs down meanwhile.
+    pub(crate) fn settle(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
     /// Takes the name back: nothing began.
-    pub(crate) fn strike(self) -> io::Result<()> {
+    pub(crate) fn strike(&self) -> io::Result<()> {
         self.file.write_all_at(&[0; PLACE], self.at)
     }
 }
@@ -155,9 +153,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (ledger, before) = Ledger::open(dir.path(), dir.path()).unwrap();
         assert_eq!(before, []);
-        ledger.put(name(1)).unwrap();
-        ledger.put(name(2)).unwrap().strike().unwrap();
-        ledger.put(name(3)).unwrap();
+        ledger.write(name(1)).unwrap();
+        ledger.write(name(2)).unwrap().strike().unwrap();
+        ledger.write(name(3)).unwrap();
         drop(ledger);
         let (_, names) = Ledger::open(dir.path(), dir.path()).unwrap();
         assert_eq!(names, [name(1), name(3)]);
@@ -167,8 +165,8 @@ mod tests {
     fn a_torn_place_is_no_name() {
         let dir = tempfile::tempdir().unwrap();
         let (ledger, _) = Ledger::open(dir.path(), dir.path()).unwrap();
-        let place = ledger.put(name(1)).unwrap();
-        ledger.put(name(2)).unwrap();
+        let place = ledger.write(name(1)).unwrap();
+        ledger.write(name(2)).unwrap();
         place.file.write_all_at(&[7; 5], place.at + 14).unwrap();
         let (_, names) = Ledger::open(dir.path(), dir.path()).unwrap();
         assert_eq!(names, [name(2)]);
@@ -182,7 +180,7 @@ mod tests {
         std::fs::create_dir_all(&runs).unwrap();
         Sheet::named(&runs, name(5)).mark_lost().unwrap();
         for number in 0..=ROOM {
-            ledger.put(name(number)).unwrap();
+            ledger.write(name(number)).unwrap();
         }
         let (_, names) = Ledger::open(dir.path(), &runs).unwrap();
         assert_eq!(names, [name(5), name(ROOM)]);

@@ -1,10 +1,11 @@
 //! A command made ready for `execve`: every string and pointer laid out before the fork.
 
 use std::{
-    ffi::{CString, OsStr, OsString, c_char, c_void},
+    ffi::{CString, OsStr, OsString, c_char, c_int, c_void},
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::Path,
     ptr,
+    sync::OnceLock,
 };
 
 use crate::launch::{Inside, Launch, User};
@@ -57,8 +58,27 @@ pub(crate) struct Program {
     pub(crate) directory: Option<CString>,
     pub(crate) user: Option<User>,
     pub(crate) inside: Option<Inside>,
+    /// The signals that this process takes no notice of, which the command is to notice.
+    pub(crate) ignored: &'static [c_int],
     /// What the command's process stands on until it execs.
     pub(crate) stack: Stack,
+}
+
+/// The signals that this process takes no notice of. Rust sees to it that SIGPIPE is one, and who
+/// started the process may have added others; we add none, so they are asked for once.
+fn ignored() -> &'static [c_int] {
+    static IGNORED: OnceLock<Vec<c_int>> = OnceLock::new();
+    IGNORED.get_or_init(|| {
+        let is_ignored = |signal: &c_int| {
+            // SAFETY: asks for the present disposition, plain data that the call fills.
+            unsafe {
+                let mut now: libc::sigaction = std::mem::zeroed();
+                libc::sigaction(*signal, ptr::null(), &mut now) == 0
+                    && now.sa_sigaction == libc::SIG_IGN
+            }
+        };
+        (1..=libc::SIGRTMAX()).filter(is_ignored).collect()
+    })
 }
 
 /// Memory for one small stack. Pages that are never touched cost nothing.
@@ -127,6 +147,7 @@ impl Program {
                 .transpose()?,
             user: launch.user.clone(),
             inside: launch.inside.clone(),
+            ignored: ignored(),
             stack: Stack::new(),
         })
     }

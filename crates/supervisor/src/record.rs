@@ -1,6 +1,6 @@
 //! What was asked for when a run began, as far as a later supervisor needs it.
 
-use std::{io, time::Duration};
+use std::{io, sync::OnceLock, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -64,11 +64,14 @@ impl Record {
     }
 }
 
-/// Names this boot of the machine.
+/// Names this boot of the machine. No process lives to see another.
 pub(crate) fn boot_id() -> io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?
-        .trim()
-        .to_owned())
+    static KNOWN: OnceLock<String> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(known.clone());
+    }
+    let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(KNOWN.get_or_init(|| read.trim().to_owned()).clone())
 }
 
 /// Time since the machine booted, sleep included.

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    begin::{Outputs, STREAMS, fork, lay_out},
+    begin::{Outputs, STREAMS, fork, fork_once, lay_out},
     disk::{files_of, forget, private_folder, take_over},
     folders,
     known::Known,
@@ -162,7 +162,9 @@ impl Supervisor {
         let cell = self.known().runs.entry(key.clone()).or_default().clone();
         // Waits for a start that is under way, so that nobody takes the run up twice.
         let found = cell.get_or_try_init(|| async {
-            self.recall(key).await.transpose().unwrap_or(Err(gone()))
+            let (this, wanted) = (self.clone(), key.clone());
+            let found = blocking(move || this.recall(&wanted)).await;
+            found.transpose().unwrap_or(Err(gone()))
         });
         match found.await {
             Ok(run) => Ok(Some(run.clone())),
@@ -225,20 +227,22 @@ impl Supervisor {
             return Err(StartError::Closed);
         }
         self.forget_old().await?;
-        if launch.memory == Memory::Durable
-            && let Some(run) = self.recall(&key).await?
-        {
-            return Ok(run);
-        }
-        let place = Place::take(self)?;
         let this = self.clone();
-        blocking(move || this.begin(key, &launch, place)).await
+        blocking(move || {
+            if launch.memory == Memory::Durable
+                && let Some(run) = this.recall(&key)?
+            {
+                return Ok(run);
+            }
+            let place = Place::take(&this)?;
+            this.begin(key, &launch, place)
+        })
+        .await
     }
 
     /// A run that is on the disk and not in memory.
-    async fn recall(&self, key: &Key) -> io::Result<Option<Run>> {
-        let (this, wanted) = (self.clone(), key.clone());
-        let found = blocking(move || this.on_disk(&wanted)).await?;
+    fn recall(&self, key: &Key) -> io::Result<Option<Run>> {
+        let found = self.on_disk(key)?;
         if found.as_ref().is_some_and(|run| run.outcome().is_some()) {
             self.known().retire(key.clone(), false);
         }
@@ -288,10 +292,10 @@ impl Supervisor {
         let shared = self.shared(record, sheet.clone(), logs, terminal, View::default());
         let mut tender = Tender::new(shared.clone(), ends, self.0.settling.clone())?;
         // The last that can fail: what is forked is tended.
-        let keeper = fork(program, &descriptors, || match launch.memory {
-            Memory::Durable => self.0.ledger.put(sheet.name()).map(Some),
-            Memory::Passing => Ok(None),
-        })?;
+        let keeper = match launch.memory {
+            Memory::Durable => fork_once(program, descriptors, &self.0.ledger, sheet.name()),
+            Memory::Passing => fork(program, &descriptors),
+        }?;
         tender.is_kept_by(keeper);
         Ok((shared, tender))
     }

@@ -242,11 +242,24 @@ impl Tender {
             // Without a keeper, what is left is found by its session.
             self.signal(true).await;
         }
+        let says_so = |note: Note| note.stage == Stage::Ended && why::ended(note.detail) == end;
+        let is_noted = self.note.is_some_and(says_so);
         let outcome = why::outcome(&self.shared.record, end, self.note, Timestamp::now());
-        // Nobody can ask for a passing run again, so nobody reads how it ended.
-        if !self.shared.passing {
+        // Nobody can ask for a passing run again, so nobody reads how it ended. Of any other the
+        // next supervisor has to find the same outcome; what the keeper's note does not say by
+        // itself is written down before anybody is told.
+        if self.shared.passing {
+            self.tell(outcome);
+        } else if is_noted {
+            self.tell(outcome.clone());
+            self.write_down(outcome).await;
+        } else {
             self.write_down(outcome.clone()).await;
+            self.tell(outcome);
         }
+    }
+
+    fn tell(&self, outcome: Outcome) {
         self.shared.logs.iter().for_each(|log| log.end());
         self.shared
             .view

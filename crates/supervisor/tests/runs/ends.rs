@@ -28,6 +28,19 @@ async fn nothing_is_inherited_but_what_was_asked_for() {
 }
 
 #[tokio::test]
+async fn a_command_notices_every_signal() {
+    let fixture = fixture().await;
+    /// Two that the C library has for itself.
+    const OWN: u64 = 0b11 << 31;
+    let told = script("sed -nE 's/^Sig(Blk|Ign):[[:space:]]*//p' /proc/self/status");
+    let (_, out, _) = fixture.finish(told).await;
+    let sets = out
+        .lines()
+        .map(|set| u64::from_str_radix(set, 16).unwrap() & !OWN);
+    assert_eq!(sets.collect::<Vec<_>>(), [0, 0]);
+}
+
+#[tokio::test]
 async fn the_program_is_found_along_the_given_path_in_the_given_folder() {
     let f = fixture().await;
     let bin = f.dir.path().join("bin");

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::call::Call;
 use crate::negotiate::{BodyFormat, body_format};
-use crate::object::text;
+use crate::object::{set_aside, text};
 use crate::request::FieldValidation;
 use crate::schemas;
 use crate::status::ApiError;
@@ -51,8 +51,14 @@ impl Call {
         old: Option<&Value>,
         duplicates: Vec<String>,
     ) -> Result<(), ApiError> {
+        // What is as it was has been accepted before.
+        let aside = old.map(|old| set_aside(object, old));
         let unknown = schemas::prune(&self.kind, object);
         schemas::drop_nulls(&self.kind, object);
+        let refused = schemas::read_refused(&self.kind, object, old);
+        if let Some(aside) = aside {
+            aside.put_back(object);
+        }
         let mut complaints: Vec<String> = unknown
             .iter()
             .map(|field| format!("unknown field \"{field}\""))
@@ -62,7 +68,7 @@ impl Call {
                 .iter()
                 .map(|field| format!("duplicate field \"{field}\"")),
         );
-        if let Some(error) = schemas::read_refused(&self.kind, object, old) {
+        if let Some(error) = refused {
             return Err(error);
         }
         match self.request.options.write.field_validation {

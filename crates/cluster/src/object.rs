@@ -97,6 +97,38 @@ pub(crate) fn equal_but(one: &Value, other: &Value, fields: &[&str]) -> bool {
             .all(|(key, value)| fields.contains(&key.as_str()) || other.get(key) == Some(value))
 }
 
+/// What was taken out of an object because it is as it was before.
+#[must_use]
+pub(crate) struct Aside(Vec<(String, Value)>);
+
+/// Takes out of a changed object what the change left alone, but its metadata: it has been through
+/// its kind's rules before, and is most of the object.
+pub(crate) fn set_aside(object: &mut Value, old: &Value) -> Aside {
+    let (Value::Object(fields), Value::Object(old)) = (object, old) else {
+        return Aside(Vec::new());
+    };
+    let untouched = |(key, value): (&String, &Value)| {
+        let large = value.is_object() || value.is_array();
+        let same = large && key != "metadata" && old.get(key) == Some(value);
+        same.then(|| key.clone())
+    };
+    let keys: Vec<String> = fields.iter().filter_map(untouched).collect();
+    Aside(
+        keys.iter()
+            .filter_map(|key| fields.remove_entry(key))
+            .collect(),
+    )
+}
+
+impl Aside {
+    /// Puts it back where it was.
+    pub(crate) fn put_back(self, object: &mut Value) {
+        if !self.0.is_empty() {
+            as_map(object).extend(self.0);
+        }
+    }
+}
+
 /// Copies a field from one object to another, absence too.
 pub(crate) fn copy_field(from: &Value, to: &mut Value, key: &str) {
     match from.get(key) {
@@ -114,6 +146,23 @@ pub(crate) fn seconds(time: Timestamp) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_a_change_left_alone_is_set_aside_and_put_back() {
+        let old = json!({"kind": "K", "metadata": {"name": "a"}, "spec": {"x": [1]}, "status": {}});
+        let mut new =
+            json!({"kind": "K", "metadata": {"name": "a"}, "spec": {"x": [1]}, "status": {"y": 1}});
+        let whole = new.clone();
+        let aside = set_aside(&mut new, &old);
+        assert_eq!(
+            new,
+            json!({"kind": "K", "metadata": {"name": "a"}, "status": {"y": 1}})
+        );
+        // What a rule makes in its place does not stay.
+        as_map(&mut new).insert("spec".into(), json!({"default": true}));
+        aside.put_back(&mut new);
+        assert_eq!(new, whole);
+    }
 
     #[test]
     fn objects_are_compared_but_for_some_fields() {

@@ -9,6 +9,7 @@ use sandlot_objects::shape::Shape;
 use serde_json::Value;
 
 use crate::kinds::{Kind, Origin};
+use crate::object::set_aside;
 use crate::status::{ApiError, Cause, Reason};
 
 /// Reads JSON. The second part names the fields that stood in it twice.
@@ -73,6 +74,13 @@ pub(crate) fn default(kind: &Kind, object: &mut Value) {
     if let Some(row) = kind.builtin() {
         defaults::apply(row.group, row.kind, object);
     }
+}
+
+/// Fills in what a change left out of what it changed: the rest is whole already.
+pub(crate) fn default_changed(kind: &Kind, object: &mut Value, old: &Value) {
+    let aside = set_aside(object, old);
+    default(kind, object);
+    aside.put_back(object);
 }
 
 /// A built-in kind has types of its own, and a value of another type cannot even be read. What a

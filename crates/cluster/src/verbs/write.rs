@@ -258,7 +258,7 @@ async fn judged(
 fn arrange(kind: &Kind, part: Part, new: &mut Value, old: &Value) {
     metadata::carry_over(new, old);
     strategy::isolate(kind, part, new, old);
-    schemas::default(kind, new);
+    schemas::default_changed(kind, new, old);
 }
 
 /// Whether an update changes nothing; then it is not written, and the revision stays.

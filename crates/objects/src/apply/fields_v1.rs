@@ -22,7 +22,7 @@ fn encode_steps(set: &FieldSet) -> Map<String, Value> {
         .collect()
 }
 
-fn encode_node(node: &Node) -> Map<String, Value> {
+pub(super) fn encode_node(node: &Node) -> Map<String, Value> {
     let mut fields = encode_steps(&node.below);
     if node.member && !fields.is_empty() {
         fields.insert(".".into(), Value::Object(Map::new()));
@@ -30,7 +30,7 @@ fn encode_node(node: &Node) -> Map<String, Value> {
     fields
 }
 
-fn encode_step(step: &PathElement) -> String {
+pub(super) fn encode_step(step: &PathElement) -> String {
     match step {
         PathElement::Field(name) => format!("f:{name}"),
         PathElement::Key(keys) => format!("k:{keys}"),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::{fields_v1, set::FieldSet};
 
 /// How many entries of plain writers an object may have before the oldest are merged.
-const MAX_UPDATERS: usize = 10;
+pub(super) const MAX_UPDATERS: usize = 10;
 
 /// Who the oldest writers are merged into.
 const ANCIENT: &str = "ancient-changes";
@@ -216,7 +216,7 @@ fn decode(entry: &Value) -> Option<(Identity, Holding)> {
     ))
 }
 
-fn encode(id: &Identity, holding: &Holding) -> Value {
+pub(super) fn encode(id: &Identity, holding: &Holding) -> Value {
     let mut entry = Map::new();
     entry.insert("manager".into(), id.manager.as_str().into());
     let operation = match id.operation {

@@ -6,6 +6,7 @@
 mod check;
 mod conflict;
 mod fields_v1;
+mod in_place;
 mod managers;
 mod merge;
 mod set;
@@ -279,6 +280,16 @@ fn refuse_conflicts(managers: &Managers, written: &FieldSet) -> Result<(), Apply
 /// Records a write other than an apply: returns `new` with the `managedFields` that it
 /// should be stored with. `old` is the stored object; without one this is a create.
 pub fn track(shape: Shape<'_>, old: Option<&Value>, mut new: Value, writer: &Writer<'_>) -> Value {
+    if let Some(old) = old
+        && in_place::track(shape, old, &mut new, writer)
+    {
+        return new;
+    }
+    track_anew(shape, old, new, writer)
+}
+
+/// The same whatever managers the object brings along.
+fn track_anew(shape: Shape<'_>, old: Option<&Value>, mut new: Value, writer: &Writer<'_>) -> Value {
     let mut managers = managers_of_write(old, &new, writer);
     if let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("managedFields");

@@ -186,7 +186,11 @@ impl Story {
     fn write(&mut self, writer: &Writer<'_>, new: Value) -> &mut Self {
         let types = Types::new();
         let shape = Shape::object(&self.schema, &types);
-        self.object = Some(track(shape, self.object.as_ref(), new, writer));
+        let old = self.object.as_ref();
+        let tracked = track(shape, old, new.clone(), writer);
+        // What is done in place, where that can be, is what is done anew.
+        assert_eq!(tracked, super::track_anew(shape, old, new, writer));
+        self.object = Some(tracked);
         self
     }
 

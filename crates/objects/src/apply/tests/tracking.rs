@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{Part, Story, Writer, pod, writer};
@@ -219,4 +220,54 @@ fn an_unscheduled_field_keeps_its_owner_through_a_round_trip() {
         story.owned("kubectl"),
         json!({"f:spec": {".": {}, "f:whatever": {".": {}, "f:deep": {}}}})
     );
+}
+
+/// Changes to all parts of an object, by one of three people, to the object or to its status.
+fn changes() -> impl Strategy<Value = (usize, bool, Value)> {
+    let label = prop_oneof![
+        Just(json!(null)),
+        (0..3).prop_map(|n: i32| json!(n.to_string()))
+    ];
+    let labels = prop::collection::btree_map("[a-c]", label, 0..3);
+    let names = prop::collection::vec("[a-c]", 0..3);
+    let spec = prop_oneof![
+        names.prop_map(|names| {
+            let containers = names.iter().map(|name| json!({"name": name, "image": "i"}));
+            json!({"containers": containers.collect::<Vec<_>>()})
+        }),
+        (0..3).prop_map(|replicas| json!({"replicas": replicas})),
+        Just(json!({"replicas": null, "limits": {"cpu": {"max": 1}}})),
+        Just(json!({"limits": {"cpu": {"max": null, "min": 2}}, "selector": {"a": "b"}})),
+        Just(json!({"limits": null})),
+        Just(json!({})),
+    ];
+    (0..3usize, any::<bool>(), labels, spec, 0..3).prop_map(|(who, status, labels, spec, phase)| {
+        let change = match status {
+            true => json!({"status": {"phase": phase}}),
+            false => json!({"metadata": {"labels": labels}, "spec": spec}),
+        };
+        (who, status, change)
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_write_that_brings_the_managers_along_is_tracked_like_any(
+        history in prop::collection::vec(changes(), 1..12),
+    ) {
+        let mut story = Story::new();
+        story.replace("ann", json!({"metadata": {"labels": {"a": "1"}}, "spec": {"replicas": 1}}));
+        story.apply("eve", json!({"spec": {"paused": true}}));
+        for (second, (who, status, change)) in history.into_iter().enumerate() {
+            let manager = ["ann", "bob", "eve"][who];
+            let writer = match status {
+                true => Writer { subresource: "status", part: Part::Status, ..writer(manager, 9) },
+                false => writer(manager, 10 + second as i64),
+            };
+            let mut new = story.object.clone().unwrap();
+            json_patch::merge(&mut new, &change);
+            // Both ways are compared with each write.
+            story.write(&writer, new);
+        }
+    }
 }

@@ -11,11 +11,18 @@ use std::{
 use anyhow::{Result, bail};
 use futures::{StreamExt, TryStreamExt};
 use kube::{
-    Api, ResourceExt,
+    Api, Config, ResourceExt,
     api::{WatchEvent, WatchParams},
 };
 use serde::de::DeserializeOwned;
 use tokio::{sync::Notify, task::JoinHandle};
+
+use super::wire::Wire;
+
+/// Where objects of a kind are made and watched.
+pub(super) fn place_of<K: kube::Resource<DynamicType = ()>>() -> String {
+    K::url_path(&(), Some("default"))
+}
 
 /// When each object was first seen as wanted.
 pub(super) struct Sight {
@@ -27,6 +34,16 @@ pub(super) struct Sight {
 struct Seen {
     times: Mutex<HashMap<String, Instant>>,
     more: Notify,
+}
+
+impl Seen {
+    fn note(&self, name: String) {
+        let now = Instant::now();
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        times.entry(name).or_insert(now);
+        drop(times);
+        self.more.notify_waiters();
+    }
 }
 
 impl Sight {
@@ -48,17 +65,42 @@ impl Sight {
                     continue;
                 };
                 if wanted(&object) {
-                    let now = Instant::now();
-                    noted
-                        .times
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .entry(object.name_any())
-                        .or_insert(now);
-                    noted.more.notify_waiters();
+                    noted.note(object.name_any());
                 }
             }
             bail!("the watch ended")
+        });
+        Ok(Sight { seen, watching })
+    }
+
+    /// The same over a bare connection, on which no client library takes its time.
+    pub(super) async fn bare<K>(
+        config: &Config,
+        wanted: impl Fn(&K) -> bool + Send + 'static,
+    ) -> Result<Sight>
+    where
+        K: kube::Resource<DynamicType = ()> + DeserializeOwned + Send + 'static,
+    {
+        let seen = Arc::new(Seen::default());
+        let noted = Arc::clone(&seen);
+        let path = format!("{}?watch=1", place_of::<K>());
+        let mut wire = Wire::open(config).await?.watch(&path).await?;
+        let watching = tokio::spawn(async move {
+            loop {
+                let line = wire.line().await?;
+                // Between events stands how long they are.
+                if !line.starts_with('{') {
+                    continue;
+                }
+                let (WatchEvent::Added(object) | WatchEvent::Modified(object)) =
+                    serde_json::from_str::<WatchEvent<K>>(line)?
+                else {
+                    continue;
+                };
+                if wanted(&object) {
+                    noted.note(object.name_any());
+                }
+            }
         });
         Ok(Sight { seen, watching })
     }

@@ -15,9 +15,10 @@ use serde_json::json;
 
 use super::{
     report::{Bar, Report, Samples},
-    sight::Sight,
+    sight::{Sight, place_of},
     stand_in::{PATIENCE, pool, sandbox},
     subject::Machine,
+    wire::Wire,
     writes,
 };
 
@@ -53,11 +54,9 @@ pub(super) async fn measure() -> Result<Report> {
     for n in 0..SANDBOXES {
         ready.of(&format!("box-{n}"), PATIENCE).await?;
     }
-    let done = Sight::open(
-        Api::namespaced(machine.client().await?, "default"),
-        succeeded,
-    )
-    .await?;
+    let config = machine.config().await?;
+    let done = Sight::bare(&config, succeeded).await?;
+    let mut wire = Wire::open(&config).await?;
 
     let mut samples = Samples::default();
     let mut before = writes::count(&client).await?;
@@ -66,10 +65,9 @@ pub(super) async fn measure() -> Result<Report> {
             before = writes::count(&client).await?;
         }
         let name = format!("one-{n}");
+        let task = serde_json::to_vec(&run_true(&name, "box-0"))?;
         let started = Instant::now();
-        tasks
-            .create(&PostParams::default(), &run_true(&name, "box-0"))
-            .await?;
+        wire.create(&place_of::<Task>(), &task).await?;
         let took = done.of(&name, PATIENCE).await? - started;
         if n >= 20 {
             samples.add(took);

@@ -13,7 +13,7 @@ use kube::Client;
 use sandlot_access::PrivateKey;
 use sandlot_api::opensandbox::names::EXECUTOR_PORT;
 use sandlot_cluster::{
-    Cluster, Config,
+    Cluster, Config, Cue,
     admission::Chain,
     server::{Limits, Listen, Listening},
 };
@@ -279,6 +279,9 @@ impl Operator {
             },
             ahead: Some(Ahead {
                 client: cluster.client_ahead(),
+                on_cue: Arc::new(|marks, given| {
+                    marks.insert(Cue::new(given));
+                }),
                 settled: Arc::new({
                     let cluster = cluster.clone();
                     move || Box::pin(cluster.settled())

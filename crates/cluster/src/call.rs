@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use http::HeaderMap;
 use hyper::upgrade::OnUpgrade;
 
@@ -18,6 +20,23 @@ use crate::status::ApiError;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ahead;
 
+/// Marks a request of somebody in this process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Near;
+
+/// What a request in process goes with: it is made ready at once, takes effect only when the cue
+/// is given, and is refused where that says no. So two writes of which the second must not be
+/// without the first are made ready side by side.
+#[derive(Clone, Debug)]
+pub struct Cue(Shared<BoxFuture<'static, bool>>);
+
+impl Cue {
+    /// A cue that is given when this ends.
+    pub fn new(given: impl Future<Output = bool> + Send + 'static) -> Cue {
+        Cue(given.boxed().shared())
+    }
+}
+
 /// One request about objects, and what is known by the time a verb sees it.
 pub(crate) struct Call {
     pub(crate) api: Arc<Api>,
@@ -30,9 +49,13 @@ pub(crate) struct Call {
     pub(crate) body: Bytes,
     pub(crate) accept: Accept,
     pub(crate) authorship: Authorship,
+    /// The client is in this process, and works on what it is told on the same processors.
+    pub(crate) near: bool,
     /// The client sees what is accepted, and is answered then; whatever it does upon it is undone
     /// together with it.
     pub(crate) ahead: bool,
+    /// What a change waits for before it takes effect.
+    pub(crate) cue: Option<Cue>,
     /// The connection itself, where the client wants to go on with another protocol.
     pub(crate) upgrade: Option<OnUpgrade>,
     /// What the client is told beside the answer.
@@ -67,6 +90,18 @@ impl Call {
             "unknown".to_owned()
         } else {
             printable
+        }
+    }
+
+    /// Waits for the request's cue, if it goes with one.
+    pub(crate) async fn await_cue(&self) -> Result<(), ApiError> {
+        match &self.cue {
+            Some(cue) if !cue.0.clone().await => {
+                let why = "what this change goes with has not happened";
+                let (kind, name) = (&self.kind, self.request.name());
+                Err(ApiError::conflict(&kind.group, &kind.plural, name, why))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -19,7 +19,7 @@ use tower::service_fn;
 use crate::access::{Authorizer, SigningKey, Tokens, User};
 use crate::admission::Chain;
 use crate::api::Api;
-use crate::call::Ahead;
+use crate::call::{Ahead, Near};
 use crate::discovery::Documents;
 use crate::kinds::{Registry, definitions, removal};
 use crate::kubelet::Kubelet;
@@ -203,7 +203,8 @@ impl Cluster {
         let cluster = self.clone();
         service_fn(move |request: Request<kube::client::Body>| {
             let (cluster, user) = (cluster.clone(), user.clone());
-            let request = request.map(Body::new);
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(Near);
             let answer = async move {
                 if !request.headers().contains_key(UPGRADE) {
                     return Ok(cluster.handle(user, request).await);

@@ -13,7 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use crate::access::{Attributes, User};
 use crate::answer::{Answer, failed};
 use crate::api::Api;
-use crate::call::{Ahead, Call};
+use crate::call::{Ahead, Call, Cue, Near};
 use crate::compress::{compressed, reads_gzip};
 use crate::discovery;
 use crate::metrics::Labels;
@@ -75,6 +75,8 @@ async fn answer(
     let (mut parts, body) = request.into_parts();
     let upgrade = parts.extensions.remove::<OnUpgrade>();
     let ahead = parts.extensions.remove::<Ahead>().is_some();
+    let near = parts.extensions.remove::<Near>().is_some();
+    let cue = parts.extensions.remove::<Cue>();
     if parts
         .uri
         .path_and_query()
@@ -128,7 +130,9 @@ async fn answer(
         body,
         accept,
         authorship: Default::default(),
+        near,
         ahead,
+        cue,
         upgrade,
         warnings: Vec::new(),
     };

@@ -41,6 +41,7 @@ mod verbs;
 mod versions;
 mod webhook;
 
+pub use call::Cue;
 pub use cluster::{Cluster, Config, StartError};
 pub use request::Verb;
 pub use status::{ApiError, Cause, Details, Reason};

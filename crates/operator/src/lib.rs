@@ -35,4 +35,4 @@ pub use error::Error;
 pub use leader::Election;
 pub use run::run;
 pub use saving::{CommitJobs, Save, SaveError, SavedImage, Saver, Snapshots};
-pub use settings::{Agent, Ahead, BadSetting, Delivery, Identity, Proof, Settings, Settled};
+pub use settings::{Agent, Ahead, BadSetting, Delivery, Identity, OnCue, Proof, Settings, Settled};

@@ -56,10 +56,16 @@ pub struct Settings {
 pub struct Ahead {
     /// A client that sees what is accepted, and is answered then.
     pub client: Client,
+    /// Has a request through a client in this process made ready at once and take effect when the
+    /// second argument says so, or not at all.
+    pub on_cue: OnCue,
     /// Says whether what was accepted so far has come to disk: what is done outside of the API comes
     /// after that, or not at all.
     pub settled: Settled,
 }
+
+/// Marks a request, by its extensions, as one that takes effect when a future says so.
+pub type OnCue = Arc<dyn Fn(&mut http::Extensions, BoxFuture<'static, bool>) + Send + Sync>;
 
 /// Waits until what was accepted so far is on disk or has come to nothing, and says whether it is
 /// on disk.

@@ -21,6 +21,9 @@ pub struct Config {
     pub history_disk_bytes: u64,
     /// So many writes may be on their way to disk; further ones wait.
     pub writes_in_flight: usize,
+    /// A write that nobody waits for may wait so long for one that somebody does: both then come to
+    /// disk together.
+    pub leisure: Duration,
 }
 
 impl Config {
@@ -45,6 +48,7 @@ impl Config {
             history_folder: None,
             history_disk_bytes: 4 << 30,
             writes_in_flight: 1024,
+            leisure: Duration::from_millis(1),
         }
     }
 }

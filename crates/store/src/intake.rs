@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -43,6 +44,11 @@ pub(crate) struct Intake<F> {
     /// Who watches ahead of the disk.
     ahead: HashMap<u64, (Range, Arc<Waiter>)>,
     watches_begun: u64,
+    /// How long a write that nobody waits for may wait.
+    leisure: Duration,
+    /// Until when what is queued may wait for a write that is waited for; `None` where there is
+    /// one, or nothing is queued.
+    at_leisure: Option<Instant>,
     closed: bool,
 }
 
@@ -55,7 +61,7 @@ pub(crate) enum Newest<'a, F> {
 }
 
 impl<F> Intake<F> {
-    pub(crate) fn new(revision: u64) -> Self {
+    pub(crate) fn new(revision: u64, leisure: Duration) -> Self {
         Intake {
             revision,
             unsettled: HashMap::new(),
@@ -63,6 +69,8 @@ impl<F> Intake<F> {
             coming: VecDeque::new(),
             ahead: HashMap::new(),
             watches_begun: 0,
+            leisure,
+            at_leisure: None,
             closed: false,
         }
     }
@@ -85,13 +93,19 @@ impl<F> Intake<F> {
         self.revision
     }
 
-    /// Queues a write, whose record has the next revision and follows `previous`. Says who is to
-    /// be woken.
+    /// Queues a write, whose record has the next revision and follows `previous`, and for which
+    /// somebody waits or not. Says who is to be woken.
     pub(crate) fn accept(
         &mut self,
         write: Accepted<F>,
         previous: Option<Arc<Record<F>>>,
+        awaited: bool,
     ) -> Vec<Arc<Waiter>> {
+        self.at_leisure = match awaited {
+            true => None,
+            false if self.queue.is_empty() => Some(Instant::now() + self.leisure),
+            false => self.at_leisure,
+        };
         self.revision = write.record.revision;
         let woken = self.announce(&write.record);
         self.coming.push_back(Event {
@@ -138,8 +152,19 @@ impl<F> Intake<F> {
         self.ahead.remove(&id);
     }
 
+    /// Until when what is queued has time.
+    pub(crate) fn at_leisure_until(&self) -> Option<Instant> {
+        self.at_leisure.filter(|_| !self.closed)
+    }
+
+    /// Somebody waits for what is queued after all; says whether that is news.
+    pub(crate) fn hurry(&mut self) -> bool {
+        self.at_leisure.take().is_some()
+    }
+
     /// Everything queued.
     pub(crate) fn take(&mut self) -> Vec<Accepted<F>> {
+        self.at_leisure = None;
         self.queue.drain(..).collect()
     }
 

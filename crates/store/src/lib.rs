@@ -53,6 +53,7 @@ mod state;
 mod stats;
 mod storage;
 mod store;
+mod turns;
 mod watch;
 mod writer;
 

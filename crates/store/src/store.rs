@@ -129,7 +129,7 @@ impl<F: Facts> Store<F> {
         let revision = state.revision();
         let shared = Arc::new(Shared {
             state: RwLock::new(state),
-            intake: Mutex::new(Intake::new(revision)),
+            intake: Mutex::new(Intake::new(revision, config.leisure)),
             arrived: Condvar::new(),
             room: Arc::new(Semaphore::new(config.writes_in_flight)),
             settled: watch::Sender::new(Settled {
@@ -184,12 +184,13 @@ impl<F: Facts> Store<F> {
         expect: Expect,
         change: Change<F>,
     ) -> Result<Arc<Record<F>>, WriteError<F>> {
-        let (_, answer) = self.submit(key, expect, change).await?;
+        let (_, answer) = self.submit(key, expect, change, true).await?;
         answer.await.unwrap_or(Err(WriteError::Closed))
     }
 
     /// Writes a record and returns when that is accepted: if it comes to disk, then before
-    /// anything that is written later, and if not, nor does that. Who acts upon it outside of the
+    /// anything that is written later, and if not, nor does that. As nobody waits for the disk, it
+    /// may go there with the next write that somebody waits for. Who acts upon it outside of the
     /// store waits until it is [settled](Self::settled), and starts over when
     /// [something came to nothing](Self::turned_back).
     pub async fn write_ahead(
@@ -198,16 +199,17 @@ impl<F: Facts> Store<F> {
         expect: Expect,
         change: Change<F>,
     ) -> Result<Arc<Record<F>>, WriteError<F>> {
-        let (record, _) = self.submit(key, expect, change).await?;
+        let (record, _) = self.submit(key, expect, change, false).await?;
         Ok(record)
     }
 
-    /// Has a write accepted.
+    /// Has a write accepted, for whose coming to disk somebody waits or not.
     async fn submit(
         &self,
         key: Key,
         expect: Expect,
         change: Change<F>,
+        awaited: bool,
     ) -> Result<(Arc<Record<F>>, Answered<F>), WriteError<F>> {
         let room = self.shared.room.clone().acquire_owned().await;
         let room = room.map_err(|_| WriteError::Closed)?;
@@ -240,7 +242,7 @@ impl<F: Facts> Store<F> {
                             answer,
                             room,
                         };
-                        break (record, answered, intake.accept(accepted, current));
+                        break (record, answered, intake.accept(accepted, current, awaited));
                     }
                 }
             };
@@ -356,8 +358,11 @@ impl<F: Facts> Store<F> {
     /// Waits until every write that has been accepted by now is on disk or has failed; says
     /// whether it is on disk.
     pub fn settled_so_far(&self) -> impl Future<Output = bool> + Send + 'static {
-        let intake = self.shared.intake.lock();
+        let mut intake = self.shared.intake.lock();
         let revision = intake.revision();
+        if intake.hurry() {
+            self.shared.arrived.notify_one();
+        }
         // Subscribed under the lock: a batch that fails is taken back under it first.
         let mut settled = self.shared.settled.subscribe();
         let failures = settled.borrow().failures;

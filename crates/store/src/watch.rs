@@ -12,7 +12,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
@@ -39,6 +39,8 @@ pub(crate) struct Waiter {
     /// the lock of what is accepted.
     pub(crate) next: AtomicU64,
     waker: AtomicWaker,
+    /// Woken before those who are not.
+    first: AtomicBool,
 }
 
 impl Waiter {
@@ -51,6 +53,7 @@ impl Waiter {
             namespace,
             next: AtomicU64::new(next),
             waker: AtomicWaker::new(),
+            first: AtomicBool::new(false),
         }
     }
 
@@ -70,6 +73,11 @@ impl Waiter {
 
     pub(crate) fn wake(&self) {
         self.waker.wake();
+    }
+
+    /// Whether the watcher is woken before others.
+    pub(crate) fn is_first(&self) -> bool {
+        self.first.load(Ordering::Relaxed)
     }
 }
 
@@ -99,6 +107,13 @@ impl<F> Watch<F> {
         let mut watch = Watch::new(shared, registered);
         watch.ahead = true;
         watch
+    }
+
+    /// Has this watcher woken before those who did not ask for it. That is for who only passes on
+    /// what happens: behind one that works on it, it would wait for that work.
+    pub fn told_first(self) -> Self {
+        self.registered.waiter.first.store(true, Ordering::Relaxed);
+        self
     }
 
     /// The next change; `None` once the watch has ended. Nothing is lost if this is cancelled.

@@ -8,6 +8,7 @@ use crate::{
     overflow::Overflow,
     storage::{Refusal, Storage},
     store::Shared,
+    turns,
 };
 
 /// Commits what is accepted until the store is closed and all of it is settled.
@@ -17,6 +18,9 @@ pub(crate) fn run<F: Clone>(
     mut overflow: Option<Overflow>,
 ) {
     let _ending = Ending(shared);
+    if let Err(error) = turns::soon() {
+        tracing::debug!(%error, "the writer waits for its turn like everybody else");
+    }
     while let Some(batch) = next_batch(shared) {
         let begun = Instant::now();
         let outcome = storage.commit(&batch);
@@ -34,13 +38,16 @@ pub(crate) fn run<F: Clone>(
 /// Waits for writes; `None` once the store is closed and none are left.
 fn next_batch<F>(shared: &Shared<F>) -> Option<Vec<Accepted<F>>> {
     let mut intake = shared.intake.lock();
-    while intake.is_empty() {
-        if intake.closed() {
-            return None;
+    loop {
+        match intake.at_leisure_until() {
+            Some(until) if until > Instant::now() => {
+                shared.arrived.wait_until(&mut intake, until);
+            }
+            _ if !intake.is_empty() => return Some(intake.take()),
+            _ if intake.closed() => return None,
+            _ => shared.arrived.wait(&mut intake),
         }
-        shared.arrived.wait(&mut intake);
     }
-    Some(intake.take())
 }
 
 /// Shows a committed batch to everybody, and tells those who wrote it and those who watch.
@@ -69,6 +76,7 @@ fn publish<F>(shared: &Shared<F>, batch: Vec<Accepted<F>>) {
         // Who no longer waits does not want to know.
         let _ = write.answer.send(Ok(write.record));
     }
+    woken.sort_by_key(|waiter| !waiter.is_first());
     for waiter in woken {
         waiter.wake();
     }

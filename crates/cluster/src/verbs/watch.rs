@@ -186,7 +186,11 @@ impl Watcher {
             let bookmark = self.bookmark(begun.revision, true);
             self.waiting.push_back(bookmark);
         }
-        self.watch = Some(begun.watch);
+        // Those further away are told first: to them an event is a few bytes to send.
+        self.watch = Some(match call.near {
+            true => begun.watch,
+            false => begun.watch.told_first(),
+        });
         Ok(())
     }
 

@@ -199,6 +199,7 @@ async fn change_once(
         });
     }
     let new = to_stored(&kind, new).await?;
+    call.await_cue().await?;
     let dry_run = call.request.options.write.dry_run;
     let expect = Expect::Revision(record.revision);
     let bytes = match deletion::is_due(&new) && !dry_run {

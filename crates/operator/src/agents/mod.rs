@@ -96,7 +96,7 @@ impl Agents {
     }
 
     /// Waits until what the operator has seen is on disk.
-    async fn stand_firm(&self) -> Result<(), String> {
+    pub(super) async fn stand_firm(&self) -> Result<(), String> {
         match &self.settled {
             Some(settled) if !settled().await => {
                 Err("what this was decided upon could not be stored".to_owned())

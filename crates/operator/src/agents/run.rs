@@ -39,6 +39,11 @@ pub(crate) struct Stop {
 
 /// Runs a task; nothing comes back if it was told to stop.
 pub(crate) async fn run(agents: Arc<Agents>, job: Job, stop: Stop) -> Option<Report> {
+    if let Err(why) = agents.stand_firm().await {
+        // Whoever gave a way to see ahead starts the operator over.
+        tracing::debug!(task = %job.key, why, "does not begin");
+        return None;
+    }
     let mut walk = Walk {
         course: Course::new(
             job.spec

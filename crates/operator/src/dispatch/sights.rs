@@ -39,14 +39,12 @@ impl Kind {
     }
 }
 
-/// Begins to watch every kind; sandboxes, which want to be served at once, ahead of the API's disk
-/// where that can be.
+/// Begins to watch every kind; sandboxes and tasks, which want to be served at once, ahead of the
+/// API's disk where that can be.
 pub(super) fn watch(watches: &mut Watches<Object, Kind>, ahead: Option<&Ahead>) {
     watches.custom(Kind::Pool, Object::Pool);
-    match ahead {
-        Some(ahead) => watches.custom_by(ahead.client.clone(), Kind::Sandbox, Object::Sandbox),
-        None => watches.custom(Kind::Sandbox, Object::Sandbox),
-    }
-    watches.custom(Kind::Task, Object::Task);
+    let client = ahead.map_or(&watches.client, |ahead| &ahead.client).clone();
+    watches.custom_by(client.clone(), Kind::Sandbox, Object::Sandbox);
+    watches.custom_by(client, Kind::Task, Object::Task);
     watches.pods(Kind::Pod, names::POOL, Object::Pod);
 }

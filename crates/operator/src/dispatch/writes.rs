@@ -2,19 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, Client, Error,
-    api::{DynamicObject, Patch, PatchParams},
+    Api, Client, Error, Resource,
+    api::{DynamicObject, GetParams, Patch, PatchParams},
+    core::PartialObjectMeta,
 };
 use sandlot_api::arl::{Sandbox, Task, WarmPool, names};
 use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     index::{Key, Uid},
     rounds::writes::{create_pod, delete, delete_pod, is_conflict, patch_by},
     settings::Ahead,
 };
+
+/// A request that is yet to be sent.
+type Request = http::Request<Vec<u8>>;
 
 /// How long to wait before a claim without an answer is sent again.
 const WAITS: [Duration; 5] = [
@@ -186,47 +193,91 @@ pub(crate) async fn carry_out(client: Client, ahead: Option<&Ahead>, write: Writ
 /// then the sandbox's status. A crash between the two is harmless: the pod says whose it is. Where
 /// the second need not wait until the first is on disk, both come to it together.
 async fn give(client: Client, ahead: Option<&Ahead>, claim: Claim) -> Claimed {
-    let first = ahead.map_or(&client, |ahead| &ahead.client);
-    let pods: Api<Pod> = Api::namespaced(first.clone(), &claim.pod.namespace);
-    let given = give_pod(&pods, &claim).await;
-    let told = match &given {
-        Err(_) => None,
-        Ok(_) => {
-            let sandboxes: Api<Sandbox> = Api::namespaced(client, &claim.sandbox.namespace);
-            let patch = Patch::Merge(&claim.status_patch);
-            Some(
-                sandboxes
-                    .patch_status(&claim.sandbox.name, &manager(), &patch)
-                    .await,
-            )
-        }
+    let (given, told) = match ahead {
+        Some(ahead) => give_side_by_side(client, ahead, &claim).await,
+        None => match give_pod(&client, &claim).await {
+            Ok(given) => (Ok(given), Some(tell(&client, status_of(&claim)).await)),
+            Err(error) => (Err(error), None),
+        },
     };
     Claimed {
         pod: claim.pod,
         pod_revision: claim.pod_revision,
         sandbox: claim.sandbox,
-        given,
+        given: given.and_then(|text| serde_json::from_str(&text).map_err(Error::SerdeError)),
         told,
     }
 }
 
-/// Writes down whose the pod is. No answer says nothing: the write may be done, or may yet be. Its
-/// condition holds at most once, so it is sent again until there is an answer; and who is refused
-/// then looks whether that was for an earlier try.
-async fn give_pod(pods: &Api<Pod>, claim: &Claim) -> Result<Pod, Error> {
-    let patch = Patch::Merge(&claim.pod_patch);
+/// The same beside the API: the status is made ready while the pod's write is, and follows it.
+async fn give_side_by_side(
+    client: Client,
+    ahead: &Ahead,
+    claim: &Claim,
+) -> (Result<String, Error>, Option<Result<Sandbox, Error>>) {
+    let (say, said) = oneshot::channel();
+    let status = status_of(claim).map(|mut request| {
+        let cue = async { said.await.unwrap_or(false) };
+        (ahead.on_cue)(request.extensions_mut(), cue.boxed());
+        request
+    });
+    let telling = async move { tell(&client, status).await };
+    let telling = AbortOnDropHandle::new(tokio::spawn(telling));
+    let given = give_pod(&ahead.client, claim).await;
+    // Nobody hears it where the status could not even be made ready.
+    let _ = say.send(given.is_ok());
+    let told = match &given {
+        Ok(_) => telling.await.ok(),
+        Err(_) => None,
+    };
+    (given, told)
+}
+
+/// The request that writes a sandbox's status.
+fn status_of(claim: &Claim) -> Result<Request, kube::core::request::Error> {
+    let url = Sandbox::url_path(&(), Some(&claim.sandbox.namespace));
+    let patch = Patch::Merge(&claim.status_patch);
+    kube::core::Request::new(url).patch_subresource(
+        "status",
+        &claim.sandbox.name,
+        &manager(),
+        &patch,
+    )
+}
+
+async fn tell(
+    client: &Client,
+    status: Result<Request, kube::core::request::Error>,
+) -> Result<Sandbox, Error> {
+    client.request(status.map_err(Error::BuildRequest)?).await
+}
+
+/// Writes down whose the pod is, and returns the pod as it is then. No answer says nothing: the
+/// write may be done, or may yet be. Its condition holds at most once, so it is sent again until
+/// there is an answer; and who is refused then looks whether that was for an earlier try.
+async fn give_pod(client: &Client, claim: &Claim) -> Result<String, Error> {
+    let pods = kube::core::Request::new(Pod::url_path(&(), Some(&claim.pod.namespace)));
+    let name = &*claim.pod.name;
+    let patch = || async {
+        let patch = Patch::Merge(&claim.pod_patch);
+        let request = pods.patch(name, &manager(), &patch);
+        client
+            .request_text(request.map_err(Error::BuildRequest)?)
+            .await
+    };
     let mut waits = WAITS.into_iter();
-    let mut answer = pods.patch(&claim.pod.name, &manager(), &patch).await;
+    let mut answer = patch().await;
     while answer.as_ref().is_err_and(is_unclear) {
         let Some(wait) = waits.next() else { break };
         tokio::time::sleep(wait).await;
-        answer = pods.patch(&claim.pod.name, &manager(), &patch).await;
+        answer = patch().await;
         if !answer.as_ref().is_err_and(is_conflict) {
             continue;
         }
         // Whatever the pod says now stays so: none of our tries can take effect any more.
-        answer = match pods.get(&claim.pod.name).await {
-            Ok(pod) if is_given(&pod, &claim.sandbox_uid) => Ok(pod),
+        let now = pods.get(name, &GetParams::default());
+        answer = match client.request_text(now.map_err(Error::BuildRequest)?).await {
+            Ok(pod) if is_given(&pod, &claim.sandbox_uid)? => Ok(pod),
             Ok(_) => answer,
             Err(error) => Err(error),
         };
@@ -234,10 +285,11 @@ async fn give_pod(pods: &Api<Pod>, claim: &Claim) -> Result<Pod, Error> {
     answer
 }
 
-fn is_given(pod: &Pod, sandbox: &Uid) -> bool {
+fn is_given(pod: &str, sandbox: &Uid) -> Result<bool, Error> {
+    let pod: PartialObjectMeta<Pod> = serde_json::from_str(pod).map_err(Error::SerdeError)?;
     let notes = pod.metadata.annotations.as_ref();
     let owner = notes.and_then(|notes| notes.get(names::CLAIMED_BY));
-    owner.is_some_and(|uid| **uid == **sandbox)
+    Ok(owner.is_some_and(|uid| **uid == **sandbox))
 }
 
 /// Whether an error leaves open if the write was done.
@@ -288,7 +340,7 @@ mod tests {
         (200, pod)
     }
 
-    async fn given(answers: Vec<(u16, Value)>) -> (Result<Pod, Error>, Vec<String>) {
+    async fn given(answers: Vec<(u16, Value)>) -> (Result<String, Error>, Vec<String>) {
         let (client, asked) = slow(answers);
         let key = |name: &str| Key {
             namespace: "n".into(),
@@ -302,7 +354,7 @@ mod tests {
             sandbox_uid: "ours".into(),
             status_patch: json!({}),
         };
-        let given = give_pod(&Api::namespaced(client, "n"), &claim).await;
+        let given = give_pod(&client, &claim).await;
         let asked = asked.lock().unwrap().clone();
         (given, asked)
     }

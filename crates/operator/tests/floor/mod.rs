@@ -18,7 +18,7 @@ use kube::{
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     runtime::{WatchStreamExt, wait::await_condition, watcher},
 };
-use sandlot_cluster::{Cluster, Config};
+use sandlot_cluster::{Cluster, Config, Cue};
 use sandlot_operator::{Ahead, Proof, Settings, install_crds};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -78,6 +78,9 @@ impl Floor {
         let cluster = self.cluster.clone();
         settings.ahead = self.started.is_multiple_of(2).then(|| Ahead {
             client: cluster.client_ahead(),
+            on_cue: Arc::new(|marks, given| {
+                marks.insert(Cue::new(given));
+            }),
             settled: Arc::new(move || Box::pin(cluster.settled())),
         });
         self.started += 1;

@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     sync::{Arc, mpsc},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -136,6 +137,39 @@ async fn who_runs_ahead_sees_and_writes_before_anything_is_on_disk() {
     assert!(poll!(Box::pin(ahead.next())).is_pending());
     assert!(poll!(Box::pin(late.next())).is_pending());
     assert_eq!(store.get(&key("a")).unwrap().revision, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_nobody_waits_for_goes_to_disk_with_the_next() {
+    let (store, keeper) = gated(Config {
+        leisure: Duration::from_secs(3600),
+        ..Config::in_memory()
+    });
+    let ahead = |name| {
+        let put = Change::put((), |_| Bytes::from_static(b"value"));
+        store.write_ahead(key(name), Expect::Absent, put)
+    };
+    ahead("a").await.unwrap();
+    ahead("b").await.unwrap();
+    let writing = begin(&store, "c", Expect::Absent).await;
+    assert_eq!(keeper.batch(), [1, 2, 3]);
+    keeper.pass();
+    writing.await.unwrap();
+    // Somebody asks for it after all.
+    ahead("d").await.unwrap();
+    let settled = store.settled_so_far();
+    assert_eq!(keeper.batch(), [4]);
+    keeper.pass();
+    assert!(settled.await);
+    // Closing leaves nothing behind.
+    ahead("e").await.unwrap();
+    let closing = tokio::spawn({
+        let store = store.clone();
+        async move { store.close().await }
+    });
+    assert_eq!(tokio::task::block_in_place(|| keeper.batch()), [5]);
+    keeper.pass();
+    closing.await.unwrap();
 }
 
 #[tokio::test]

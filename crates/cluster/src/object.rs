@@ -101,15 +101,23 @@ pub(crate) fn equal_but(one: &Value, other: &Value, fields: &[&str]) -> bool {
 #[must_use]
 pub(crate) struct Aside(Vec<(String, Value)>);
 
-/// Takes out of a changed object what the change left alone, but its metadata: it has been through
-/// its kind's rules before, and is most of the object.
+/// Takes out of an object whose metadata or status alone was changed what the change left alone: it
+/// has been through its kind's rules before, and is most of the object. After any other change a
+/// rule may make one field from another, so all stays.
 pub(crate) fn set_aside(object: &mut Value, old: &Value) -> Aside {
+    if !equal_but(object, old, &["metadata", "status"]) {
+        return Aside(Vec::new());
+    }
     let (Value::Object(fields), Value::Object(old)) = (object, old) else {
         return Aside(Vec::new());
     };
     let untouched = |(key, value): (&String, &Value)| {
         let large = value.is_object() || value.is_array();
-        let same = large && key != "metadata" && old.get(key) == Some(value);
+        let same = match key.as_str() {
+            "metadata" => false,
+            "status" => old.get(key) == Some(value),
+            _ => large,
+        };
         same.then(|| key.clone())
     };
     let keys: Vec<String> = fields.iter().filter_map(untouched).collect();
@@ -162,6 +170,13 @@ mod tests {
         as_map(&mut new).insert("spec".into(), json!({"default": true}));
         aside.put_back(&mut new);
         assert_eq!(new, whole);
+        // Where more was changed, one field may follow from another.
+        new["spec"]["x"] = json!([2]);
+        let changed = new.clone();
+        let aside = set_aside(&mut new, &old);
+        assert_eq!(new, changed);
+        aside.put_back(&mut new);
+        assert_eq!(new, changed);
     }
 
     #[test]

@@ -62,6 +62,7 @@ impl Journal {
                 continue;
             }
             let entry: Option<Entry> = files::read_json(&file.path())?;
+            let entry = entry.filter(|entry| entry.key.uid == uid);
             let number = |entry: &Entry| (entry.key.generation, entry.key.attempt);
             if entry.as_ref().map(number) > last.as_ref().map(number) {
                 last = entry;

@@ -113,18 +113,19 @@ async fn read(
             return (StatusCode::GATEWAY_TIMEOUT, "the robot does not answer\n").into_response();
         }
     };
-    let pieces = futures::stream::unfold(Some((first, from)), async |open| {
-        let (chunk, mut from) = open?;
+    let pieces = futures::stream::unfold(Some((Some(first), from)), async |open| {
+        let (first, mut from) = open?;
+        let chunk = match first {
+            Some(first) => first,
+            // Whoever reads must not take what broke off for the end.
+            None => from.recv().await.unwrap_or_else(broken_off),
+        };
         if let Some(error) = chunk.error {
             return Some((Err(io::Error::other(error)), None));
         }
         let piece = Bytes::from(STANDARD.decode(chunk.data).unwrap_or_default());
-        if chunk.end {
-            return Some((Ok(piece), None));
-        }
-        // Whoever reads must not take what broke off for the end.
-        let next = from.recv().await.unwrap_or_else(broken_off);
-        Some((Ok(piece), Some((next, from))))
+        let rest = (!chunk.end).then_some((None, from));
+        Some((Ok(piece), rest))
     });
     Response::new(Body::from_stream(pieces))
 }

@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Works until a signal comes, then leaves in order.
 pub(crate) async fn run(options: &Operator) -> Result<()> {
+    memory::hold_on_to_nothing();
     let mut interrupts = Interrupts::listen()?;
     let settings = Settings::from_variables(|name| variable(options, name))?;
     let (client, _) = target::connect(&options.target).await?;

@@ -12,7 +12,7 @@ use sandlot_access::PrivateKey;
 use sandlot_gateway::{CREDENTIALS, FIRST_TOKEN, Prepared, Serving, Settings, hash_of};
 use sandlot_node::MissingImages;
 
-use crate::{args, folders, interrupts::Interrupts, target};
+use crate::{args, folders, interrupts::Interrupts, memory, target};
 
 /// The image that is this machine's own `/usr`.
 const HOST_IMAGE: &str = "host";
@@ -25,6 +25,7 @@ pub(crate) async fn run(options: &args::Gateway) -> Result<()> {
     if options.prepare {
         return prepare(options).await;
     }
+    memory::hold_on_to_nothing();
     let folder = match &options.data_dir {
         Some(named) => named.clone(),
         None => folders::data()?.join("gateway"),

@@ -92,7 +92,7 @@ impl Readers {
         let end = chunk.end || chunk.error.is_some();
         // One that has missed a piece must not take what comes next for it.
         let missed = chunk.sequence > reader.next;
-        reader.next = chunk.sequence + 1;
+        reader.next = chunk.sequence.saturating_add(1);
         let gone = missed || reader.to.try_send(chunk).is_err();
         if end || gone {
             self.close(id, !end);

@@ -253,6 +253,23 @@ def test_an_interpreter_waits_where_the_template_asks_for_it(rest):
     assert rest.delete("/templates/waiting").status == 200
 
 
+def test_a_sessions_first_python_finds_an_interpreter_which_is_let_go_where_none_comes(rest, session):
+    how = "def handler(event):\n    return open('/proc/self/cmdline').read().split('\\0')[-2]"
+    assert rest.run(session, how, "python")["return_value"] == "-"
+    # None of those that look is called python.
+    waiting = "cat /proc/[0-9]*/comm | grep -c '^python'"
+    other = rest.session()
+    assert rest.run(other, waiting)["stdout"] == "1\n"
+    eventually(lambda: rest.run(other, waiting)["stdout"] == "0\n", timeout=30, every=0.5)
+    rest.delete(f"/sessions/{other}")
+    fields = {"id": "node", "name": "node", "image_url": "host", "runtime_type": "nodejs20"}
+    assert rest.post("/templates", fields).status == 201
+    other = rest.session(template_id="node")
+    assert rest.run(other, waiting)["stdout"] == "0\n"
+    rest.delete(f"/sessions/{other}")
+    assert rest.delete("/templates/node").status == 200
+
+
 def test_an_executor_reports_its_own_sessions_results_and_no_others(machine, tmp_path):
     gateway = Gateway(machine, tmp_path / "gateway", KUBERNETES_NAMESPACE="reports", CONTROL_PLANE_URL="http://gateway:8000")
     try:

@@ -157,10 +157,16 @@ impl Executor {
         let _ = self.stop(GREETING).await;
     }
 
-    /// Has an interpreter started for Python code that is still to come.
-    pub(crate) async fn prepare(&self, env: BTreeMap<String, String>) -> Result<(), Status> {
+    /// Has an interpreter started for Python code that is still to come. It waits as long as it
+    /// takes, or briefly.
+    pub(crate) async fn prepare(
+        &self,
+        env: BTreeMap<String, String>,
+        briefly: bool,
+    ) -> Result<(), Status> {
         let env = env.into_iter().collect();
-        in_time(self.client().prepare(PrepareRequest { env })).await?;
+        let request = PrepareRequest { env, briefly };
+        in_time(self.client().prepare(request)).await?;
         Ok(())
     }
 

@@ -126,14 +126,16 @@ impl Gateway {
         let id = session.id.clone();
         match self.note_running(&session, &executor).await {
             Ok(Some(session)) => {
-                let greeted = executor.clone();
-                self.tasks.spawn(async move { greeted.greet().await });
                 // What was uploaded since the files were listed saw no running session yet.
                 if let Err(error) = self.bring_rest(&id, &executor, &brought).await {
                     tracing::warn!(%error, session = id, "a file that was just uploaded is missing in its pod");
                 }
+                let is_furnished = session.facts.install != InstallStatus::Installing;
                 let session = self.furnish(session).await;
-                self.prepare(&session, &executor).await;
+                if !is_furnished {
+                    // Code finds packages now that an interpreter before would not have found.
+                    self.make_ready(&session, executor);
+                }
             }
             // It was ended meanwhile: what it was given goes back.
             Ok(None) => self.give_back(&session).await,
@@ -175,14 +177,25 @@ impl Gateway {
         }
     }
 
-    /// Has an interpreter started ahead, where the session's template asks for that.
-    async fn prepare(&self, session: &Session, executor: &Executor) {
-        if !session.facts.prestarted {
-            return;
-        }
-        if let Err(status) = executor.prepare(self.environment(session)).await {
-            tracing::debug!(%status, session = session.id, "no interpreter was started ahead");
-        }
+    /// Makes an agent ready for its session's first code, which then need not wait for that: it is
+    /// connected to, and where the code may be Python an interpreter waits for it, briefly or as
+    /// long as the session's template asks for.
+    fn make_ready(&self, session: &Session, executor: Executor) {
+        let facts = &session.facts;
+        let may_be_python = facts.prestarted || facts.runtime.starts_with("python");
+        // An interpreter that was up before the packages would not find them.
+        let is_furnished = facts.install != InstallStatus::Installing;
+        let waits = may_be_python && is_furnished;
+        let (env, briefly) = (self.environment(session), !facts.prestarted);
+        let id = session.id.clone();
+        self.tasks.spawn(async move {
+            if !waits {
+                return executor.greet().await;
+            }
+            if let Err(status) = executor.prepare(env, briefly).await {
+                tracing::debug!(%status, session = id, "no interpreter was started ahead");
+            }
+        });
     }
 
     /// The agent of its pod, and the files that were brought there.
@@ -202,6 +215,7 @@ impl Gateway {
         let executor = executor?;
         let none = Brought::default();
         let brought = self.bring(&session.id, &executor, &files?, &none).await?;
+        self.make_ready(session, executor.clone());
         Ok((executor, brought))
     }
 

@@ -72,8 +72,9 @@ impl Executor for ExecutorDoor {
         &self,
         request: Request<PrepareRequest>,
     ) -> Result<Response<Prepared>, Status> {
-        let env = self.agent.environment.with(request.into_inner().env);
-        self.spares.prepare(env, true).await;
+        let PrepareRequest { env, briefly } = request.into_inner();
+        let env = self.agent.environment.with(env);
+        self.spares.prepare(env, !briefly).await;
         Ok(Response::new(Prepared {}))
     }
 

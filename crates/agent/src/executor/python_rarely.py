@@ -1,20 +1,65 @@
 import sys
 
 
-def begin():
-    """Waits for the places of the result and of the work. What code often needs is loaded once
-    there is time for it: who waits for this interpreter would wait for that, too."""
+def begin(is_anew):
+    """Waits for the places of the result and of the work. Who waited while something changed that
+    a start looks at starts anew, and finds all that code finds that waits for its interpreter."""
     import os
-    import select
-    if not select.select([0], [], [], 0.05)[0]:
-        import json
+    ahead = set()
+    if not is_anew:
+        before = seen(os)
+        ahead = wait()
+        if any(state(os, place) != was for place, was in before.items()):
+            start_anew(os)
     sent = sys.stdin.buffer
     line = sent.readline()
     if not line:
         os._exit(0)
     target, folder = (os.fsdecode(sent.read(int(size))) for size in line.split())
     os.chdir(folder)
+    # Folders are read again: files may have come to them a moment ago.
+    sys.path_importer_cache.clear()
+    if any(os.path.exists(name) or os.path.exists(name + ".py") for name in ahead):
+        # The code's own modules of these names come first.
+        for name in ahead:
+            del sys.modules[name]
     return target
+
+
+def wait():
+    """Waits for code, and loads what it often needs once there is time for it: who waits for this
+    interpreter would wait for that, too. The names of what was loaded."""
+    loaded = set(sys.modules)
+    # The folder it waits in is not asked: it is the code's.
+    here = sys.path.pop(0) if sys.path[:1] == [""] else None
+    import select
+    if not select.select([0], [], [], 0.05)[0]:
+        import json
+        select.select([0], [], [])
+    if here is not None:
+        sys.path.insert(0, here)
+    return set(sys.modules) - loaded
+
+
+def seen(os):
+    """What a start looks at: the folders it looks for modules in, and the files it took them from."""
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    packages = getattr(sys.modules.get("site"), "USER_SITE", None)
+    return {place: state(os, place) for place in [*sys.path, packages, *files] if place}
+
+
+def state(os, place):
+    try:
+        found = os.stat(place)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def start_anew(os):
+    with open("/proc/self/cmdline", "rb") as file:
+        command = file.read().split(b"\0")[:-1]
+    os.execvp(command[0], [*command[:-1], b"+"])
 
 
 def text_of(returned):

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use sandlot_api::executor::{
-    Ended, FilePart, ReadRequest, RunEvent, RunRequest, executor_client::ExecutorClient,
+    Ended, FilePart, PrepareRequest, ReadRequest, RunEvent, RunRequest,
+    executor_client::ExecutorClient,
 };
 use tonic::{Code, Streaming, transport::Channel};
 
@@ -277,4 +278,55 @@ async fn javascript_returns_its_value_too() {
         ("hi\n", r#"{"n":2}"#),
         "{told:?}"
     );
+}
+
+/// How the interpreter was started that runs this code: "-" where it waited, "+" where it waited
+/// and began anew.
+const HOW: &str = "open('/proc/self/cmdline').read().split('\\0')[-2]";
+
+async fn prepare(agent: &Agent, env: &[(&str, &str)]) {
+    let env = env
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()));
+    let request = PrepareRequest {
+        env: env.collect(),
+        briefly: true,
+    };
+    executor(agent).await.prepare(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn code_is_given_to_the_interpreter_that_waits() {
+    let agent = Agent::sidecar();
+    prepare(&agent, &[]).await;
+    let source = format!("def handler(event):\n    return {HOW}");
+    let told = run(&agent, code("k", "python", &source)).await;
+    assert_eq!(told.result(), "\"-\"", "{told:?}");
+}
+
+#[tokio::test]
+async fn an_interpreter_that_waited_finds_what_came_meanwhile() {
+    let late = "import builtins\nbuiltins.late = 'found'";
+    let source = format!(
+        "import json\ndef handler(event):\n    print({HOW}, globals().get('late', __builtins__.__dict__.get('late')), json.whose)"
+    );
+    for (path, content, expected) in [
+        ("workspace/other", "", "- None library\n"),
+        ("workspace/lib/sitecustomize.py", late, "+ found library\n"),
+        ("workspace/json.py", "whose = 'mine'", "- None mine\n"),
+    ] {
+        let agent = Agent::sidecar();
+        let [library, loaded] = ["workspace/lib", "workspace/loaded"].map(|path| agent.path(path));
+        std::fs::create_dir(&library).unwrap();
+        let module = format!("whose = 'library'\nopen({loaded:?}, 'w').close()");
+        std::fs::write(library.join("json.py"), module).unwrap();
+        let library = library.to_str().unwrap();
+        prepare(&agent, &[("PYTHONPATH", library)]).await;
+        until("it waits", || loaded.exists()).await;
+        std::fs::write(agent.path(path), content).unwrap();
+        let mut request = code("k", "python", &source);
+        request.env = [("PYTHONPATH".to_owned(), library.to_owned())].into();
+        let told = run(&agent, request).await;
+        assert_eq!(told.stdout, expected, "{path}: {told:?}");
+    }
 }

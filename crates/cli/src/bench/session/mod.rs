@@ -56,7 +56,7 @@ pub(super) async fn measure() -> Result<Report> {
     );
     let shell = trivial(&rest, &session, "shell", "true").await?;
     report.latency("execute-sync, trivial shell", &shell, Some(8.0), Some(40.0));
-    interpreters(&rest, &session, &mut report).await?;
+    interpreters(&rest, &session, &machine, &mut report).await?;
     let waited = waiting(&rest).await?;
     report.latency(
         "execute-sync, trivial Python, an interpreter waiting",
@@ -91,12 +91,9 @@ pub(super) async fn measure() -> Result<Report> {
 /// How long it takes until a new session runs, its pool being full each time and the session
 /// before it gone.
 async fn sessions(rest: &Rest, machine: &Machine) -> Result<Samples> {
-    let client = machine.client().await?;
-    let pods: Api<Pod> = Api::namespaced(client.clone(), gateway::NAMESPACE);
-    let pools: Api<WarmPool> = Api::namespaced(client, gateway::NAMESPACE);
     let mut made = Samples::default();
     for _ in 0..SESSIONS {
-        until_warm(&pools, &pods).await?;
+        until_warm(machine).await?;
         let started = Instant::now();
         let session = rest.session(PATIENCE).await?;
         made.add(started.elapsed());
@@ -105,7 +102,10 @@ async fn sessions(rest: &Rest, machine: &Machine) -> Result<Samples> {
     Ok(made)
 }
 
-async fn until_warm(pools: &Api<WarmPool>, pods: &Api<Pod>) -> Result<()> {
+async fn until_warm(machine: &Machine) -> Result<()> {
+    let client = machine.client().await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), gateway::NAMESPACE);
+    let pools: Api<WarmPool> = Api::namespaced(client, gateway::NAMESPACE);
     let deadline = Instant::now() + PATIENCE;
     loop {
         let pool = pools.get(gateway::TEMPLATE).await?;
@@ -132,32 +132,58 @@ async fn trivial(rest: &Rest, session: &str, language: &str, code: &str) -> Resu
     Ok(samples)
 }
 
-/// Python in a session and the bare interpreter, in turn, so that both have the same weather.
-async fn interpreters(rest: &Rest, session: &str, report: &mut Report) -> Result<()> {
+/// Python in a session, as a session's first code and later, and the bare interpreter, in turn, so
+/// that all have the same weather.
+async fn interpreters(
+    rest: &Rest,
+    session: &str,
+    machine: &Machine,
+    report: &mut Report,
+) -> Result<()> {
     // The very program that the session runs; what PATH has here may be a script before it.
     let which = "import sys\ndef handler(event):\n    return sys.executable";
     let interpreter = rest.run(session, "python", which).await?["return_value"].clone();
     let interpreter = interpreter.as_str().context("no interpreter")?.to_owned();
-    let (mut inside, mut bare) = (Samples::default(), Samples::default());
+    let (mut first, mut later, mut bare) = <(Samples, Samples, Samples)>::default();
     for number in 0..INTERPRETERS + INTERPRETERS / 10 {
-        let started = Instant::now();
-        rest.run(session, "python", TRIVIAL).await?;
-        let took = started.elapsed();
-        let started = Instant::now();
-        let mut python = tokio::process::Command::new(&interpreter);
-        let ended = python.args(["-c", "pass"]).status().await?;
-        ensure!(ended.success(), "python3 ended with {ended}");
+        until_warm(machine).await?;
+        let run = timed(rest.run(session, "python", TRIVIAL)).await?;
+        let start = timed(start(&interpreter)).await?;
+        let fresh = rest.session(PATIENCE).await?;
+        let fresh_run = timed(rest.run(&fresh, "python", TRIVIAL)).await?;
+        rest.end(&fresh).await?;
         if number >= INTERPRETERS / 10 {
-            inside.add(took);
-            bare.add(started.elapsed());
+            first.add(fresh_run);
+            later.add(run);
+            bare.add(start);
         }
     }
-    report.latency("execute-sync, trivial Python", &inside, None, None);
+    report.latency("execute-sync, trivial Python", &later, None, None);
+    report.latency("the same as a session's first code", &first, None, None);
     report.latency("the bare interpreter's own start", &bare, None, None);
     let median = |samples: &Samples| samples.percentile(0.5).as_secs_f64();
-    let share = median(&inside) / median(&bare);
-    let bar = Some(Bar::AtMost(1.15));
-    report.number("Python in a session, of the bare one", share, "×", bar);
+    for (name, inside) in [
+        ("Python in a session, of the bare one", later),
+        ("a session's first Python, of the bare one", first),
+    ] {
+        let share = median(&inside) / median(&bare);
+        report.number(name, share, "×", Some(Bar::AtMost(1.15)));
+    }
+    Ok(())
+}
+
+/// How long something took.
+async fn timed<T>(doing: impl Future<Output = Result<T>>) -> Result<Duration> {
+    let started = Instant::now();
+    doing.await?;
+    Ok(started.elapsed())
+}
+
+/// The bare interpreter, from its start to its end.
+async fn start(interpreter: &str) -> Result<()> {
+    let mut python = tokio::process::Command::new(interpreter);
+    let ended = python.args(["-c", "pass"]).status().await?;
+    ensure!(ended.success(), "python3 ended with {ended}");
     Ok(())
 }
 

@@ -121,6 +121,10 @@ def test_files_come_in_parts(rest, session):
     assert part.headers["Content-Range"] == f"bytes 10-19/{len(content)}"
     beyond = rest.get(f"/sessions/{session}/files/big.bin", headers={"Range": f"bytes={len(content)}-"})
     assert beyond.status == 416
+    # Who has a part of this file is given the rest, and who has one of another all of this.
+    for of, status, rest_of_it in [(part.headers["ETag"], 206, content[-9:]), ('"another"', 200, content)]:
+        on = rest.get(f"/sessions/{session}/files/big.bin", headers={"Range": "bytes=-9", "If-Range": of})
+        assert (on.status, on.content) == (status, rest_of_it)
 
 
 def zipped(**files: bytes) -> bytes:

@@ -24,7 +24,7 @@ use crate::{
     ledger::Session,
     moment::naive_or_null,
     refusal::Refusal,
-    workspaces::{Content, FileError, is_path},
+    workspaces::{Content, Entry, FileError, is_path},
 };
 
 /// A file this large is answered with a link to it.
@@ -214,10 +214,10 @@ async fn download(
     fields.finish()?;
     session_of(&gateway, &caller, &id).await?;
     let file = gateway.files.find(&id, &path).await?;
-    let range = match headers.get(header::RANGE) {
-        Some(range) => range.to_str().ok().and_then(|text| wanted(text, file.size)),
-        None => None,
-    };
+    let part = headers
+        .get(header::RANGE)
+        .filter(|_| is_still(&file, &headers));
+    let range = part.and_then(|range| wanted(range.to_str().ok()?, file.size));
     if file.size >= LARGE && !straight && headers.get(header::RANGE).is_none() {
         let link = gateway.files.link(&id, &path).await?;
         let link = link.unwrap_or_else(|| own_link(&headers, &id, &path));
@@ -294,6 +294,15 @@ fn wanted(header: &str, size: u64) -> Option<Result<Range<u64>, ()>> {
         (Err(_), Ok(last)) if first.is_empty() => size.saturating_sub(last)..size,
         _ => return None,
     };
+/// Whether a file is the one that a part is wanted of. Who has some of another wants all of this.
+fn is_still(file: &Entry, headers: &HeaderMap) -> bool {
+    let Some(known) = headers.get(header::IF_RANGE) else {
+        return true;
+    };
+    let etag = file.etag.as_deref().filter(|etag| !etag.starts_with("W/"));
+    etag.is_some_and(|etag| known.as_bytes() == etag.as_bytes())
+}
+
     Some(if range.start < range.end {
         Ok(range)
     } else {

@@ -1,6 +1,9 @@
 //! Files of the workspace, streamed in and out; never beyond it, whatever links lie there.
 
-use std::io::{Read, Write};
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use bytes::Bytes;
 use cap_std::{
@@ -38,13 +41,13 @@ pub(super) async fn read(
 }
 
 /// Opens a regular file, and nothing that would keep us waiting.
-fn open(workspace: &std::path::Path, path: &str) -> std::io::Result<cap_std::fs::File> {
+fn open(workspace: &std::path::Path, path: &str) -> io::Result<cap_std::fs::File> {
     let folder = Dir::open_ambient_dir(workspace, ambient_authority())?;
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NONBLOCK);
     let file = folder.open_with(path, &options)?;
     if !file.metadata()?.is_file() {
-        return Err(std::io::Error::other("it is not a regular file"));
+        return Err(io::Error::other("it is not a regular file"));
     }
     Ok(file)
 }
@@ -52,7 +55,7 @@ fn open(workspace: &std::path::Path, path: &str) -> std::io::Result<cap_std::fs:
 fn pour(
     mut file: cap_std::fs::File,
     to: &mpsc::Sender<Result<FileChunk, Status>>,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     loop {
         let mut piece = vec![0; CHUNK];
         let length = file.read(&mut piece)?;
@@ -99,22 +102,39 @@ pub(super) async fn write(
     Ok(Written { size })
 }
 
-/// Writes beside the place, then moves there what is whole.
+/// Writes beside the place, then moves there what is whole. What is not leaves nothing.
 fn put(
     workspace: &std::path::Path,
     path: &str,
-    mut parts: mpsc::Receiver<Option<Bytes>>,
-) -> std::io::Result<u64> {
+    parts: mpsc::Receiver<Option<Bytes>>,
+) -> io::Result<u64> {
     let folder = Dir::open_ambient_dir(workspace, ambient_authority())?;
-    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-    if !parent.is_empty() {
+    let parent = path.rsplit_once('/').map(|(parent, _)| parent);
+    if let Some(parent) = parent {
         folder.create_dir_all(parent)?;
     }
-    let unfinished = match parent {
-        "" => format!(".{name}.part"),
-        parent => format!("{parent}/.{name}.part"),
-    };
-    let mut file = folder.create(&unfinished)?;
+    let name = unfinished();
+    let unfinished = parent.map_or(name.clone(), |parent| format!("{parent}/{name}"));
+    let written = fill(&folder, &unfinished, parts)
+        .and_then(|size| folder.rename(&unfinished, &folder, path).map(|()| size));
+    if written.is_err() {
+        // It may not even have come to be.
+        let _ = folder.remove_file(&unfinished);
+    }
+    written
+}
+
+/// A name that no other file has that is being written, of whatever name that will be: one may
+/// come twice at once, and a long name has no room for more.
+fn unfinished() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!(".sandlot-{}-{number}.part", std::process::id())
+}
+
+/// Writes a file to its end; its size.
+fn fill(folder: &Dir, path: &str, mut parts: mpsc::Receiver<Option<Bytes>>) -> io::Result<u64> {
+    let mut file = folder.create(path)?;
     let mut size = 0;
     loop {
         match parts.blocking_recv() {
@@ -122,15 +142,10 @@ fn put(
                 file.write_all(&data)?;
                 size += data.len() as u64;
             }
-            Some(None) => break,
-            None => {
-                folder.remove_file(&unfinished)?;
-                return Err(std::io::ErrorKind::ConnectionAborted.into());
-            }
+            Some(None) => return Ok(size),
+            None => return Err(ErrorKind::ConnectionAborted.into()),
         }
     }
-    folder.rename(&unfinished, &folder, path)?;
-    Ok(size)
 }
 
 /// A path below the workspace, or a refusal.
@@ -144,12 +159,18 @@ fn relative(path: &str) -> Result<&str, Status> {
     )))
 }
 
-fn refused(path: &str, error: &std::io::Error) -> Status {
+/// Why there is no such file. A precondition is what asking again does not change.
+fn refused(path: &str, error: &io::Error) -> Status {
     let message = format!("{path}: {error}");
     match error.kind() {
-        std::io::ErrorKind::NotFound => Status::not_found(message),
-        std::io::ErrorKind::StorageFull => Status::resource_exhausted(message),
-        _ => Status::failed_precondition(message),
+        ErrorKind::NotFound => Status::not_found(message),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Status::resource_exhausted(message),
+        ErrorKind::IsADirectory
+        | ErrorKind::NotADirectory
+        | ErrorKind::AlreadyExists
+        | ErrorKind::InvalidFilename
+        | ErrorKind::PermissionDenied => Status::failed_precondition(message),
+        _ => Status::internal(message),
     }
 }
 
@@ -173,6 +194,47 @@ mod tests {
         for path in ["", "/etc/passwd", "../x", "a//b", "a/../b", "./a"] {
             assert!(relative(path).is_err(), "{path:?}");
         }
+    }
+
+    fn sent(text: &'static str) -> mpsc::Receiver<Option<Bytes>> {
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        sender.try_send(Some(text.into())).unwrap();
+        sender.try_send(None).unwrap();
+        receiver
+    }
+
+    #[test]
+    fn what_cannot_be_there_is_refused_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = "x".repeat(255);
+        for path in ["a/b", &long] {
+            assert_eq!(put(folder.path(), path, sent("text")).unwrap(), 4);
+        }
+        for path in ["a", "a/b/c", &format!("{long}x")] {
+            let error = put(folder.path(), path, sent("text")).unwrap_err();
+            let code = refused(path, &error).code();
+            assert_eq!(code, tonic::Code::FailedPrecondition, "{path}: {error}");
+        }
+        let left = |path: &str| std::fs::read_dir(folder.path().join(path)).unwrap().count();
+        assert_eq!((left("."), left("a")), (2, 1));
+    }
+
+    #[test]
+    fn two_that_write_one_file_do_not_mix() {
+        let folder = tempfile::tempdir().unwrap();
+        let (slow, late) = mpsc::channel(AHEAD);
+        let path = folder.path().to_owned();
+        let writing = std::thread::spawn(move || put(&path, "a", late));
+        slow.blocking_send(Some(Bytes::from_static(b"slow ")))
+            .unwrap();
+        assert_eq!(put(folder.path(), "a", sent("quick")).unwrap(), 5);
+        assert_eq!(std::fs::read(folder.path().join("a")).unwrap(), b"quick");
+        slow.blocking_send(Some(Bytes::from_static(b"but whole")))
+            .unwrap();
+        slow.blocking_send(None).unwrap();
+        writing.join().unwrap().unwrap();
+        let whole = std::fs::read(folder.path().join("a")).unwrap();
+        assert_eq!(whole, b"slow but whole");
     }
 
     #[test]

@@ -62,10 +62,26 @@ def test_links_in_the_workspace_lead_nowhere(rest, session):
     assert [artifact["path"] for artifact in done["artifacts"]] == ["fine.txt"]
     assert rest.get(f"/sessions/{session}/files/link").status == 404
     answer = rest.upload(session, "folder/x", b"x")
-    assert answer.status in (400, 409, 503), answer
+    assert answer.status == 400, answer
     # A link of the same name is replaced, not followed.
     assert rest.upload(session, "link", b"mine").status == 200
     assert rest.run(session, "cat link; test -L link || echo plain; rm -rf link folder output pipe")["stdout"] == "mineplain\n"
+
+
+def test_a_file_that_cannot_be_there_is_refused_and_leaves_nothing(rest, session):
+    name = "n" * 250
+    for path in ("there/a", name):
+        assert rest.upload(session, path, b"x").status == 200
+    for path in ("there", "there/a/b", name + "n"):
+        answer = rest.upload(session, path, b"y")
+        assert answer.status == 400 and "/" + "tmp" not in answer.json["detail"], answer
+    # What the session's own code put in the way is not in the store, but in its pod.
+    rest.run(session, "mkdir -p .hidden/folder; ln -s / out")
+    for path in (".hidden/folder", "out/x"):
+        assert rest.upload(session, path, b"y").status == 400
+        assert rest.get(f"/sessions/{session}/files/{path}").status == 404
+    found = rest.run(session, f"cat there/a {name}; find . -name '*.part'; rm -rf .hidden out there {name}")
+    assert found["stdout"] == "xx", found
 
 
 def packed(*entries) -> bytes:
@@ -104,8 +120,18 @@ def test_a_bomb_is_stopped_at_its_limit(rest, session):
     answer = rest.upload(session, "bomb", bomb.getvalue(), extract="true")
     assert answer.status == 413, answer
     assert rest.get(f"/sessions/{session}/files?path=bomb").json["count"] == 0
+    parts = packed(*((f"{number}", bytes(60 << 20)) for number in range(10)))
+    assert rest.upload(session, "bomb", parts, extract="true").status == 413
+    assert rest.get(f"/sessions/{session}/files?path=bomb").json["count"] == 0
     many = packed(*((f"f{number}", "") for number in range(10_001)))
     assert rest.upload(session, "many", many, extract="true").status == 413
+
+
+def test_an_archive_that_breaks_off_leaves_the_same_in_store_and_pod(rest, session):
+    answer = rest.upload(session, "torn", packed(("a", "x"), ("a/b", "x"), ("c", "x")), extract="true")
+    assert answer.status == 400 and "torn/a/b" in answer.json["detail"], answer
+    listed = [file["name"] for file in rest.get(f"/sessions/{session}/files?path=torn").json["files"]]
+    assert listed == rest.run(session, "find torn -type f; rm -rf torn")["stdout"].split() == ["torn/a"]
 
 
 def test_bodies_have_an_end(rest, session):

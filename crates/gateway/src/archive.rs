@@ -28,6 +28,7 @@ const PIECE: usize = 256 << 10;
 const AHEAD: usize = 4;
 
 /// What came out of an archive.
+#[derive(Default)]
 pub(crate) struct Extracted {
     /// Below the session's workspace.
     pub(crate) paths: Vec<String>,
@@ -37,15 +38,17 @@ pub(crate) struct Extracted {
     pub(crate) size: u64,
 }
 
-/// Unpacks a ZIP archive below a folder of the workspace. All names are checked before the
-/// first file is written; sizes are counted as they come.
+/// Unpacks a ZIP archive below a folder of the workspace. All names, and the sizes that are said,
+/// are checked before the first file is written; sizes are counted as they come, too. What came out
+/// before something went wrong is in `extracted` all the same.
 pub(crate) async fn extract(
     gateway: &Arc<Gateway>,
     session: &Session,
     below: &str,
     overwrite: bool,
     content: Content,
-) -> Result<Extracted, Refusal> {
+    extracted: &mut Extracted,
+) -> Result<(), Refusal> {
     let file = spool(content, gateway.settings.largest_upload).await?;
     let (most_files, most_bytes) = gateway.settings.largest_archive;
     let below = below.to_owned();
@@ -58,18 +61,19 @@ pub(crate) async fn extract(
             all.into_iter().map(|entry| entry.path).collect()
         }
     };
-    let mut extracted = Extracted {
-        paths: Vec::new(),
-        skipped: 0,
-        size: 0,
-    };
     let (wanted, skipped): (Vec<_>, Vec<_>) = entries
         .into_iter()
-        .partition(|(_, path)| !there.contains(path));
+        .partition(|member| !there.contains(&member.path));
     extracted.skipped = skipped.len();
+    let sizes = wanted.iter().map(|member| member.size);
+    if sizes.fold(0, u64::saturating_add) > most_bytes {
+        return Err(too_large(most_bytes));
+    }
     let mut archive = Some(archive);
-    for (index, path) in wanted {
-        let Some(opened) = archive.take() else { break };
+    for Member { index, path, .. } in wanted {
+        let Some(opened) = archive.take() else {
+            return Err(Refusal::Broken("unpacking an archive broke off".to_owned()));
+        };
         let (sender, receiver) = mpsc::channel(AHEAD);
         let unpacking = tokio::task::spawn_blocking(move || unpack(opened, index, &sender));
         let content = ReceiverStream::new(receiver).boxed();
@@ -82,7 +86,7 @@ pub(crate) async fn extract(
         })?;
         extracted.paths.push(path);
     }
-    Ok(extracted)
+    Ok(())
 }
 
 /// Puts an upload into a file without a name: an archive is read from its end.
@@ -106,9 +110,19 @@ async fn spool(mut content: Content, most: u64) -> Result<File, Refusal> {
     Ok(file)
 }
 
-type Opened = (ZipArchive<File>, Vec<(usize, String)>);
+/// A file in an archive.
+#[derive(Debug, PartialEq)]
+struct Member {
+    index: usize,
+    /// Where it goes, below the session's workspace.
+    path: String,
+    /// As the archive says.
+    size: u64,
+}
 
-/// The files in an archive and where they go.
+type Opened = (ZipArchive<File>, Vec<Member>);
+
+/// The files in an archive.
 fn open(file: File, below: &str, most: usize) -> Result<Opened, Refusal> {
     let mut archive = ZipArchive::new(file).map_err(|_| wrong("the file is no ZIP archive"))?;
     if archive.len() > most {
@@ -144,7 +158,8 @@ fn open(file: File, below: &str, most: usize) -> Result<Opened, Refusal> {
             "" => plain.to_owned(),
             below => format!("{below}/{plain}"),
         };
-        entries.push((index, path));
+        let size = entry.size();
+        entries.push(Member { index, path, size });
     }
     Ok((archive, entries))
 }
@@ -220,7 +235,9 @@ mod tests {
         let Ok((_, entries)) = open(file, "job", 10) else {
             panic!("opens")
         };
-        assert_eq!(entries, [(1, "job/src/a.py".to_owned())]);
+        let (path, size) = ("job/src/a.py".to_owned(), 7);
+        let index = 1;
+        assert_eq!(entries, [Member { index, path, size }]);
     }
 
     #[test]

@@ -13,11 +13,12 @@ use axum::{
 use futures::{StreamExt, TryStreamExt};
 use sandlot_decide::session::SessionStatus;
 use serde_json::json;
+use tonic::Code;
 
 use super::{Answer, Query, State, session_of};
 use crate::{
     access::Caller,
-    archive,
+    archive::{self, Extracted},
     artifacts::mime,
     check::Fields,
     gateway::Gateway,
@@ -158,11 +159,14 @@ async fn extract(
     target: &Target,
     content: Content,
 ) -> Answer {
-    let extracted =
-        archive::extract(gateway, session, &target.path, target.overwrite, content).await?;
+    let mut extracted = Extracted::default();
+    let (below, overwrite) = (&target.path, target.overwrite);
+    let whole = archive::extract(gateway, session, below, overwrite, content, &mut extracted).await;
+    // What came out before something went wrong is kept: the pod has it too.
     for path in &extracted.paths {
         bring(gateway, session, path).await?;
     }
+    whole?;
     Ok(Json(json!({
         "session_id": session.id,
         "mode": "archive_extract",
@@ -197,9 +201,15 @@ async fn bring(gateway: &Gateway, session: &Session, path: &str) -> Result<(), R
         .await
         .map_err(|error| failed(error.to_string()))?;
     let content = gateway.files.get(&session.id, path, None).await?;
-    let written = executor.write(path, content).await;
-    written.map_err(|status| failed(status.message().to_owned()))?;
-    Ok(())
+    match executor.write(path, content).await {
+        Ok(_) => Ok(()),
+        Err(status) if status.code() == Code::FailedPrecondition => {
+            // No pod of the session could be given it.
+            gateway.files.remove(&session.id, path).await?;
+            Err(FileError::InTheWay(path.to_owned()).into())
+        }
+        Err(status) => Err(failed(status.message().to_owned())),
+    }
 }
 
 async fn download(
@@ -284,6 +294,15 @@ fn attachment(path: &str) -> String {
     format!("attachment; filename*=UTF-8''{}", encoded(name))
 }
 
+/// Whether a file is the one that a part is wanted of. Who has some of another wants all of this.
+fn is_still(file: &Entry, headers: &HeaderMap) -> bool {
+    let Some(known) = headers.get(header::IF_RANGE) else {
+        return true;
+    };
+    let etag = file.etag.as_deref().filter(|etag| !etag.starts_with("W/"));
+    etag.is_some_and(|etag| known.as_bytes() == etag.as_bytes())
+}
+
 /// The one range of bytes that is wanted: nothing for what is not understood, which means the
 /// whole file, and an error for what lies beyond it.
 fn wanted(header: &str, size: u64) -> Option<Result<Range<u64>, ()>> {
@@ -294,15 +313,6 @@ fn wanted(header: &str, size: u64) -> Option<Result<Range<u64>, ()>> {
         (Err(_), Ok(last)) if first.is_empty() => size.saturating_sub(last)..size,
         _ => return None,
     };
-/// Whether a file is the one that a part is wanted of. Who has some of another wants all of this.
-fn is_still(file: &Entry, headers: &HeaderMap) -> bool {
-    let Some(known) = headers.get(header::IF_RANGE) else {
-        return true;
-    };
-    let etag = file.etag.as_deref().filter(|etag| !etag.starts_with("W/"));
-    etag.is_some_and(|etag| known.as_bytes() == etag.as_bytes())
-}
-
     Some(if range.start < range.end {
         Ok(range)
     } else {

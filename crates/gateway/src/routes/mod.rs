@@ -120,7 +120,9 @@ impl From<FileError> for Refusal {
     fn from(error: FileError) -> Self {
         let message = error.to_string();
         match error {
-            FileError::Path(_) | FileError::Broken(_) => Self::bad(message),
+            FileError::Path(_) | FileError::InTheWay(_) | FileError::Broken(_) => {
+                Self::bad(message)
+            }
             FileError::Missing(_) => Self::NotFound(message),
             FileError::TooLarge(_) => Self::Plain(StatusCode::PAYLOAD_TOO_LARGE, message),
             FileError::Store(_) | FileError::Bucket(..) => Self::Plain(

@@ -40,8 +40,13 @@ pub(crate) struct Workspaces {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
     /// The path leads elsewhere, or nowhere.
-    #[error("{0:?} is no path of a file: use names separated by '/', without '.' and '..'")]
+    #[error(
+        "{0:?} is no path of a file: use names separated by '/', none too long, without '.' and '..'"
+    )]
     Path(String),
+    /// A folder is there already, or a file where one would have to be.
+    #[error("{0:?} cannot be there: it is a folder, or a part of it is a file")]
+    InTheWay(String),
     /// There is no such file.
     #[error("File not found: {0}")]
     Missing(String),
@@ -100,7 +105,35 @@ impl Workspaces {
         content: Content,
         most: u64,
     ) -> Result<u64, FileError> {
-        self.put_at(&place(session, path)?, content, most).await
+        let place = place(session, path)?;
+        if self.is_folder() && self.is_in_the_way(session, path, &place).await? {
+            return Err(FileError::InTheWay(path.to_owned()));
+        }
+        self.put_at(&place, content, most).await
+    }
+
+    /// Whether what is kept are files in folders, and not just names.
+    fn is_folder(&self) -> bool {
+        self.signer.is_none()
+    }
+
+    /// Whether a file cannot be here, because there is a folder, or no folder above it.
+    async fn is_in_the_way(&self, session: &str, path: &str, at: &Path) -> Result<bool, FileError> {
+        if self.store.list(Some(at)).next().await.is_some() {
+            // A file is listed too, as itself.
+            return Ok(self.store.head(at).await.is_err());
+        }
+        for (end, _) in path.match_indices('/') {
+            if self
+                .store
+                .head(&place(session, &path[..end])?)
+                .await
+                .is_ok()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn put_at(
@@ -253,6 +286,24 @@ mod tests {
         files.clear("a1").await.unwrap();
         assert!(files.list("a1", "", 10).await.unwrap().is_empty());
         assert_eq!(names(files.list("a10", "", 10).await.unwrap()), ["z.txt"]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_there_is_refused_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Workspaces::open(&Files::Folder(folder.path().into())).unwrap();
+        for path in ["a/b", &"x".repeat(250)] {
+            for _ in 0..2 {
+                files.put("s", path, content("1"), 1).await.unwrap();
+            }
+        }
+        for path in ["a", "a/b/c", "a/b/c/d"] {
+            let refused = files.put("s", path, content("1"), 1).await;
+            assert!(matches!(refused, Err(FileError::InTheWay(_))), "{path}");
+        }
+        let session = folder.path().join("sessions/s");
+        let left = |path| std::fs::read_dir(session.join(path)).unwrap().count();
+        assert_eq!((left(""), left("a")), (2, 1));
     }
 
     #[tokio::test]

@@ -8,6 +8,10 @@ use object_store::{
 
 use super::{Entry, FileError};
 
+/// A name as it is kept, which may be longer than as it is written. Where files come in, a folder
+/// has them under somewhat longer names until they are whole.
+const LONGEST_NAME: usize = 250;
+
 /// The prefix that is a session's own.
 pub(super) fn own(session: &str) -> Path {
     Path::from_iter([PathPart::from("sessions"), PathPart::from(session)])
@@ -21,8 +25,7 @@ pub(super) fn place(session: &str, path: &str) -> Result<Path, FileError> {
             && name != "."
             && name != ".."
             && !name.contains(['\0', '\\'])
-            // Names are longer where they are kept than as they are written.
-            && PathPart::from(name).as_ref().len() <= 255
+            && PathPart::from(name).as_ref().len() <= LONGEST_NAME
     };
     if path.len() > 1024 || !path.split('/').all(is_name) {
         return Err(FileError::Path(path.to_owned()));
@@ -67,6 +70,8 @@ mod tests {
             assert!(!is_path(path), "{path:?}");
         }
         assert!(is_path("a/b c/ä.txt") && is_path("..a"));
+        let name = |length| "x".repeat(length);
+        assert!(is_path(&name(LONGEST_NAME)) && !is_path(&name(LONGEST_NAME + 1)));
         // What looks encoded is a name like any other.
         assert!(
             place("s", "%2e%2e")

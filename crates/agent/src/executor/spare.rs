@@ -1,6 +1,8 @@
 //! An interpreter that was started before there was code for it, so that the code need not wait
 //! until it is up. One waits at a time; it runs one piece of code and no other. Where nobody
-//! asked for one, one waits for a moment behind Python code: often more of it follows.
+//! asked for one that stays, one waits for a moment in a new session and behind Python code: often
+//! more of it follows. One that waited while something came that its start would have found starts
+//! anew by itself (`python_rarely.py`).
 //!
 //! To the supervisor it is a run like any other, under a key of its own. Which code it was given
 //! is written down before it is given any: asking for that code again finds this run.
@@ -26,7 +28,7 @@ use super::{
 };
 use crate::agent::Agent;
 
-/// How long an interpreter waits that nobody asked for.
+/// How long an interpreter waits that need not stay.
 const LINGER: Duration = Duration::from_secs(10);
 /// Behind code that takes longer than this, the next one need not wait for its end.
 const BEHIND: Duration = Duration::from_secs(1);

@@ -44,6 +44,20 @@ pub(crate) struct Api {
     pub(crate) stop: CancellationToken,
 }
 
+/// How a write is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// For somebody far away, to whom the answer is passed on when it is on disk.
+    Far,
+    /// The same for somebody in this process, who works on the answer on the same processors:
+    /// those far away are told before him.
+    Near,
+    /// It is answered as soon as it is accepted.
+    Ahead,
+    /// It is only said what would be stored.
+    Dry,
+}
+
 /// Why a write did not happen, as far as the caller can act on it.
 #[derive(Debug)]
 pub(crate) enum WriteFailure {
@@ -80,9 +94,9 @@ impl Api {
         key: Key,
         expect: Expect,
         object: Value,
-        dry_run: bool,
+        manner: Manner,
     ) -> Result<bytes::Bytes, WriteFailure> {
-        if dry_run {
+        if manner == Manner::Dry {
             let revision = match expect {
                 Expect::Absent => 0,
                 Expect::Revision(revision) => revision,
@@ -90,20 +104,12 @@ impl Api {
             return Ok(record::encode(object, revision));
         }
         let change = record::put(&key.kind, object);
-        let written = self.store.write(key, expect, change).await;
+        let written = match manner {
+            Manner::Ahead => self.store.write_ahead(key, expect, change).await,
+            Manner::Near => self.store.write(key, expect, change.told_last()).await,
+            Manner::Far | Manner::Dry => self.store.write(key, expect, change).await,
+        };
         written.map(|record| record.value.clone()).map_err(failure)
-    }
-
-    /// Stores an object, and says so as soon as it is accepted.
-    pub(crate) async fn put_ahead(
-        &self,
-        key: Key,
-        expect: Expect,
-        object: Value,
-    ) -> Result<bytes::Bytes, WriteFailure> {
-        let change = record::put(&key.kind, object);
-        let accepted = self.store.write_ahead(key, expect, change).await;
-        accepted.map(|record| record.value.clone()).map_err(failure)
     }
 
     /// Removes an object, leaving its last state to those who watch.

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use hyper::upgrade::OnUpgrade;
 
 use crate::access::User;
-use crate::api::Api;
+use crate::api::{Api, Manner};
 use crate::kinds::{Kind, Kinds};
 use crate::negotiate::Accept;
 use crate::ownership::Authorship;
@@ -90,6 +90,16 @@ impl Call {
             "unknown".to_owned()
         } else {
             printable
+        }
+    }
+
+    /// How the request's object is written.
+    pub(crate) fn manner(&self, dry_run: bool) -> Manner {
+        match (dry_run, self.ahead, self.near) {
+            (true, ..) => Manner::Dry,
+            (false, true, _) => Manner::Ahead,
+            (false, false, true) => Manner::Near,
+            (false, false, false) => Manner::Far,
         }
     }
 

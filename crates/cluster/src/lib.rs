@@ -7,6 +7,7 @@ pub mod access;
 pub mod admission;
 mod answer;
 mod api;
+mod aside;
 mod bootstrap;
 mod call;
 mod cluster;

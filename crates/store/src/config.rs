@@ -24,6 +24,9 @@ pub struct Config {
     /// A write that nobody waits for may wait so long for one that somebody does: both then come to
     /// disk together.
     pub leisure: Duration,
+    /// A new record that somebody watches ahead of the disk may wait so long for what he writes
+    /// upon it, for the same reason.
+    pub company: Duration,
 }
 
 impl Config {
@@ -49,6 +52,7 @@ impl Config {
             history_disk_bytes: 4 << 30,
             writes_in_flight: 1024,
             leisure: Duration::from_millis(1),
+            company: Duration::from_millis(2),
         }
     }
 }

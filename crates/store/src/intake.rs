@@ -22,6 +22,8 @@ pub(crate) struct Accepted<F> {
     pub(crate) deleted: bool,
     /// Who waits for it.
     pub(crate) answer: oneshot::Sender<Result<Arc<Record<F>>, WriteError<F>>>,
+    /// He is told after those who only pass on what happens.
+    pub(crate) told_last: bool,
     /// Its place in the queue.
     pub(crate) room: OwnedSemaphorePermit,
 }
@@ -46,8 +48,10 @@ pub(crate) struct Intake<F> {
     watches_begun: u64,
     /// How long a write that nobody waits for may wait.
     leisure: Duration,
-    /// Until when what is queued may wait for a write that is waited for; `None` where there is
-    /// one, or nothing is queued.
+    /// How long a new record may wait for what is written upon it.
+    company: Duration,
+    /// Until when what is queued may wait for further writes; `None` where it may not, or nothing
+    /// is queued.
     at_leisure: Option<Instant>,
     closed: bool,
 }
@@ -61,7 +65,7 @@ pub(crate) enum Newest<'a, F> {
 }
 
 impl<F> Intake<F> {
-    pub(crate) fn new(revision: u64, leisure: Duration) -> Self {
+    pub(crate) fn new(revision: u64, leisure: Duration, company: Duration) -> Self {
         Intake {
             revision,
             unsettled: HashMap::new(),
@@ -70,6 +74,7 @@ impl<F> Intake<F> {
             ahead: HashMap::new(),
             watches_begun: 0,
             leisure,
+            company,
             at_leisure: None,
             closed: false,
         }
@@ -101,10 +106,16 @@ impl<F> Intake<F> {
         previous: Option<Arc<Record<F>>>,
         awaited: bool,
     ) -> Vec<Arc<Waiter>> {
-        self.at_leisure = match awaited {
+        let new = previous.is_none() && !write.deleted;
+        let patience = match awaited {
+            false => Some(self.leisure),
+            true if new && self.is_watched(&write.record.key) => Some(self.company),
             true => None,
-            false if self.queue.is_empty() => Some(Instant::now() + self.leisure),
-            false => self.at_leisure,
+        };
+        self.at_leisure = match patience {
+            Some(patience) if self.queue.is_empty() => Some(Instant::now() + patience),
+            Some(_) => self.at_leisure,
+            None => None,
         };
         self.revision = write.record.revision;
         let woken = self.announce(&write.record);
@@ -121,6 +132,12 @@ impl<F> Intake<F> {
         self.unsettled.insert(write.record.key.clone(), unsettled);
         self.queue.push_back(write);
         woken
+    }
+
+    /// Whether somebody ahead watches a key.
+    fn is_watched(&self, key: &Key) -> bool {
+        let mut ranges = self.ahead.values().map(|(range, _)| range);
+        ranges.any(|range| range.contains(key))
     }
 
     /// Tells those ahead whom a write concerns.

@@ -95,6 +95,8 @@ pub type Render = Box<dyn FnOnce(u64) -> Bytes + Send>;
 pub struct Change<F> {
     /// Whether it removes the record; the bytes are then its last state, for watchers.
     pub(crate) deletes: bool,
+    /// Whoever makes it hears of it after those who only pass on what happens.
+    pub(crate) told_last: bool,
     pub(crate) facts: F,
     pub(crate) render: Render,
 }
@@ -104,6 +106,7 @@ impl<F> Change<F> {
     pub fn put(facts: F, render: impl FnOnce(u64) -> Bytes + Send + 'static) -> Self {
         Change {
             deletes: false,
+            told_last: false,
             facts,
             render: Box::new(render),
         }
@@ -113,9 +116,18 @@ impl<F> Change<F> {
     pub fn delete(facts: F, render: impl FnOnce(u64) -> Bytes + Send + 'static) -> Self {
         Change {
             deletes: true,
+            told_last: false,
             facts,
             render: Box::new(render),
         }
+    }
+
+    /// Has whoever makes it told after the watchers who are
+    /// [told first](crate::Watch::told_first). That is for who works on the answer, and does not
+    /// only pass it on.
+    pub fn told_last(mut self) -> Self {
+        self.told_last = true;
+        self
     }
 }
 

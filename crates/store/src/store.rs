@@ -129,7 +129,7 @@ impl<F: Facts> Store<F> {
         let revision = state.revision();
         let shared = Arc::new(Shared {
             state: RwLock::new(state),
-            intake: Mutex::new(Intake::new(revision, config.leisure)),
+            intake: Mutex::new(Intake::new(revision, config.leisure, config.company)),
             arrived: Condvar::new(),
             room: Arc::new(Semaphore::new(config.writes_in_flight)),
             settled: watch::Sender::new(Settled {
@@ -213,7 +213,7 @@ impl<F: Facts> Store<F> {
     ) -> Result<(Arc<Record<F>>, Answered<F>), WriteError<F>> {
         let room = self.shared.room.clone().acquire_owned().await;
         let room = room.map_err(|_| WriteError::Closed)?;
-        let deleting = change.deletes;
+        let (deleting, told_last) = (change.deletes, change.told_last);
         let mut settled = self.shared.settled.subscribe();
         let (record, answered, woken) = loop {
             let (refused, by) = {
@@ -240,6 +240,7 @@ impl<F: Facts> Store<F> {
                             record: record.clone(),
                             deleted: deleting,
                             answer,
+                            told_last,
                             room,
                         };
                         break (record, answered, intake.accept(accepted, current, awaited));

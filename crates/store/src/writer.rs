@@ -70,15 +70,19 @@ fn publish<F>(shared: &Shared<F>, batch: Vec<Accepted<F>>) {
         .settled
         .send_modify(|settled| settled.through = revision);
 
-    // First those who wait for this alone: behind a hundred watchers they would wait for each.
-    for write in batch {
-        drop(write.room);
-        // Who no longer waits does not want to know.
-        let _ = write.answer.send(Ok(write.record));
-    }
-    woken.sort_by_key(|waiter| !waiter.is_first());
-    for waiter in woken {
-        waiter.wake();
+    // Of those who only pass it on, and of those who work on it and whom the others need not wait
+    // for, first those who wait for this alone: they would wait for each of a hundred watchers.
+    let (last, first): (Vec<_>, Vec<_>) = batch.into_iter().partition(|write| write.told_last);
+    let (far, near): (Vec<_>, Vec<_>) = woken.into_iter().partition(|waiter| waiter.is_first());
+    for (writes, waiters) in [(first, far), (last, near)] {
+        for write in writes {
+            drop(write.room);
+            // Who no longer waits does not want to know.
+            let _ = write.answer.send(Ok(write.record));
+        }
+        for waiter in waiters {
+            waiter.wake();
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use sandlot_store::{Expect, Key};
 use serde_json::{Value, json};
 
 use crate::access::User;
-use crate::api::{Api, WriteFailure, parse};
+use crate::api::{Api, Manner, WriteFailure, parse};
 use crate::kinds::Kind;
 use crate::object;
 use crate::record::Record;
@@ -234,7 +234,7 @@ impl Hand {
             true => self.api.remove(key, record.revision, object).await,
             false => {
                 let expect = Expect::Revision(record.revision);
-                self.api.put(key, expect, object, false).await
+                self.api.put(key, expect, object, Manner::Near).await
             }
         };
         match done {

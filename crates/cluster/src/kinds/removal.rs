@@ -7,7 +7,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Kind;
 use super::definitions::{self, CLEANUP, STORED_AS};
-use crate::api::{Api, WriteFailure, parse};
+use crate::api::{Api, Manner, WriteFailure, parse};
 use crate::object;
 use crate::record::Record;
 use crate::request::DeleteSettings;
@@ -87,7 +87,7 @@ async fn remove(api: &Api, key: Key) {
                     key.clone(),
                     Expect::Revision(record.revision),
                     definition,
-                    false,
+                    Manner::Near,
                 )
                 .await
                 .map(|_| ()),
@@ -137,8 +137,13 @@ async fn delete(api: &Api, kind: &Kind, record: Arc<Record>) {
             Fate::Unchanged => return,
             Fate::Gone(last) => api.remove(key.clone(), current.revision, last).await,
             Fate::Marked(new) => {
-                api.put(key.clone(), Expect::Revision(current.revision), new, false)
-                    .await
+                api.put(
+                    key.clone(),
+                    Expect::Revision(current.revision),
+                    new,
+                    Manner::Near,
+                )
+                .await
             }
         };
         match done {

@@ -18,6 +18,7 @@ use super::stall::Stall;
 use super::tls::user_of;
 use super::{Answers, Limits, Tls};
 use crate::access::{Gate, User};
+use crate::aside::Aside;
 
 /// The bytes with which every HTTP/2 client begins.
 const GREETING: usize = 24;
@@ -88,12 +89,9 @@ impl<S: Answers> Connection<S> {
         let stream = TokioIo::new(stream);
         let connection = builder.serve_connection_with_upgrades(stream, answer);
         tokio::pin!(connection);
-        let leave = async {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = activity.idle(limits.idle) => {}
-            }
-        };
+        let leave = Aside::new()
+            .or(stop.cancelled_owned())
+            .or(async move { activity.idle(limits.idle).await });
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = leave => {

@@ -2,12 +2,16 @@
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use futures::{FutureExt, StreamExt};
+use bytes::Bytes;
+use futures::FutureExt;
 use http::{Request, Response, header};
+use http_body::Frame;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use tokio::time::timeout;
@@ -17,6 +21,7 @@ use tower::ServiceExt;
 use super::Answers;
 use crate::access::{Gate, User};
 use crate::answer;
+use crate::aside::Aside;
 use crate::status::{ApiError, Reason};
 
 /// What a request on a connection meets.
@@ -89,5 +94,27 @@ fn is_long(request: &Request<Body>) -> bool {
 
 /// An answer that ends when the server stops, so that watchers leave in order.
 fn ends_with(answer: Response<Body>, stop: CancellationToken) -> Response<Body> {
-    answer.map(|body| Body::from_stream(body.into_data_stream().take_until(stop.cancelled_owned())))
+    let stop = Aside::new().or(stop.cancelled_owned());
+    answer.map(|body| Body::new(Ending { body, stop }))
+}
+
+/// A body that may end before its time.
+struct Ending {
+    body: Body,
+    stop: Aside,
+}
+
+impl http_body::Body for Ending {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.stop.poll_unpin(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        Pin::new(&mut self.body).poll_frame(context)
+    }
 }

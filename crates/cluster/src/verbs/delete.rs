@@ -134,8 +134,13 @@ async fn delete_once(
         Fate::Gone(last) if wish.dry_run => (crate::record::encode(last, record.revision), true),
         Fate::Gone(last) => (api.remove(key, record.revision, last).await?, true),
         Fate::Marked(new) => (
-            api.put(key, Expect::Revision(record.revision), new, wish.dry_run)
-                .await?,
+            api.put(
+                key,
+                Expect::Revision(record.revision),
+                new,
+                call.manner(wish.dry_run),
+            )
+            .await?,
             false,
         ),
     };

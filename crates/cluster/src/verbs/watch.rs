@@ -5,7 +5,6 @@
 //! start over; nobody else waits for him.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,11 +17,11 @@ use http::{HeaderValue, StatusCode, header};
 use rand::RngExt;
 use sandlot_store::{Event, RevisionError, Watch};
 use serde_json::{Value, json};
-use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep};
 
 use super::list::{Selected, catch_up, reached};
 use crate::answer::{Answer, metadata_only};
+use crate::aside::Aside;
 use crate::call::Call;
 use crate::kinds::Kind;
 use crate::negotiate::Form;
@@ -142,10 +141,8 @@ struct Watcher {
     watch: Option<Watch<Facts>>,
     waiting: VecDeque<Bytes>,
     bookmarks: Option<Interval>,
-    // These two wait for as long as the watch lasts, and on a token of its own: a hundred
-    // watchers that wake at once do not meet at one lock.
-    deadline: Pin<Box<Sleep>>,
-    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// It has lasted long enough, or the server goes.
+    over: Aside,
 }
 
 impl Watcher {
@@ -169,8 +166,9 @@ impl Watcher {
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 ticks
             }),
-            deadline: Box::pin(sleep(lasting)),
-            stop: Box::pin(call.api.stop.child_token().cancelled_owned()),
+            over: Aside::new()
+                .or(sleep(lasting))
+                .or(call.api.stop.clone().cancelled_owned()),
         }
     }
 
@@ -210,9 +208,8 @@ impl Watcher {
             let watch = self.watch.as_mut()?;
             let happened = tokio::select! {
                 biased;
-                () = &mut self.stop => return None,
+                () = &mut self.over => return None,
                 event = watch.next() => Happened::Change(event?),
-                () = &mut self.deadline => return None,
                 () = tick(&mut self.bookmarks) => Happened::Quiet(watch.progress()),
             };
             match happened {

@@ -109,7 +109,10 @@ async fn insert_once(call: &mut Call, mut object: Value) -> Result<Bytes, ApiErr
     if dry_run && api.store.latest(&key).is_some() {
         return Err(ApiError::already_exists(&kind.group, &kind.plural, &name));
     }
-    match api.put(key, Expect::Absent, object, dry_run).await {
+    match api
+        .put(key, Expect::Absent, object, call.manner(dry_run))
+        .await
+    {
         Ok(bytes) => {
             strategy::written(&api, &kind).await;
             served(&kind, &bytes, u64::MAX).await
@@ -204,8 +207,7 @@ async fn change_once(
     let expect = Expect::Revision(record.revision);
     let bytes = match deletion::is_due(&new) && !dry_run {
         true => api.remove(key, record.revision, new).await?,
-        false if call.ahead && !dry_run => api.put_ahead(key, expect, new).await?,
-        false => api.put(key, expect, new, dry_run).await?,
+        false => api.put(key, expect, new, call.manner(dry_run)).await?,
     };
     drop(promise);
     strategy::written(&api, &kind).await;

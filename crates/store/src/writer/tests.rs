@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::poll;
+use futures::{FutureExt, poll};
 
 use super::*;
 use crate::{
@@ -170,6 +170,93 @@ async fn a_write_that_nobody_waits_for_goes_to_disk_with_the_next() {
     assert_eq!(tokio::task::block_in_place(|| keeper.batch()), [5]);
     keeper.pass();
     closing.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_record_that_somebody_watches_ahead_waits_for_what_he_writes_upon_it() {
+    let (store, keeper) = gated(Config {
+        company: Duration::from_secs(3600),
+        ..Config::in_memory()
+    });
+    let (_, mut ahead) = store.list_and_watch_ahead(Range::all("pods"));
+    let create = begin(&store, "a", Expect::Absent).await;
+    assert_eq!(ahead.next().await.unwrap().unwrap().revision, 1);
+    let answer = begin(&store, "a", Expect::Revision(1)).await;
+    assert_eq!(keeper.batch(), [1, 2]);
+    keeper.pass();
+    create.await.unwrap();
+    answer.await.unwrap();
+    // Who must not act before it is on disk says so.
+    let create = begin(&store, "b", Expect::Absent).await;
+    let settled = store.settled_so_far();
+    assert_eq!(keeper.batch(), [3]);
+    keeper.pass();
+    assert!(settled.await);
+    create.await.unwrap();
+    // Nobody else waits for company: a change, and what nobody watches.
+    drop(ahead);
+    let create = begin(&store, "c", Expect::Absent).await;
+    assert_eq!(keeper.batch(), [4]);
+    keeper.pass();
+    create.await.unwrap();
+}
+
+/// Writes down its name when it is woken.
+struct Bell(&'static str, mpsc::Sender<&'static str>);
+
+impl std::task::Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        // The test may have heard enough.
+        let _ = self.1.send(self.0);
+    }
+}
+
+#[tokio::test]
+async fn who_only_passes_it_on_is_told_before_who_works_on_it() {
+    let (store, keeper) = gated(Config::in_memory());
+    let (rung, rings) = mpsc::channel();
+    let (_, mut near) = store.list_and_watch(Range::all("pods"));
+    let (_, far) = store.list_and_watch(Range::all("pods"));
+    let mut far = far.told_first();
+    let write = |name: &str, change: Change<()>| {
+        let (store, key) = (store.clone(), key(name));
+        async move { store.write(key, Expect::Absent, change).await.map(drop) }
+    };
+    let put = || Change::put((), |_| Bytes::from_static(b"value"));
+    // Both come to disk together, behind one that holds the disk up.
+    let first = begin(&store, "a", Expect::Absent).await;
+    assert_eq!(keeper.batch(), [1]);
+    let mut works = Box::pin(write("b", put().told_last()));
+    let mut passes = Box::pin(write("c", put()));
+    assert!(poll!(works.as_mut()).is_pending() && poll!(passes.as_mut()).is_pending());
+    keeper.pass();
+    first.await.unwrap();
+    for watch in [&mut near, &mut far] {
+        assert_eq!(watch.next().await.unwrap().unwrap().revision, 1);
+    }
+    let mut waiting: Vec<(_, Pin<Box<dyn Future<Output = ()>>>)> = vec![
+        ("who works on the answer", Box::pin(works.map(drop))),
+        ("who passes the answer on", Box::pin(passes.map(drop))),
+        ("who works on events", Box::pin(near.next().map(drop))),
+        ("who passes events on", Box::pin(far.next().map(drop))),
+    ];
+    for (name, waits) in &mut waiting {
+        let bell = Arc::new(Bell(name, rung.clone())).into();
+        let mut context = std::task::Context::from_waker(&bell);
+        assert!(waits.as_mut().poll(&mut context).is_pending());
+    }
+    assert_eq!(keeper.batch(), [2, 3]);
+    keeper.pass();
+    let order: Vec<_> = (0..4).map(|_| rings.recv().unwrap()).collect();
+    assert_eq!(
+        order,
+        [
+            "who passes the answer on",
+            "who passes events on",
+            "who works on the answer",
+            "who works on events"
+        ]
+    );
 }
 
 #[tokio::test]

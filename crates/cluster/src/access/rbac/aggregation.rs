@@ -8,7 +8,7 @@ use sandlot_store::{Expect, Key, Range};
 use serde_json::Value;
 
 use super::index::Kind;
-use crate::api::{Api, WriteFailure};
+use crate::api::{Api, Manner, WriteFailure};
 
 /// Keeps the rules of aggregated roles up to date, until the server stops.
 pub(crate) async fn run(api: Arc<Api>) {
@@ -61,7 +61,10 @@ async fn bring_up_to_date(api: &Api, roles: &Roles) {
         let mut role = role.clone();
         role["rules"] = rules;
         let key = Key::new(Kind::ClusterRole.key(), "", name.as_str());
-        match api.put(key, Expect::Revision(*revision), role, false).await {
+        match api
+            .put(key, Expect::Revision(*revision), role, Manner::Near)
+            .await
+        {
             // When somebody was faster, the watch says so and it is done again.
             Ok(_) | Err(WriteFailure::Raced) => {}
             Err(WriteFailure::Failed(error)) => {

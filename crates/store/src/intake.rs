@@ -56,6 +56,14 @@ pub(crate) struct Intake<F> {
     closed: bool,
 }
 
+/// Who is to hear that a write was accepted.
+pub(crate) struct Heard {
+    /// Those who watch ahead of the disk.
+    pub(crate) woken: Vec<Arc<Waiter>>,
+    /// The thread that writes: it does not wait for this one yet, or no longer has time.
+    pub(crate) writer: bool,
+}
+
 /// What is accepted at a key.
 pub(crate) enum Newest<'a, F> {
     /// No write on its way: what is on disk counts.
@@ -99,13 +107,13 @@ impl<F> Intake<F> {
     }
 
     /// Queues a write, whose record has the next revision and follows `previous`, and for which
-    /// somebody waits or not. Says who is to be woken.
+    /// somebody waits or not. Says who is to hear of it.
     pub(crate) fn accept(
         &mut self,
         write: Accepted<F>,
         previous: Option<Arc<Record<F>>>,
         awaited: bool,
-    ) -> Vec<Arc<Waiter>> {
+    ) -> Heard {
         let new = previous.is_none() && !write.deleted;
         let patience = match awaited {
             false => Some(self.leisure),
@@ -117,6 +125,7 @@ impl<F> Intake<F> {
             Some(_) => self.at_leisure,
             None => None,
         };
+        let writer = self.at_leisure.is_none() || self.queue.is_empty();
         self.revision = write.record.revision;
         let woken = self.announce(&write.record);
         self.coming.push_back(Event {
@@ -131,7 +140,7 @@ impl<F> Intake<F> {
         };
         self.unsettled.insert(write.record.key.clone(), unsettled);
         self.queue.push_back(write);
-        woken
+        Heard { woken, writer }
     }
 
     /// Whether somebody ahead watches a key.

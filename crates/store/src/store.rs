@@ -215,7 +215,7 @@ impl<F: Facts> Store<F> {
         let room = room.map_err(|_| WriteError::Closed)?;
         let (deleting, told_last) = (change.deletes, change.told_last);
         let mut settled = self.shared.settled.subscribe();
-        let (record, answered, woken) = loop {
+        let (record, answered, heard) = loop {
             let (refused, by) = {
                 let mut intake = self.shared.intake.lock();
                 if intake.closed() {
@@ -257,8 +257,10 @@ impl<F: Facts> Store<F> {
                 return Err(refused);
             }
         };
-        self.shared.arrived.notify_one();
-        for waiter in woken {
+        if heard.writer {
+            self.shared.arrived.notify_one();
+        }
+        for waiter in heard.woken {
             waiter.wake();
         }
         Ok((record, answered))

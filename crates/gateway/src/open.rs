@@ -287,7 +287,7 @@ impl Gateway {
     ) -> Result<Brought, OpenError> {
         let state = |file: &Entry| (file.path.clone(), file.size, file.modified);
         for file in files.iter().filter(|file| !there.contains(&state(file))) {
-            let content: Content = self.files.get(session, &file.path, None).await?;
+            let content: Content = self.files.get(session, &file.path).await?;
             let written = executor.write(&file.path, content).await;
             written.map_err(|status| {
                 OpenError::Restore(format!("{}: {}", file.path, status.message()))

@@ -200,7 +200,7 @@ async fn bring(gateway: &Gateway, session: &Session, path: &str) -> Result<(), R
         .of(&gateway.claims, &session.facts.claim, patience)
         .await
         .map_err(|error| failed(error.to_string()))?;
-    let content = gateway.files.get(&session.id, path, None).await?;
+    let content = gateway.files.get(&session.id, path).await?;
     match executor.write(path, content).await {
         Ok(_) => Ok(()),
         Err(status) if status.code() == Code::FailedPrecondition => {
@@ -247,7 +247,7 @@ async fn download(
     let length = range
         .as_ref()
         .map_or(file.size, |range| range.end - range.start);
-    let content = gateway.files.get(&id, &path, range.clone()).await?;
+    let content = gateway.files.get_found(&id, &file, range.clone()).await?;
     let mut response = Response::builder()
         .status(status)
         .header(header::CONTENT_TYPE, mime(&path))
@@ -299,8 +299,8 @@ fn is_still(file: &Entry, headers: &HeaderMap) -> bool {
     let Some(known) = headers.get(header::IF_RANGE) else {
         return true;
     };
-    let etag = file.etag.as_deref().filter(|etag| !etag.starts_with("W/"));
-    etag.is_some_and(|etag| known.as_bytes() == etag.as_bytes())
+    file.own_etag()
+        .is_some_and(|etag| known.as_bytes() == etag.as_bytes())
 }
 
 /// The one range of bytes that is wanted: nothing for what is not understood, which means the

@@ -124,6 +124,7 @@ impl From<FileError> for Refusal {
                 Self::bad(message)
             }
             FileError::Missing(_) => Self::NotFound(message),
+            FileError::Changed(_) => Self::Conflict(message),
             FileError::TooLarge(_) => Self::Plain(StatusCode::PAYLOAD_TOO_LARGE, message),
             FileError::Store(_) | FileError::Bucket(..) => Self::Plain(
                 StatusCode::SERVICE_UNAVAILABLE,

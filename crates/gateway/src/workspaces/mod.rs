@@ -50,6 +50,9 @@ pub(crate) enum FileError {
     /// There is no such file.
     #[error("File not found: {0}")]
     Missing(String),
+    /// It was changed between two looks at it.
+    #[error("{0} was changed just now: ask again")]
+    Changed(String),
     /// There is more of it than is taken.
     #[error("the file is larger than the limit of {0} bytes")]
     TooLarge(u64),
@@ -72,6 +75,13 @@ pub(crate) struct Entry {
     pub(crate) size: u64,
     pub(crate) modified: Option<Timestamp>,
     pub(crate) etag: Option<String>,
+}
+
+impl Entry {
+    /// What tells it from every other content, where the store has such.
+    pub(crate) fn own_etag(&self) -> Option<&str> {
+        self.etag.as_deref().filter(|etag| !etag.starts_with("W/"))
+    }
 }
 
 impl Workspaces {
@@ -182,20 +192,37 @@ impl Workspaces {
         entry(session, &found).ok_or_else(|| FileError::Missing(path.to_owned()))
     }
 
-    /// A file's content, or a part of it.
-    pub(crate) async fn get(
+    /// A file's content.
+    pub(crate) async fn get(&self, session: &str, path: &str) -> Result<Content, FileError> {
+        self.get_with(session, path, GetOptions::default()).await
+    }
+
+    /// The content of a file that was found, or a part of it; of no other that came in its place.
+    pub(crate) async fn get_found(
+        &self,
+        session: &str,
+        found: &Entry,
+        range: Option<Range<u64>>,
+    ) -> Result<Content, FileError> {
+        let options = GetOptions {
+            range: range.map(GetRange::Bounded),
+            if_match: found.own_etag().map(ToOwned::to_owned),
+            ..GetOptions::default()
+        };
+        self.get_with(session, &found.path, options).await
+    }
+
+    async fn get_with(
         &self,
         session: &str,
         path: &str,
-        range: Option<Range<u64>>,
+        options: GetOptions,
     ) -> Result<Content, FileError> {
-        let place = place(session, path)?;
-        let options = GetOptions {
-            range: range.map(GetRange::Bounded),
-            ..GetOptions::default()
-        };
-        let got = self.store.get_opts(&place, options).await;
-        let got = got.map_err(|error| missing(path, error))?;
+        let got = self.store.get_opts(&place(session, path)?, options).await;
+        let got = got.map_err(|error| match error {
+            object_store::Error::Precondition { .. } => FileError::Changed(path.to_owned()),
+            error => missing(path, error),
+        })?;
         Ok(got.into_stream().map_err(std::io::Error::other).boxed())
     }
 
@@ -314,15 +341,17 @@ mod tests {
             .put("s", "a", content("0123456789"), 10)
             .await
             .unwrap();
-        assert_eq!(
-            text(files.get("s", "a", Some(2..5)).await.unwrap()).await,
-            "234"
-        );
+        let found = files.find("s", "a").await.unwrap();
+        let part = || files.get_found("s", &found, Some(2..5));
+        assert_eq!(text(part().await.unwrap()).await, "234");
         let refused = files.put("s", "b", content("0123456789"), 9).await;
         assert!(matches!(refused, Err(FileError::TooLarge(9))));
         assert!(matches!(
             files.find("s", "b").await,
             Err(FileError::Missing(_))
         ));
+        files.put("s", "a", content("another"), 10).await.unwrap();
+        assert!(matches!(part().await, Err(FileError::Changed(_))));
+        assert_eq!(text(files.get("s", "a").await.unwrap()).await, "another");
     }
 }

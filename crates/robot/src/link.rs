@@ -10,14 +10,15 @@ use rumqttc::{
     Packet, QoS, TlsConfiguration, Transport,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use sandlot_api::robot::wire::{LONGEST_MESSAGE, Presence, PresenceState, Topic};
+use sandlot_api::robot::{
+    names::BOOTSTRAP_LOGIN,
+    wire::{LONGEST_MESSAGE, Presence, PresenceState, Topic},
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::settings::{Settings, Tls};
 
-/// The name that a robot without a credential of its own logs in with.
-const BOOTSTRAP: &str = "bootstrap";
 /// So many messages may wait to be sent; what finds no room is said again later.
 const OUTGOING: usize = 64;
 /// So many messages may wait to be read; then the broker waits.
@@ -86,7 +87,7 @@ impl Link {
         let names: &[fn(String) -> Topic] = match login {
             Login::Bootstrap(token) | Login::Published(token) => {
                 if let Some(token) = token {
-                    options.set_credentials(BOOTSTRAP, *token);
+                    options.set_credentials(BOOTSTRAP_LOGIN, *token);
                 }
                 options.set_clean_session(matches!(login, Login::Bootstrap(_)));
                 match login {

@@ -89,7 +89,7 @@ pub struct Options {
 pub enum WrongOption {
     /// The id cannot be a robot's.
     #[error(
-        "{0:?} cannot be a robot's id: use small letters, digits and '-', at most 63, as in arm-1"
+        "{0:?} cannot be a robot's id: use small letters, digits and '-', at most 63, as in arm-1, and no name that the broker knows already"
     )]
     RobotId(String),
     /// The broker's address.

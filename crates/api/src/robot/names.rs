@@ -12,6 +12,12 @@ pub const BRIDGE_MANAGER: &str = "k8s4r-bridge";
 /// The Lease of a namespace that says which bridge works there, and that one does.
 pub const BRIDGE_LEASE: &str = "bridge.robot.k8s4r.io";
 
+/// The bridge's name at the broker.
+pub const BRIDGE_LOGIN: &str = "sandlot-bridge";
+
+/// The name at the broker of all robots that are about to register.
+pub const BOOTSTRAP_LOGIN: &str = "bootstrap";
+
 /// Label: the Job that an object belongs to.
 pub const JOB: &str = "job";
 /// Label: the group's name in its Job, on a TaskGroup.

@@ -7,7 +7,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{DeviceInfo, conditions, deployment::DeploymentState};
+use super::{DeviceInfo, conditions, deployment::DeploymentState, names};
 
 /// Which robot it is, and what may be asked of it.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -203,7 +203,8 @@ pub struct InstalledDeployment {
     pub message: Option<String>,
 }
 
-/// Whether a text can be a robot's id: one level of a topic and the name of an object.
+/// Whether a text can be a robot's id: one level of a topic, the name of an object, and the robot's
+/// name at the broker, where some are others' already.
 pub fn is_robot_id(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let part = |part: &str| {
@@ -212,5 +213,6 @@ pub fn is_robot_id(text: &str) -> bool {
             && !part.ends_with('-')
             && part.bytes().all(inner)
     };
-    text.len() <= 63 && text.split('.').all(part)
+    let taken = [names::BRIDGE_LOGIN, names::BOOTSTRAP_LOGIN].contains(&text);
+    text.len() <= 63 && text.split('.').all(part) && !taken
 }

@@ -256,8 +256,9 @@ fn read(file: &Path) -> io::Result<BTreeMap<String, String>> {
         Err(error) => return Err(error),
     };
     let entries = text.lines().filter_map(|line| line.split_once(':'));
+    let ours = |name: &str| is_robot_id(name) || [BRIDGE, BOOTSTRAP].contains(&name);
     Ok(entries
-        .filter(|(name, _)| is_robot_id(name))
+        .filter(|(name, _)| ours(name))
         .map(|(name, entry)| (name.to_owned(), entry.to_owned()))
         .collect())
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rumqttc::matches;
-use sandlot_api::robot::{Credential, is_robot_id, wire::Topic};
+use sandlot_api::robot::{Credential, is_robot_id, names, wire::Topic};
 use sha2::{Digest, Sha256};
 
 /// Who has logged in.
@@ -32,9 +32,9 @@ pub enum Right {
 }
 
 /// The user name of the bridge.
-pub const BRIDGE: &str = "sandlot-bridge";
+pub const BRIDGE: &str = names::BRIDGE_LOGIN;
 /// The user name of robots that are about to register.
-pub const BOOTSTRAP: &str = "bootstrap";
+pub const BOOTSTRAP: &str = names::BOOTSTRAP_LOGIN;
 
 /// What a robot may say, below its own level of the topics.
 pub(super) const SAYS: [&str; 7] = [

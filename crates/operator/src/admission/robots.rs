@@ -55,7 +55,7 @@ fn robot(robot: &Value, old: Option<&Value>, findings: &mut Findings) {
     if !is_robot_id(id) {
         findings.fault(
             "spec.robotId",
-            format!("{id:?} cannot be a robot's id: use up to 63 lower-case letters, digits, '-' and '.'"),
+            format!("{id:?} cannot be a robot's id: use up to 63 lower-case letters, digits, '-' and '.', and no name that the broker knows already"),
         );
     } else if robot["metadata"]["name"] != id {
         findings.fault(

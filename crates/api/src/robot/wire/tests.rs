@@ -45,6 +45,8 @@ fn what_can_be_no_robot_is_no_topic() {
         "a-",
         "a..b",
         "ä",
+        "sandlot-bridge",
+        "bootstrap",
         &"a".repeat(64),
     ] {
         assert!(!is_robot_id(id), "{id}");

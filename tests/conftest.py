@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -12,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SANDLOT = os.environ.get("SANDLOT", str(ROOT / "target/debug/sandlot"))
+# A robot's agent: another build of it can be put in the place of this machine's.
+ROBOT = shlex.split(os.environ.get("SANDLOT_ROBOT", f"{shlex.quote(SANDLOT)} robot"))
 KUBECTL = os.environ.get("KUBECTL", "kubectl")
 
 

@@ -171,10 +171,12 @@ def bridged(own_machine, mosquitto):
 
 def bridge(cluster, broker, namespace):
     cluster.kubectl("create", "namespace", namespace)
+    pages = f"127.0.0.1:{free_port()}"
+    broker.pages = f"http://{pages}"
     with open(cluster.folder / "bridge.log", "wb") as log:
         process = subprocess.Popen(
             [SANDLOT, "bridge", "--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace,
-             "--listen", f"127.0.0.1:{free_port()}", *broker.options],
+             "--listen", pages, *broker.options],
             stdout=log, stderr=log,
         )
     try:

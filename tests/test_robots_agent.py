@@ -9,7 +9,7 @@ import threading
 import urllib.request
 
 import pytest
-from conftest import SANDLOT, eventually, which
+from conftest import ROBOT, eventually, which
 from test_robots import TOKEN, Mosquitto, bridge, broker_port, free_port, mosquitto, phase  # noqa: F401
 
 
@@ -19,7 +19,7 @@ def agent(folder, robot: str, url: str, *options: str):
     folder.mkdir(exist_ok=True)
     with open(folder / "agent.log", "ab") as log:
         process = subprocess.Popen(
-            [SANDLOT, "robot", "--robot-id", robot, "--broker-url", url, "--token", TOKEN,
+            [*ROBOT, "--robot-id", robot, "--broker-url", url, "--token", TOKEN,
              "--heartbeat-interval", "1", "--work-dir", str(folder / "work"), *options],
             stdout=log, stderr=log,
         )

@@ -9,6 +9,7 @@ use sandlot_api::{
         wire::{Desired, DesiredCommand, DesiredDeployment, DesiredTask, LONGEST_MESSAGE},
     },
 };
+use serde::Serialize;
 
 use super::index::Index;
 
@@ -45,10 +46,15 @@ pub(crate) fn desired(index: &Index, name: &str, robot: &Robot, now: Timestamp) 
 /// Leaves out what is least important until the document can be sent: that has its turn when
 /// something else is done.
 fn fit(desired: &mut Desired) {
-    let size = |task: &DesiredTask| serde_json::to_vec(task).map_or(0, |text| text.len() + 1);
-    let mut room = LONGEST_MESSAGE / 2;
-    desired.tasks.retain(|task| {
-        let size = size(task);
+    keep_what_fits(&mut desired.tasks, LONGEST_MESSAGE / 2);
+    keep_what_fits(&mut desired.commands, LONGEST_MESSAGE / 8);
+    keep_what_fits(&mut desired.deployments, LONGEST_MESSAGE / 4);
+}
+
+/// Leaves out what finds no room in so many bytes; what comes first has it first.
+pub(crate) fn keep_what_fits<T: Serialize>(all: &mut Vec<T>, mut room: usize) {
+    all.retain(|one| {
+        let size = serde_json::to_vec(one).map_or(0, |text| text.len() + 1);
         let fits = size <= room;
         if fits {
             room -= size;

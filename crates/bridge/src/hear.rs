@@ -44,6 +44,10 @@ impl Bridge {
             return;
         }
         let Some(known) = self.index.robots.get(&robot) else {
+            // What one that was deleted has left at the broker is no news.
+            if !retained {
+                self.refuse(&robot, "unknown");
+            }
             self.scold(&robot, now);
             return;
         };

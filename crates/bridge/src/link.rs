@@ -10,7 +10,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use sandlot_api::robot::wire::{Filter, LONGEST_MESSAGE, Topic};
+use sandlot_api::robot::wire::{Filter, LONGEST_MESSAGE, LONGEST_PACKET, Topic};
 use sandlot_decide::backoff::Backoff;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -49,13 +49,19 @@ pub(crate) enum Heard {
 pub(crate) struct Mouth(AsyncClient);
 
 impl Mouth {
-    /// Says something, if there is room; what does not fit must be said later.
+    /// Says something, if there is room; what does not fit must be said later. What is too long for
+    /// those who listen is not said at all.
     pub(crate) fn say(
         &self,
         topic: &Topic,
         payload: Vec<u8>,
         retain: bool,
     ) -> Result<(), ClientError> {
+        if payload.len() > LONGEST_MESSAGE {
+            let bytes = payload.len();
+            tracing::error!(%topic, bytes, "a message is too long to be said, and is left out");
+            return Ok(());
+        }
         let qos = QoS::AtLeastOnce;
         self.0.try_publish(topic.to_string(), qos, retain, payload)
     }
@@ -95,7 +101,7 @@ pub(crate) fn open(
         .set_keep_alive(Duration::from_secs(15))
         .set_clean_session(false)
         .set_inflight(WINDOW)
-        .set_max_packet_size(LONGEST_MESSAGE + 64 * 1024, LONGEST_MESSAGE * 4);
+        .set_max_packet_size(LONGEST_PACKET, LONGEST_PACKET);
     if let Some(user) = &remote.user {
         options.set_credentials(user, &remote.password);
     }

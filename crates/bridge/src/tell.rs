@@ -7,7 +7,7 @@ use sandlot_api::{
     robot::{
         CommandResultState, Robot, RobotPhase, TaskState,
         wire::{
-            CommandReport, Desired, Registered, Topic,
+            CommandReport, Desired, LONGEST_MESSAGE, Registered, Topic,
             upstream::{Action, Dispatch, State},
         },
     },
@@ -126,14 +126,12 @@ impl Bridge {
             });
         }
         let robot = || name.to_owned();
-        let all = State {
-            tasks: wanted
-                .tasks
-                .iter()
-                .filter(|task| !task.stop)
-                .filter_map(|task| self.index.task(&task.key.uid).cloned())
-                .collect(),
+        let wanted = wanted.tasks.iter().filter(|task| !task.stop);
+        let known = wanted.filter_map(|task| self.index.task(&task.key.uid).cloned());
+        let mut all = State {
+            tasks: known.collect(),
         };
+        desired::keep_what_fits(&mut all.tasks, LONGEST_MESSAGE / 2);
         self.say(&Topic::State(robot()), &all, true)
             && orders.iter().all(|order| {
                 self.say(&Topic::FirstDispatch(robot()), order, false)

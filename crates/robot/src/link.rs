@@ -12,7 +12,7 @@ use rumqttc::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use sandlot_api::robot::{
     names::BOOTSTRAP_LOGIN,
-    wire::{LONGEST_MESSAGE, Presence, PresenceState, Topic},
+    wire::{LONGEST_PACKET, Presence, PresenceState, Topic},
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -83,7 +83,7 @@ impl Link {
         let mut options =
             MqttOptions::new(format!("k8s4r-agent-{robot}"), &broker.host, broker.port);
         options.set_keep_alive(KEEP_ALIVE);
-        options.set_max_packet_size(LONGEST_MESSAGE + 1024, LONGEST_MESSAGE + 1024);
+        options.set_max_packet_size(LONGEST_PACKET, LONGEST_PACKET);
         let names: &[fn(String) -> Topic] = match login {
             Login::Bootstrap(token) | Login::Published(token) => {
                 if let Some(token) = token {

@@ -4,8 +4,8 @@
 use std::{io, time::Duration};
 
 use sandlot_api::robot::wire::{
-    Acknowledged, Desired, LogRequest, PROTOCOL, PresenceState, Registered, Registration,
-    RotatedCredential, Topic,
+    Acknowledged, Desired, LONGEST_MESSAGE, LogRequest, PROTOCOL, PresenceState, Registered,
+    Registration, RotatedCredential, Topic,
     upstream::{Dispatch, State},
 };
 use serde::de::DeserializeOwned;
@@ -141,6 +141,11 @@ impl Agent {
 
     async fn read(&mut self, topic: &Topic, payload: &[u8]) {
         if topic.robot() != Some(&self.settings.robot) {
+            return;
+        }
+        if payload.len() > LONGEST_MESSAGE {
+            let bytes = payload.len();
+            tracing::warn!(%topic, bytes, "a message is too long; it is passed over");
             return;
         }
         match topic {

@@ -34,6 +34,11 @@ pub const PROTOCOL: i64 = 1;
 /// The longest message that anybody may send, in bytes.
 pub const LONGEST_MESSAGE: usize = 1024 * 1024;
 
+/// The longest packet that the protocol knows, in bytes. Whatever a broker has let in is taken from
+/// it, to be refused by whoever reads it: a client that will not even take it loses its connection,
+/// and with the next one the broker hands it the same again.
+pub const LONGEST_PACKET: usize = 268_435_455;
+
 /// The most bytes of each output stream of a task that go into a report.
 pub const LOG_TAIL: usize = 5 * 1024;
 

@@ -89,6 +89,26 @@ async fn a_job_waits_until_a_robot_fits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_most_important_job_finds_room_first() {
+    let mut stage = Stage::set(|_| {}).await;
+    for (name, priority) in [("first", 10), ("second", 90)] {
+        let mut manifest = job(name, 1);
+        manifest["spec"]["priority"] = json!(priority);
+        // All that a robot has.
+        manifest["spec"]["taskGroups"][0]["tasks"][0]["resources"] = json!({ "cpu": "4" });
+        let _: Job = stage.make(manifest).await;
+        let waits = |group: &TaskGroup| group.status.is_some();
+        stage.until(&format!("{name}-main"), waits).await;
+    }
+    stage.robot("arm-1", |_| {});
+    let over = |task: &Task| task_state(task) == "completed";
+    let important = stage.until("second-main-r0-run", over).await;
+    let other = stage.until("first-main-r0-run", over).await;
+    let (important, other) = (important.status.unwrap(), other.status.unwrap());
+    assert!(important.finished_at.unwrap().0 <= other.started_at.unwrap().0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_job_is_stopped_on_its_robot_before_it_is_gone() {
     let mut stage = Stage::set(|_| {}).await;
     stage.robot("arm-1", |robot| robot.work = Duration::from_secs(3600));

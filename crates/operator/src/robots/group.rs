@@ -79,6 +79,8 @@ pub(crate) fn look(world: &mut World, key: &Key, fleet: &mut Fleet, now: Timesta
         };
         plan(&view, &facts, fleet.of(&world.index, &key.namespace), now)
     };
+    let for_room = plan.unplaced > 0 && need(&group) != Load::default();
+    world.index.waits(key, for_room);
     carry_out(world, key, &group, &plan, &latest, stable.as_ref());
     pass_on_notes(world, key, &group);
     remember(world, key, &group, &plan, &latest, stable.as_ref());

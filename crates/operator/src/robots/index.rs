@@ -35,6 +35,8 @@ pub(crate) struct Index {
     tasks_of_robot: HashMap<Key, BTreeSet<Key>>,
     /// Tasks that name no robot, and wait for one.
     homeless: BTreeSet<Key>,
+    /// Groups with replicas that take some of a robot, and wait for one that has so much left.
+    crowded: BTreeSet<Key>,
 }
 
 impl Index {
@@ -146,9 +148,37 @@ impl Index {
                 .insert(key.clone());
         }
         self.marks.insert((Kind::Task, key.clone()));
-        self.unload(&key);
+        let left = self.unload(&key);
         self.load(&key, &task);
+        if let Some(robot) = left
+            && !self.counts_on(&robot, &key)
+        {
+            self.mark_waiting(&robot);
+        }
         self.tasks.insert(key, task);
+    }
+
+    fn counts_on(&self, robot: &Key, task: &Key) -> bool {
+        let tasks = self.tasks_of_robot.get(robot);
+        tasks.is_some_and(|tasks| tasks.contains(task))
+    }
+
+    /// There is more room on a robot: everything that waits for some.
+    fn mark_waiting(&mut self, robot: &Key) {
+        let near = |key: &&Key| key.namespace == robot.namespace;
+        let groups = self.crowded.iter().filter(near);
+        let groups = groups.map(|key| (Kind::Group, key.clone()));
+        let tasks = self.homeless.iter().filter(near);
+        let tasks = tasks.map(|key| (Kind::Task, key.clone()));
+        self.marks.extend(groups.chain(tasks));
+    }
+
+    /// Whether a group waits for room.
+    pub(crate) fn waits(&mut self, group: &Key, for_room: bool) {
+        match for_room {
+            true => self.crowded.insert(group.clone()),
+            false => self.crowded.remove(group),
+        };
     }
 
     /// A task counts among what is on its robot until it has ended.
@@ -171,22 +201,21 @@ impl Index {
         }
     }
 
-    /// A task no longer counts where it did.
-    fn unload(&mut self, key: &Key) {
+    /// A task no longer counts where it did: on this robot, if it took some of it.
+    fn unload(&mut self, key: &Key) -> Option<Key> {
         self.homeless.remove(key);
-        let known = self.tasks.get(key);
-        let Some(robot) = known.and_then(|known| known.spec.target_robot.as_ref()) else {
-            return;
-        };
-        let robot = key.beside(robot);
-        if let Some(tasks) = self.tasks_of_robot.get_mut(&robot)
-            && tasks.remove(key)
-        {
-            if tasks.is_empty() {
-                self.tasks_of_robot.remove(&robot);
-            }
-            self.recount.insert(robot);
+        let known = self.tasks.get(key)?;
+        let robot = key.beside(known.spec.target_robot.as_ref()?);
+        let takes = known.spec.resources.is_some();
+        let tasks = self.tasks_of_robot.get_mut(&robot)?;
+        if !tasks.remove(key) {
+            return None;
         }
+        if tasks.is_empty() {
+            self.tasks_of_robot.remove(&robot);
+        }
+        self.recount.insert(robot.clone());
+        takes.then_some(robot)
     }
 
     /// A task that is about to be made counts from now on.
@@ -231,6 +260,7 @@ impl Index {
             }
             Kind::Group => {
                 let group = self.groups.remove(key);
+                self.crowded.remove(key);
                 self.forget_leaving(group.as_ref().and_then(ResourceExt::uid));
                 if let Some(group) = group {
                     let job = key.beside(&group.spec.job_name);
@@ -244,7 +274,9 @@ impl Index {
                 }
             }
             Kind::Task => {
-                self.unload(key);
+                if let Some(robot) = self.unload(key) {
+                    self.mark_waiting(&robot);
+                }
                 let task = self.tasks.remove(key);
                 self.forget_leaving(task.as_ref().and_then(ResourceExt::uid));
                 if let Some(group) = task.and_then(|task| task.spec.task_group_name) {

@@ -64,7 +64,9 @@ impl Commands {
             return;
         }
         let path = self.folder.join(&command.uid);
-        let report = match begin(path.clone()).await {
+        let begun = begin(path.clone()).await;
+        let is_first = matches!(begun, Ok(true));
+        let report = match begun {
             Ok(true) => {
                 let report = self.carry_out(shop, &command, came).await;
                 if let Err(error) = files::keep_json(&path, &report).await {
@@ -86,8 +88,13 @@ impl Commands {
                 &format!("it cannot be noted that this was begun, so it was not: {error}"),
             ),
         };
+        let restarts = is_first
+            && command.verb == "restart-agent"
+            && report.state == CommandResultState::Succeeded;
         shop.tell(News::Command(report)).await;
-        if command.verb == "restart-agent" && !self.restart.is_cancelled() {
+        // The next agent finds the command in its document until the cluster has heard what came of
+        // it: that one has begun anew already.
+        if restarts {
             self.restart.cancel();
         }
     }

@@ -18,6 +18,14 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 const NOBODY: &str = "nobody";
 /// Where a container finds its task's folder, and its group's.
 const IN_CONTAINER: (&str, &str) = ("/task", "/alloc");
+/// Where podman's init program is.
+const INITS: [&str; 5] = [
+    "/usr/libexec/podman/catatonit",
+    "/usr/local/libexec/podman/catatonit",
+    "/usr/lib/podman/catatonit",
+    "/usr/libexec/catatonit",
+    "/usr/bin/catatonit",
+];
 /// How long it may take to take a container away.
 const CLEARING: Duration = Duration::from_secs(60);
 /// How much of each output stream is kept on the robot.
@@ -84,7 +92,10 @@ pub(crate) fn launch(task: &TaskDefinition, place: &Place<'_>) -> Result<Launch,
         Driver::Exec => in_cell(task, place)?,
     };
     let mut launch = Launch::new(argv);
-    launch.env = environment(task, place);
+    launch.env = match task.driver {
+        Driver::Docker => of_engine(),
+        _ => environment(task, place),
+    };
     launch.cwd = Some(place.folder.to_owned());
     if matches!(task.driver, Driver::RawExec | Driver::Java) {
         launch.user = task.user.as_deref().map(user).transpose()?.flatten();
@@ -169,7 +180,7 @@ pub(crate) fn clear_away(container: &str) -> Option<Launch> {
     let mut argv: Vec<OsString> = vec![container_engine()?.into_os_string()];
     argv.extend(["rm", "--force", container].map(OsString::from));
     let mut launch = Launch::new(argv);
-    launch.env = vec![("PATH".into(), DEFAULT_PATH.into())];
+    launch.env = of_engine();
     launch.timeout = Some(CLEARING);
     launch.memory = Memory::Passing;
     Some(launch)
@@ -183,9 +194,13 @@ fn container(task: &TaskDefinition, place: &Place<'_>) -> Result<Vec<OsString>, 
         "docker",
         "there is neither docker nor podman on its PATH",
     ))?;
+    let has_init = has_init(&engine);
     let mut argv: Vec<OsString> = vec![engine.into_os_string()];
-    argv.extend(["run", "--rm", "--init", "--name"].map(OsString::from));
+    argv.extend(["run", "--rm", "--name"].map(OsString::from));
     argv.push(place.name.into());
+    if has_init {
+        argv.push("--init".into());
+    }
     argv.extend(["--security-opt", "no-new-privileges"].map(OsString::from));
     for (inside, folder) in [
         (IN_CONTAINER.0, place.folder),
@@ -315,6 +330,34 @@ fn user(name: &str) -> Result<Option<User>, Unfit> {
 
 fn container_engine() -> Option<PathBuf> {
     found("podman").or_else(|| found("docker"))
+}
+
+/// Whether an engine has a program to put before a container's own, which passes signals on.
+/// Docker brings one; podman's is a package that is often left out, and without it nothing starts.
+fn has_init(engine: &Path) -> bool {
+    engine.file_name() != Some("podman".as_ref())
+        || INITS.iter().any(|init| Path::new(init).exists())
+}
+
+/// The environment of an engine's client: the agent's own, which says where images and the logins to
+/// registries are, but for what lets the agent in itself. A task's own goes to its container.
+fn of_engine() -> Vec<(OsString, OsString)> {
+    let known = std::env::vars_os();
+    known
+        .filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"K8S4R_"))
+        .collect()
+}
+
+/// Who a container's files are to belong to, where its task says so by number and the agent may give
+/// files away. Names are the image's to know.
+pub(crate) fn owner_in_container(task: &TaskDefinition) -> Option<(u32, u32)> {
+    let user = task
+        .user
+        .as_deref()
+        .filter(|_| task.driver == Driver::Docker)?;
+    let (user, group) = user.split_once(':').unwrap_or((user, "0"));
+    let owner = (user.parse().ok()?, group.parse().ok()?);
+    nix::unistd::geteuid().is_root().then_some(owner)
 }
 
 /// Where a program is on the agent's PATH.

@@ -17,7 +17,7 @@ use sandlot_api::robot::{
     Driver, TaskDefinition, TaskState,
     wire::{DesiredTask, News},
 };
-use sandlot_supervisor::{End, Key, Outcome, Run, Supervisor};
+use sandlot_supervisor::{End, Key, Launch, Outcome, Run, Supervisor};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -198,7 +198,8 @@ impl Life<'_> {
             return Ok(None);
         }
         let launch = self.launch(&self.task.definition, &self.folder, &self.container())?;
-        give(&launch, &self.folder).map_err(|why| Over::Failed("StartFailed", why))?;
+        give(&self.task.definition, &launch, &self.folder)
+            .map_err(|why| Over::Failed("StartFailed", why))?;
         let started = self.shop.supervisor.start(key, launch).await;
         let run = started.map_err(|error| Over::Failed("StartFailed", error.to_string()))?;
         self.run = Some(run.clone());
@@ -271,7 +272,7 @@ impl Life<'_> {
         definition: &TaskDefinition,
         folder: &Path,
         name: &str,
-    ) -> Result<sandlot_supervisor::Launch, Over> {
+    ) -> Result<Launch, Over> {
         let facts = self.facts();
         let place = Place {
             folder,
@@ -322,11 +323,12 @@ impl Life<'_> {
 }
 
 /// Lets a program that runs as somebody else write in its own folder.
-fn give(launch: &sandlot_supervisor::Launch, folder: &Path) -> Result<(), String> {
-    let Some(user) = &launch.user else {
+fn give(definition: &TaskDefinition, launch: &Launch, folder: &Path) -> Result<(), String> {
+    let runs_as = launch.user.as_ref().map(|user| (user.uid, user.gid));
+    let Some((user, group)) = runs_as.or_else(|| drivers::owner_in_container(definition)) else {
         return Ok(());
     };
-    let given = files::give(folder, user.uid, user.gid);
+    let given = files::give(folder, user, group);
     given.map_err(|error| format!("its folder cannot be given to its user: {error}"))
 }
 

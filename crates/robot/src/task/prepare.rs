@@ -79,7 +79,7 @@ impl Life<'_> {
         }
         let name = format!("k8s4r-{}-{}", self.group.name, safe_name(&init.name));
         let launch = self.launch(init, &folder, &name).map_err(said)?;
-        give(&launch, &folder).map_err(failed)?;
+        give(init, &launch, &folder).map_err(failed)?;
         let key = self.init_key(init).map_err(said)?;
         let run = self.shop.supervisor.start(key, launch).await;
         let run = run.map_err(|error| failed(error.to_string()))?;

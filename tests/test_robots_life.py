@@ -5,13 +5,15 @@ import datetime
 import fcntl
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
-import time
+import urllib.request
 
 import pytest
-from conftest import SANDLOT, eventually
-from test_robots import TOKEN, bridge, mosquitto  # noqa: F401
+from conftest import ROBOT, eventually
+from test_robots import TOKEN, bridge, free_port, mosquitto  # noqa: F401
 
 GROUP = "robot.k8s4r.io/v1alpha1"
 # A task that goes on until it finds a file `go`, or for as long as any test takes.
@@ -23,9 +25,9 @@ class Robot:
 
     def __init__(self, folder, name: str, url: str, **env: str):
         self.home, self.work, self.name = folder / name, folder / name / "work", name
-        self.env = {**os.environ, **env}
-        self.command = [SANDLOT, "robot", "--robot-id", name, "--broker-url", url, "--token", TOKEN,
-                        "--heartbeat-interval", "1", "--work-dir", str(self.work)]
+        self.env, self.page = {**os.environ, **env}, f"127.0.0.1:{free_port()}"
+        self.command = [*ROBOT, "--robot-id", name, "--broker-url", url, "--token", TOKEN,
+                        "--heartbeat-interval", "1", "--work-dir", str(self.work), "--metrics", self.page]
         self.home.mkdir()
         self.start()
 
@@ -41,6 +43,10 @@ class Robot:
         self.process.send_signal(signal.SIGCONT)
         self.process.terminate()
         self.process.wait(timeout=60)
+
+    def count(self, name: str) -> int:
+        with urllib.request.urlopen(f"http://{self.page}/metrics", timeout=60) as answer:
+            return int(re.search(rf"^{name} (\d+)", answer.read().decode(), re.MULTILINE)[1])
 
     def files(self, name: str) -> list:
         return list(self.work.glob(f"tasks/*/{name}"))
@@ -99,7 +105,7 @@ def fleet(own_machine, mosquitto, tmp_path):  # noqa: F811
 def lives(pid: str) -> bool:
     """Whether a process is there, and more than what is left of one that has ended."""
     try:
-        with open(f"/proc/{pid.strip()}/stat") as stat:
+        with open(f"/proc/{int(pid)}/stat") as stat:
             return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
@@ -112,6 +118,9 @@ def test_a_robot_that_is_cut_off_runs_on_and_tells_afterwards_what_happened(flee
     fleet.begin("stays", f"echo $$ > stays; {WAITS}", "service")
     for name in ("ends", "stops", "stays"):
         fleet.stands(name, "running")
+    # A shell that has begun may not have come to its first line yet.
+    for file in ("pid", "stays"):
+        eventually(lambda: robot.read(file), timeout=120)  # noqa: B023
     fleet.broker.process.kill()
     fleet.broker.process.wait(timeout=30)
     # Nobody tells it so: it does what its jobs want when it is alone.
@@ -142,7 +151,7 @@ def test_a_returning_robots_running_work_wins(fleet):
     fleet.stands("watch", "lost")
     fleet.stands("watch", "running", attempt="-a1")
     assert fleet.task("watch", "-a1")["spec"]["targetRobot"] == "arm-2"
-    replaced = second.read("pid")
+    replaced = eventually(lambda: second.read("pid"), timeout=120)
     first.process.send_signal(signal.SIGCONT)
     fleet.stands("watch", "running")
     eventually(lambda: not fleet.task("watch", "-a1"), timeout=120)
@@ -257,24 +266,159 @@ def test_a_container_goes_with_its_task(fleet):
     assert log.read_text().splitlines()[-1].startswith("rm --force k8s4r-") and not lives(container)
 
 
+def tiny_image(folder) -> str:
+    """An archive with a shell and little else, of what this machine has."""
+    root = folder / "image"
+    for program in ("sh", "cat", "id", "sleep"):
+        found = shutil.which(program)
+        linked = subprocess.run(["ldd", found], capture_output=True, text=True).stdout
+        for file in [found, *re.findall(r"/\S+", linked)]:
+            place = root / ("bin/" + program if file == found else file.lstrip("/"))
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(os.path.realpath(file), place)
+    return shutil.make_archive(str(folder / "image"), "tar", root)
+
+
+@pytest.fixture
+def podman(tmp_path):
+    """A real podman that keeps what it has in the test's folder; what its client has to be told for that."""
+    program = shutil.which("podman")
+    if program is None or os.geteuid() != 0:
+        pytest.skip("there is no podman here, or it is not root's")
+    limits = [f"{name}={now}:{now}" for name, now in (("nofile", 1024), ("nproc", 1024))]
+    storage, settings = tmp_path / "storage.conf", tmp_path / "containers.conf"
+    storage.write_text(f'[storage]\ndriver = "overlay"\ngraphroot = "{tmp_path}/graph"\nrunroot = "{tmp_path}/run"\n')
+    # A kernel that has both versions of control groups is for runc alone.
+    runtime = 'runtime = "runc"\n' if shutil.which("runc") else ""
+    settings.write_text(f"[containers]\ndefault_ulimits = {json.dumps(limits)}\n[engine]\n{runtime}")
+    env = {"CONTAINERS_STORAGE_CONF": str(storage), "CONTAINERS_CONF": str(settings)}
+    run = lambda *words: subprocess.run(  # noqa: E731
+        [program, *words], env={**os.environ, **env}, capture_output=True, text=True, timeout=300)
+    imported = run("import", tiny_image(tmp_path), "localhost/tiny:1")
+    tried = run("run", "--rm", "--network", "none", "localhost/tiny:1", "/bin/sh", "-c", "echo works")
+    if tried.stdout != "works\n":
+        pytest.skip(f"podman runs no containers here: {imported.stderr} {tried.stderr}")
+    yield env, run
+    run("rm", "--all", "--force")
+    run("rmi", "--all", "--force")
+    run("system", "reset", "--force")
+
+
+def test_a_task_runs_in_a_container_of_podmans(fleet, podman):
+    env, run = podman
+    robot = fleet.robot("arm-1", **env)
+    for above in (fleet.folder.parent, fleet.folder, robot.home):
+        above.chmod(0o711)
+    maps = fleet.folder / "maps"
+    maps.mkdir()
+    (maps / "hall").write_text("the hall\n")
+    volumes = [{"source": str(maps), "target": "/maps", "readOnly": True}]
+    config = lambda script: {"dockerConfig": {  # noqa: E731
+        "image": "localhost/tiny:1", "command": ["/bin/sh"], "args": ["-c", script], "workDir": "/task", "networkMode": "none",
+        "volumes": volumes}}
+    template = {"destPath": "greeting", "embeddedTmpl": 'hello {{ env "COLOR" }}\n'}
+    script = "cat greeting /maps/hall; id -u; echo $ROBOT_ID $COLOR $PWD; echo mine > mine && cat mine; echo no > /maps/hall; exit 4"
+    fleet.begin("boxed", "", driver="docker", config=config(script), env={"COLOR": "red"}, user="1000", templates=[template],
+                resources={"memory": "64Mi"})
+    status = fleet.stands("boxed", "failed", "completed", "rejected")
+    assert status["exitCode"] == 4 and status["logsStdout"] == "hello red\nthe hall\n1000\narm-1 red /task\nmine\n", status
+    assert (maps / "hall").read_text() == "the hall\n" and "Read-only" in status["logsStderr"]
+    # It ends when it is told to, and nothing of it stays; not even when its client is killed meanwhile.
+    for name, killed in (("stops", False), ("orphan", True)):
+        fleet.begin(name, "", "service", driver="docker", config=config(f"echo began; {WAITS}"), killTimeout="20s")
+        fleet.stands(name, "running")
+        eventually(lambda: run("ps", "--quiet").stdout.split(), timeout=60)
+        if killed:
+            clients = subprocess.run(["pgrep", "-f", f"podman run .*{fleet.task(name)['metadata']['uid']}"], capture_output=True, text=True)
+            for client in clients.stdout.split():
+                os.kill(int(client), signal.SIGKILL)
+        else:
+            fleet.kubectl("patch", "rjob", name, "--type", "merge", "-p", '{"spec": {"cancel": true}}')
+        fleet.stands(name, "failed" if killed else "cancelled")
+        eventually(lambda: not run("ps", "--all", "--quiet").stdout.split(), timeout=60)
+    assert robot.process.poll() is None
+
+
 def test_a_busy_robot_postpones_updates(fleet):
     robot = fleet.robot("arm-1")
-    (fleet.folder / "app").write_text("hello\n")
-    spec = {"version": "1", "artifacts": [{"getterSource": f"file://{fleet.folder}/app"}]}
-    manifest = {"apiVersion": GROUP, "kind": "RobotDeployment", "metadata": {"name": "app"}, "spec": spec}
-    installed = lambda: [(one["state"], one.get("message", "")) for one in json.loads(  # noqa: E731
-        fleet.kubectl("get", "robot", "arm-1", "-o", "json").stdout)["status"].get("deployments", [])]
-    current = robot.work / "apps" / "app" / "current"
+    activated, apps = fleet.folder / "activated", robot.work / "apps" / "app"
+
+    def wish(version: str):
+        (fleet.folder / f"app-{version}").write_text(f"hello {version}\n")
+        spec = {"version": version, "artifacts": [{"getterSource": f"file://{fleet.folder}/app-{version}"}],
+                "activate": {"command": "/bin/sh", "args": ["-c", f"echo $APP_VERSION >> {activated}"]}}
+        manifest = {"apiVersion": GROUP, "kind": "RobotDeployment", "metadata": {"name": "app"}, "spec": spec}
+        fleet.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+
+    def stands(version: str, state: str) -> str | None:
+        """What a robot says of a version when it stands somewhere."""
+        status = json.loads(fleet.kubectl("get", "robot", "arm-1", "-o", "json").stdout)["status"]
+        said = [one.get("message", "-") for one in status.get("deployments", []) if (one["version"], one["state"]) == (version, state)]
+        return said[0] if said else None
+
     with open(robot.work / "busy", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write("carrying a glass")
         lock.flush()
-        fleet.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
-        eventually(lambda: installed() and installed()[0][0] == "Waiting", timeout=120)
-        assert "carrying a glass" in installed()[0][1]
+        wish("1")
+        assert "carrying a glass" in eventually(lambda: stands("1", "Waiting"), timeout=120)
         busy = ("get", "robot", "arm-1", "-o", "jsonpath={.status.busy}")
         eventually(lambda: fleet.kubectl(*busy).stdout == "carrying a glass", timeout=60)
-        time.sleep(2)
-        assert not current.exists(), "it is asked again and again, and nothing is switched"
-    eventually(lambda: installed()[0][0] == "Healthy", timeout=120)
-    assert (current / "app").read_text() == "hello\n"
+        # Another version is wanted meanwhile: the one before is not installed any more.
+        wish("2")
+        eventually(lambda: stands("2", "Waiting"), timeout=120)
+        asked = lambda: robot.count("k8s4r_agent_updates_postponed_total")  # noqa: E731
+        before = asked()
+        eventually(lambda: asked() >= before + 2, timeout=120)
+        assert not (apps / "current").exists(), "it is asked again and again, and nothing is switched"
+    eventually(lambda: stands("2", "Healthy"), timeout=120)
+    assert (apps / "current" / "app-2").read_text() == "hello 2\n" and activated.read_text() == "2\n"
+    # The one before is kept, to go back to, and known to be that one.
+    wish("3")
+    eventually(lambda: stands("3", "Healthy"), timeout=120)
+    assert (apps / "previous" / "app-2").exists() and (apps / "current" / "app-3").exists()
+
+
+def test_an_agent_that_is_killed_in_a_switch_knows_the_way_back(fleet):
+    robot = fleet.robot("arm-1")
+    apps, here = robot.work / "apps" / "app", fleet.folder
+
+    def wish(version: str, health: str):
+        (here / f"app-{version}").write_text(f"hello {version}\n")
+        spec = {"version": version, "artifacts": [{"getterSource": f"file://{here}/app-{version}"}],
+                "healthCheck": {"command": "/bin/sh", "args": ["-c", health]}}
+        manifest = {"apiVersion": GROUP, "kind": "RobotDeployment", "metadata": {"name": "app"}, "spec": spec}
+        fleet.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+
+    def said() -> list:
+        status = json.loads(fleet.kubectl("get", "robot", "arm-1", "-o", "json").stdout)["status"]
+        return [(one["version"], one["state"], one.get("activeVersion")) for one in status.get("deployments", [])]
+
+    wish("1", "true")
+    eventually(lambda: said() == [("1", "Healthy", "1")], timeout=120)
+    wish("2", f"echo $$ > {here}/checked; until test -e {here}/go; do sleep 0.1; done; exit 1")
+    eventually(lambda: (here / "checked").exists() and (apps / "current" / "app-2").exists(), timeout=120)
+    robot.kill()
+    (here / "go").touch()
+    robot.start()
+    eventually(lambda: said() == [("2", "RolledBack", "1")], timeout=120)
+    assert (apps / "current" / "app-1").read_text() == "hello 1\n"
+
+
+def test_an_agent_that_is_to_start_anew_does_so_once(fleet):
+    robot = fleet.robot("arm-1")
+    manifest = {"apiVersion": GROUP, "kind": "Command", "metadata": {"name": "anew"},
+                "spec": {"verb": "restart-agent", "robots": ["arm-1"], "deadline": "5m"}}
+    fleet.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+    assert robot.process.wait(timeout=120) == 0, "whoever looks after it starts it again"
+    eventually(lambda: fleet.phase("arm-1") == "Offline", timeout=120)
+    # The next one knows what is wanted from its disk alone, as long as it is cut off.
+    fleet.broker.process.kill()
+    fleet.broker.process.wait(timeout=30)
+    robot.start()
+    eventually(lambda: "connection is lost" in (robot.home / "agent.log").read_text(), timeout=120)
+    fleet.broker.start()
+    eventually(lambda: fleet.phase("arm-1") == "Online", timeout=120)
+    state = ("get", "rcmd", "anew", "-o", "jsonpath={.status.state}")
+    eventually(lambda: fleet.kubectl(*state).stdout == "Succeeded", timeout=120)
+    assert robot.process.poll() is None

@@ -14,10 +14,12 @@ use sandlot_api::robot::{
     wire::{DeploymentReport, DesiredDeployment, News},
 };
 use sandlot_supervisor::{Key, Launch, Memory, Stream};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     busy::Busy,
     files,
+    metrics::Metrics,
     task::{Workshop, tail},
 };
 
@@ -27,21 +29,30 @@ const HEALTH: Duration = Duration::from_secs(60);
 const ASK: Duration = Duration::from_secs(1);
 /// The link to the present version.
 const CURRENT: &str = "current";
+/// The link to the version before.
+const PREVIOUS: &str = "previous";
 
-/// Installs a version, unless that was done or tried before.
-pub(crate) async fn install(shop: Arc<Workshop>, busy: Busy, wanted: DesiredDeployment) {
+/// What an installation looks at on its way.
+pub(crate) struct Signs {
+    /// Whether the robot wants to be left alone.
+    pub(crate) busy: Busy,
+    /// Says that another version is wanted by now, or none.
+    pub(crate) unwanted: CancellationToken,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Installs a version, unless that was done or tried before. Says whether it came to an end: it
+/// gives up when it is not wanted any more before the switch.
+pub(crate) async fn install(shop: Arc<Workshop>, signs: Signs, wanted: DesiredDeployment) -> bool {
     let app = App {
         home: shop.folder.join("apps").join(&wanted.name),
         shop: &shop,
         wanted: &wanted,
     };
     if !is_plain(&wanted.name) || !is_plain(&wanted.version) {
-        return app
-            .say(
-                DeploymentState::Failed,
-                Some("its name or version is no folder's name".to_owned()),
-            )
-            .await;
+        let why = "its name or version is no folder's name".to_owned();
+        app.say(DeploymentState::Failed, Some(why)).await;
+        return true;
     }
     let known: Option<DeploymentReport> = files::read_json(&app.note()).unwrap_or_default();
     let same = |known: &DeploymentReport| {
@@ -49,17 +60,20 @@ pub(crate) async fn install(shop: Arc<Workshop>, busy: Busy, wanted: DesiredDepl
             == (&wanted.uid, wanted.generation, &wanted.version)
     };
     if let Some(known) = known.filter(same) {
-        return shop.tell(News::Deployment(known)).await;
+        shop.tell(News::Deployment(known)).await;
+        return true;
     }
-    let (state, why) = match app.switch(&busy).await {
+    let (state, why) = match app.switch(&signs).await {
         Ok(()) => (DeploymentState::Healthy, None),
-        Err((state, why)) => (state, Some(why)),
+        Err(Over::Unwanted) => return false,
+        Err(Over::Failed(state, why)) => (state, Some(why)),
     };
     let report = app.report(state, why);
     if let Err(error) = files::keep_json(&app.note(), &report).await {
         tracing::error!(app = wanted.name, %error, "what came of an installation cannot be kept");
     }
     shop.tell(News::Deployment(report)).await;
+    true
 }
 
 struct App<'a> {
@@ -68,7 +82,13 @@ struct App<'a> {
     wanted: &'a DesiredDeployment,
 }
 
-type Failed = (DeploymentState, String);
+/// Why a version is not the present one.
+enum Over {
+    /// It is not wanted any more.
+    Unwanted,
+    /// It could not be had, or does not work.
+    Failed(DeploymentState, String),
+}
 
 impl App<'_> {
     fn note(&self) -> PathBuf {
@@ -84,27 +104,21 @@ impl App<'_> {
         ))
     }
 
-    async fn switch(&self, busy: &Busy) -> Result<(), Failed> {
-        let failed = |why: io::Error| (DeploymentState::Failed, why.to_string());
+    async fn switch(&self, signs: &Signs) -> Result<(), Over> {
+        let failed = |why: io::Error| Over::Failed(DeploymentState::Failed, why.to_string());
         self.say(DeploymentState::Downloading, None).await;
-        self.fetch()
-            .await
-            .map_err(|why| (DeploymentState::Failed, why))?;
-        let mut told = false;
-        while let Some(reason) = busy.reason() {
-            if !std::mem::replace(&mut told, true) {
-                self.say(
-                    DeploymentState::Waiting,
-                    Some(format!("the robot is busy: {reason}")),
-                )
-                .await;
-            }
-            tokio::time::sleep(ASK).await;
-        }
-        let before = fs::read_link(self.home.join(CURRENT)).ok();
+        let ready = async {
+            let fetched = self.fetch().await;
+            fetched.map_err(|why| Over::Failed(DeploymentState::Failed, why))?;
+            self.until_free(signs).await;
+            Ok(())
+        };
+        let ready = signs.unwanted.run_until_cancelled(ready).await;
+        ready.unwrap_or(Err(Over::Unwanted))?;
         let folder = self.folder();
         let version = PathBuf::from(folder.file_name().unwrap_or_default());
-        self.point_at(version).await.map_err(failed)?;
+        let before = self.note_before(&version).await.map_err(failed)?;
+        self.point(CURRENT, version).await.map_err(failed)?;
         self.say(DeploymentState::Verifying, None).await;
         let Err(why) = self.check(&folder).await else {
             self.clear_away(before.as_deref());
@@ -113,13 +127,13 @@ impl App<'_> {
         match before {
             None => {
                 fs::remove_file(self.home.join(CURRENT)).map_err(failed)?;
-                Err((
+                Err(Over::Failed(
                     DeploymentState::Failed,
                     format!("{why}; there is no version to go back to"),
                 ))
             }
             Some(before) => {
-                self.point_at(before.clone()).await.map_err(failed)?;
+                self.point(CURRENT, before.clone()).await.map_err(failed)?;
                 // The old version ran before; what it says now is for people to look at.
                 let again = self
                     .run(
@@ -131,11 +145,37 @@ impl App<'_> {
                 let again = again
                     .err()
                     .map_or_else(String::new, |why| format!("; going back failed too: {why}"));
-                Err((
+                Err(Over::Failed(
                     DeploymentState::RolledBack,
                     format!("{why}; {} runs again{again}", before.display()),
                 ))
             }
+        }
+    }
+
+    /// Waits as long as the robot does not want to be disturbed.
+    async fn until_free(&self, signs: &Signs) {
+        let mut told = false;
+        while let Some(reason) = signs.busy.reason() {
+            signs.metrics.postponed.inc();
+            if !std::mem::replace(&mut told, true) {
+                let why = format!("the robot is busy: {reason}");
+                self.say(DeploymentState::Waiting, Some(why)).await;
+            }
+            tokio::time::sleep(ASK).await;
+        }
+    }
+
+    /// The version to go back to, which is noted before the switch: an agent that was killed between
+    /// that and the check finds the new version where the one before was.
+    async fn note_before(&self, version: &Path) -> io::Result<Option<PathBuf>> {
+        match fs::read_link(self.home.join(CURRENT)).ok() {
+            Some(present) if present == version => Ok(fs::read_link(self.home.join(PREVIOUS)).ok()),
+            Some(present) => {
+                self.point(PREVIOUS, present.clone()).await?;
+                Ok(Some(present))
+            }
+            None => Ok(None),
         }
     }
 
@@ -154,17 +194,17 @@ impl App<'_> {
         noted.map_err(|error| error.to_string())
     }
 
-    /// Switches at once: whoever looks finds the old version or the new one.
-    async fn point_at(&self, version: PathBuf) -> io::Result<()> {
-        let (fresh, current) = (self.home.join(".current.new"), self.home.join(CURRENT));
+    /// Points a link at a version at once: whoever looks finds the old one or the new one.
+    async fn point(&self, link: &str, version: PathBuf) -> io::Result<()> {
+        let (fresh, link) = (self.home.join(".link.new"), self.home.join(link));
         files::aside(move || {
             match fs::remove_file(&fresh) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
             symlink(version, &fresh)?;
-            fs::rename(&fresh, &current)?;
-            files::sync_folder(&current)
+            fs::rename(&fresh, &link)?;
+            files::sync_folder(&link)
         })
         .await
     }

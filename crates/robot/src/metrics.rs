@@ -26,6 +26,7 @@ pub(crate) struct Metrics {
     pub(crate) reports: Counter<u64, AtomicU64>,
     pub(crate) waiting: Gauge<i64, AtomicI64>,
     pub(crate) tasks: Gauge<i64, AtomicI64>,
+    pub(crate) postponed: Counter<u64, AtomicU64>,
 }
 
 impl Default for Metrics {
@@ -38,6 +39,7 @@ impl Default for Metrics {
             reports: Counter::default(),
             waiting: Gauge::default(),
             tasks: Gauge::default(),
+            postponed: Counter::default(),
         };
         let Self {
             registry,
@@ -47,6 +49,7 @@ impl Default for Metrics {
             reports,
             waiting,
             tasks,
+            postponed,
         } = &mut metrics;
         let connected_help = "Whether the broker is connected";
         registry.register("connected", connected_help, connected.clone());
@@ -58,6 +61,8 @@ impl Default for Metrics {
         let waiting_help = "Reports that the cluster has not written down yet";
         registry.register("reports_waiting", waiting_help, waiting.clone());
         registry.register("tasks", "Tasks that are wanted here", tasks.clone());
+        let postponed_help = "Times that an update was ready and found the robot busy";
+        registry.register("updates_postponed", postponed_help, postponed.clone());
         metrics
     }
 }

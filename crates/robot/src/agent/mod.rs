@@ -14,7 +14,7 @@ use sandlot_api::robot::{
 use sandlot_supervisor::{Limits, Owner, Supervisor};
 use tokio::{
     sync::{mpsc, watch},
-    task::{JoinHandle, JoinSet},
+    task::{AbortHandle, JoinHandle, JoinSet},
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
@@ -97,6 +97,13 @@ struct Living {
     life: JoinHandle<()>,
 }
 
+/// A version that is being installed.
+struct Installing {
+    errand: String,
+    unwanted: CancellationToken,
+    task: AbortHandle,
+}
+
 struct Agent {
     settings: Settings,
     shop: Arc<Workshop>,
@@ -114,7 +121,10 @@ struct Agent {
     tasks: HashMap<String, Living>,
     /// Commands and installations that were begun by this agent, and whether they are over.
     begun: HashMap<String, bool>,
-    errands: JoinSet<String>,
+    /// The installation that is under way of each program.
+    installing: HashMap<String, Installing>,
+    /// What each was, and whether it came to an end.
+    errands: JoinSet<(String, bool)>,
     logs: Logs,
     news: mpsc::Receiver<(Timestamp, News)>,
     chunks: mpsc::Receiver<(String, LogChunk)>,
@@ -185,6 +195,7 @@ impl Agent {
             told: None,
             tasks: HashMap::new(),
             begun: HashMap::new(),
+            installing: HashMap::new(),
             errands: JoinSet::new(),
             logs: Logs::new(chunks),
             news: heard_news,

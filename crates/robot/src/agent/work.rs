@@ -9,10 +9,11 @@ use sandlot_api::robot::{
 };
 use sandlot_supervisor::{Key, Run};
 use tokio::{sync::watch, task::JoinError};
+use tokio_util::sync::CancellationToken;
 
-use super::{Agent, Living};
+use super::{Agent, Installing, Living};
 use crate::{
-    apps,
+    apps::{self, Signs},
     journal::is_safe,
     task::{Told, live},
 };
@@ -68,20 +69,42 @@ impl Agent {
                 let (commands, shop) = (self.commands.clone(), self.shop.clone());
                 self.errands.spawn(async move {
                     commands.take(&shop, command, came).await;
-                    name
+                    (name, true)
                 });
             }
         }
-        for wanted in document.deployments {
-            let name = app_name(&wanted);
-            if !self.begun.contains_key(&name) {
-                self.begun.insert(name.clone(), false);
-                let installing = apps::install(self.shop.clone(), self.busy.clone(), wanted);
-                self.errands.spawn(async move {
-                    installing.await;
-                    name
-                });
+        for one in self.installing.values() {
+            if !open.contains(&one.errand) {
+                one.unwanted.cancel();
             }
+        }
+        self.install(document.deployments);
+    }
+
+    /// Begins installations. Of each program one goes on at a time: the next has its turn when that is
+    /// over, so that what was wanted last is what is there in the end.
+    fn install(&mut self, wanted: Vec<DesiredDeployment>) {
+        for wanted in wanted {
+            let errand = app_name(&wanted);
+            if self.begun.contains_key(&errand) || self.installing.contains_key(&wanted.name) {
+                continue;
+            }
+            self.begun.insert(errand.clone(), false);
+            let unwanted = CancellationToken::new();
+            let signs = Signs {
+                busy: self.busy.clone(),
+                unwanted: unwanted.clone(),
+                metrics: self.metrics.clone(),
+            };
+            let (program, named) = (wanted.name.clone(), errand.clone());
+            let installing = apps::install(self.shop.clone(), signs, wanted);
+            let task = self.errands.spawn(async move { (named, installing.await) });
+            let installing = Installing {
+                errand,
+                unwanted,
+                task,
+            };
+            self.installing.insert(program, installing);
         }
     }
 
@@ -128,13 +151,22 @@ impl Agent {
     }
 
     /// A command or an installation is over.
-    pub(super) fn errand_done(&mut self, done: Result<String, JoinError>) {
+    pub(super) fn errand_done(&mut self, done: Result<(String, bool), JoinError>) {
         match done {
-            Ok(name) => {
+            Ok((name, true)) => {
                 self.begun.insert(name, true);
+            }
+            // It gave up, and begins anew should it be wanted again.
+            Ok((name, false)) => {
+                self.begun.remove(&name);
             }
             Err(error) if error.is_cancelled() => {}
             Err(error) => tracing::error!(%error, "a command or an installation panicked"),
+        }
+        let before = self.installing.len();
+        self.installing.retain(|_, one| !one.task.is_finished());
+        if self.installing.len() < before {
+            self.install(self.wanted.document().deployments.clone());
         }
     }
 

@@ -47,14 +47,18 @@ impl Machine {
         }
     }
 
+    /// What Debian calls it.
+    fn debian(self) -> &'static str {
+        match self {
+            Self::Arm => "arm64",
+            Self::X86 => "amd64",
+        }
+    }
+
     /// The Debian packages of that compiler.
     fn packages(self) -> String {
         let dashed = self.name().replace('_', "-");
-        let debian = match self {
-            Self::Arm => "arm64",
-            Self::X86 => "amd64",
-        };
-        format!("gcc-{dashed}-linux-gnu libc6-dev-{debian}-cross")
+        format!("gcc-{dashed}-linux-gnu libc6-dev-{}-cross", self.debian())
     }
 }
 
@@ -70,6 +74,13 @@ pub(crate) fn build(options: &Options) -> Result<bool> {
         );
     }
     let target = format!("{}-unknown-linux-gnu", machine.name());
+    if !has_library(&target)? && !add_library(&target)? {
+        let debian = machine.debian();
+        bail!(
+            "Rust has no standard library for {target}: rustup target add {target}\n\
+             where Rust is Debian's: dpkg --add-architecture {debian}; apt-get update; apt-get install libstd-rust-dev:{debian}"
+        );
+    }
     let folder = target_folder().join("robot");
     let built = cargo(&target, &compiler, &folder)?;
     let size = fs::metadata(&built)
@@ -86,10 +97,6 @@ pub(crate) fn build(options: &Options) -> Result<bool> {
 fn cargo(target: &str, compiler: &str, folder: &Path) -> Result<PathBuf> {
     let variable = target.replace('-', "_");
     let linker = format!("CARGO_TARGET_{}_LINKER", variable.to_uppercase());
-    // Does nothing where the target is there already, or where Rust is not rustup's.
-    let _ = Command::new("rustup")
-        .args(["target", "add", target])
-        .status();
     let status = Command::new(env!("CARGO"))
         .args([
             "build",
@@ -109,9 +116,28 @@ fn cargo(target: &str, compiler: &str, folder: &Path) -> Result<PathBuf> {
         .status()
         .context("cannot run cargo")?;
     if !status.success() {
-        bail!(
-            "the agent for {target} was not built; if Rust lacks the target: rustup target add {target}"
-        );
+        bail!("the agent for {target} was not built");
     }
     Ok(folder.join(target).join("agent/sandlot-robot"))
+}
+
+/// Has rustup fetch the library; nothing where Rust is not rustup's. Whether it is there now.
+fn add_library(target: &str) -> Result<bool> {
+    let _ = Command::new("rustup")
+        .args(["target", "add", target])
+        .status();
+    has_library(target)
+}
+
+/// Whether Rust has its standard library for a target.
+fn has_library(target: &str) -> Result<bool> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let said = Command::new(rustc)
+        .args(["--print", "target-libdir", "--target", target])
+        .output()
+        .context("cannot run rustc")?;
+    let folder = String::from_utf8_lossy(&said.stdout);
+    let files = fs::read_dir(folder.trim()).into_iter().flatten().flatten();
+    let mut names = files.map(|file| file.file_name());
+    Ok(names.any(|name| name.to_string_lossy().starts_with("libstd-")))
 }

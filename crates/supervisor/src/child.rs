@@ -58,6 +58,9 @@ pub(crate) fn spawn(
         return Err(Unstarted::At(Step::Fork, errno()));
     }
     let Some(failure) = birth.failure else {
+        // As the child has noted already, but for where a program that plays another processor gives
+        // it a copy of the memory.
+        birth.note.main = pid;
         return Ok(());
     };
     // SAFETY: waits for the child that was just made, which is ending.

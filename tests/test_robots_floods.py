@@ -123,6 +123,22 @@ def test_floods_are_refused_and_counted_and_disturb_nobody(bridge, tmp_path):
             assert not bridge.broker.may(taken, "hear", "k8s4r/robots/arm-1/response"), f"a robot has become {name}"
 
 
+def test_nobody_is_put_out_by_one_who_takes_its_name(bridge, tmp_path):
+    with agent(tmp_path / "robot", "arm-1", bridge.broker.url, "--label", "role=worker"):
+        eventually(lambda: bridge.phase("arm-1") == "Online", timeout=120)
+        bridge.runs("before")
+        log = bridge.broker.folder / "mosquitto.log"
+        come = lambda: log.read_text().count("New client connected")  # noqa: E731
+        before, log_before = come(), bridge.log()
+        for name in ("k8s4r-agent-arm-1", "k8s4r-bridge-fleet"):
+            # Who is asked for nothing comes in; -E: it listens, and goes again.
+            subprocess.run([which("mosquitto_sub"), "-h", "127.0.0.1", "-p", str(bridge.broker.port), "-i", name, "-q", "1", "-E",
+                            "-t", "k8s4r/response/arm-1"], check=True, timeout=60)
+        bridge.runs("after")
+        assert come() == before + 2, "nobody had to come again"
+        assert bridge.log() == log_before and bridge.phase("arm-1") == "Online"
+
+
 def test_a_bridge_tells_prometheus_what_it_hears_and_does(bridge, tmp_path):
     with agent(tmp_path / "robot", "arm-1", bridge.broker.url, "--label", "role=worker"):
         eventually(lambda: bridge.phase("arm-1") == "Online", timeout=120)

@@ -1,11 +1,15 @@
 //! The bridge from its start to its end.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use kube::Client;
+use ring::pbkdf2;
 use sandlot_api::robot::names;
 use sandlot_operator::Election;
 use tokio::{sync::mpsc, task::JoinSet};
@@ -25,6 +29,9 @@ use super::{
 const ASKED: usize = 64;
 /// The Lease that decides which bridge works, and says that one does.
 const LEASE: &str = names::BRIDGE_LEASE;
+
+/// How often the password is stretched for the session's name, which brokers log.
+const STRETCH: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
 
 /// Why the bridge could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +137,18 @@ async fn lead(
     if kept { Ok(()) } else { Err(Error::LeaseLost) }
 }
 
+/// The name of the session of all bridges of a namespace, which has what was said while none was
+/// there. Whoever comes to a broker under a name puts out the one who was there under it, so its end
+/// follows from the password, and strangers cannot know it.
+fn session(settings: &Settings) -> String {
+    let mut end = [0; 8];
+    let (namespace, password) = (&settings.namespace, &settings.broker.password);
+    let algorithm = pbkdf2::PBKDF2_HMAC_SHA256;
+    let (salt, secret) = (namespace.as_bytes(), password.as_bytes());
+    pbkdf2::derive(algorithm, STRETCH, salt, secret, &mut end);
+    format!("k8s4r-bridge-{namespace}-{:016x}", u64::from_be_bytes(end))
+}
+
 async fn connect(
     client: Client,
     settings: Arc<Settings>,
@@ -138,8 +157,7 @@ async fn connect(
     ready: Arc<AtomicBool>,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    // The session of all bridges of a namespace, which has what was said while none was there.
-    let name = format!("k8s4r-bridge-{}", settings.namespace);
+    let name = session(&settings);
     let closing = CancellationToken::new();
     let (mouth, heard, keeping) = link::open(&settings.broker, &name, closing.clone())?;
     // Beside the loop, which may have much to do at once: the broker waits for no answer then.

@@ -15,6 +15,9 @@ use crate::files;
 #[serde(rename_all = "camelCase", default)]
 struct Kept {
     credential: String,
+    /// The end of its session's name at the broker: whoever comes there under a name puts out the one
+    /// who was there under it, so nobody else knows it.
+    client: String,
     revision: i64,
     /// The broker lets it in with the credential.
     registered: bool,
@@ -39,6 +42,9 @@ impl Identity {
                 credential: fresh(),
                 ..Kept::default()
             };
+        }
+        if kept.client.is_empty() {
+            kept.client = format!("{:016x}", rand::random::<u64>());
             files::replace_json(&path, &kept)?;
         }
         Ok(Self { path, kept })
@@ -47,6 +53,11 @@ impl Identity {
     /// The secret that is the robot's own.
     pub(crate) fn credential(&self) -> &str {
         &self.kept.credential
+    }
+
+    /// The end of the name of its session at the broker.
+    pub(crate) fn client(&self) -> &str {
+        &self.kept.client
     }
 
     /// Whether the broker is expected to let the robot in with it.
@@ -131,6 +142,7 @@ mod tests {
 
         let mut again = Identity::open(folder.path()).unwrap();
         assert_eq!(again.credential(), first.credential());
+        assert_eq!(again.client(), first.client());
         assert!(again.is_registered());
         assert_eq!(again.next_session().await.unwrap(), 2);
     }

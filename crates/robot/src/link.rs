@@ -65,7 +65,12 @@ pub(crate) enum Login<'a> {
     /// A robot that a server of the published protocol knows, with the token if it was given one.
     Published(Option<&'a str>),
     /// The robot itself, over its connection of this number.
-    Own { credential: &'a str, session: i64 },
+    Own {
+        credential: &'a str,
+        /// The end of its session's name.
+        client: &'a str,
+        session: i64,
+    },
 }
 
 /// A connection, until it is dropped.
@@ -80,8 +85,11 @@ impl Link {
     pub(crate) fn open(settings: &Settings, login: &Login<'_>) -> Result<Self, LinkError> {
         let robot = &settings.robot;
         let broker = &settings.broker;
-        let mut options =
-            MqttOptions::new(format!("k8s4r-agent-{robot}"), &broker.host, broker.port);
+        let name = match login {
+            Login::Own { client, .. } => format!("k8s4r-agent-{robot}-{client}"),
+            _ => format!("k8s4r-agent-{robot}"),
+        };
+        let mut options = MqttOptions::new(name, &broker.host, broker.port);
         options.set_keep_alive(KEEP_ALIVE);
         options.set_max_packet_size(LONGEST_PACKET, LONGEST_PACKET);
         let names: &[fn(String) -> Topic] = match login {
@@ -98,6 +106,7 @@ impl Link {
             Login::Own {
                 credential,
                 session,
+                ..
             } => {
                 options.set_clean_session(false);
                 options.set_credentials(robot, *credential);

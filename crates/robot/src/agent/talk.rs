@@ -41,6 +41,7 @@ impl Agent {
         let login = match (self.identity.is_registered(), self.published) {
             (true, _) => Login::Own {
                 credential: self.identity.credential(),
+                client: self.identity.client(),
                 session: self.session,
             },
             (false, true) => Login::Published(token),

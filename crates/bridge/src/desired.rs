@@ -136,3 +136,20 @@ fn version(deployment: &RobotDeployment, target: &DeploymentTarget) -> Option<De
         activate: activate.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_finds_no_room_is_left_out_and_lets_others_through() {
+        let texts = |lengths: &[usize]| -> Vec<String> {
+            let texts = lengths.iter().map(|length| "a".repeat(*length));
+            texts.collect()
+        };
+        let mut all = texts(&[10, 100, 20, 10]);
+        // With its quotes and a comma each takes three more.
+        keep_what_fits(&mut all, 36);
+        assert_eq!(all, texts(&[10, 20]));
+    }
+}

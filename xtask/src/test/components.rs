@@ -14,7 +14,7 @@ struct Component {
     shows: &'static str,
 }
 
-const ALL: [Component; 9] = [
+const ALL: [Component; 10] = [
     Component {
         program: "docker-registry",
         package: "docker-registry",
@@ -59,6 +59,11 @@ const ALL: [Component; 9] = [
         program: "mosquitto_pub",
         package: "mosquitto-clients",
         shows: "what the published robot agents send",
+    },
+    Component {
+        program: "podman",
+        package: "podman",
+        shows: "robots' tasks in real containers",
     },
 ];
 

@@ -49,7 +49,7 @@ def test_the_documents_registration_and_heartbeat(up):
     assert phase(up, "arm-1") == "Online"
     columns = up.kubectl("get", "rb").stdout.splitlines()[0].split()
     assert columns == ["NAME", "ROBOTID", "PHASE", "HOSTNAME", "OS", "CPUS", "LASTHEARTBEAT", "AGE"]
-    assert "robot-3" in up.kubectl("get", "robots").stdout
+    eventually(lambda: "robot-3" in up.kubectl("get", "robots").stdout)
 
 
 def test_a_wrong_token_makes_no_robot(up):

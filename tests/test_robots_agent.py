@@ -211,7 +211,9 @@ def label(up, robot: str, **labels: str):
 
 def follow(up, name: str, change: dict, shown: str = 'label "mode"', **more):
     """A task that prints what a template came to when it begins and with each HUP; its uid."""
-    script = 'trap "cat mode >> said" HUP; echo began >> said; cat mode >> said; while :; do sleep 0.1; done'
+    # A task outlives its agent, but no test for long.
+    wait = "i=0; while test $i -lt 3000; do i=$((i + 1)); sleep 0.1; done"
+    script = f'trap "cat mode >> said" HUP; echo began >> said; cat mode >> said; {wait}'
     template = {"destPath": "mode", "embeddedTmpl": f"{{{{ {shown} }}}}\n", **change}
     job = {
         "apiVersion": "robot.k8s4r.io/v1alpha1", "kind": "Job", "metadata": {"name": name},

@@ -6,7 +6,10 @@ use sandlot_api::{
     GoDuration,
     robot::{
         CommandResultState, DeploymentTarget, Robot, RobotDeployment, Task, TaskSpec, TaskState,
-        wire::{Desired, DesiredCommand, DesiredDeployment, DesiredTask, LONGEST_MESSAGE},
+        wire::{
+            Desired, DesiredCommand, DesiredDeployment, DesiredTask, ROOM_FOR_COMMANDS,
+            ROOM_FOR_DEPLOYMENTS, ROOM_FOR_TASKS,
+        },
     },
 };
 use serde::Serialize;
@@ -46,9 +49,9 @@ pub(crate) fn desired(index: &Index, name: &str, robot: &Robot, now: Timestamp) 
 /// Leaves out what is least important until the document can be sent: that has its turn when
 /// something else is done.
 fn fit(desired: &mut Desired) {
-    keep_what_fits(&mut desired.tasks, LONGEST_MESSAGE / 2);
-    keep_what_fits(&mut desired.commands, LONGEST_MESSAGE / 8);
-    keep_what_fits(&mut desired.deployments, LONGEST_MESSAGE / 4);
+    keep_what_fits(&mut desired.tasks, ROOM_FOR_TASKS);
+    keep_what_fits(&mut desired.commands, ROOM_FOR_COMMANDS);
+    keep_what_fits(&mut desired.deployments, ROOM_FOR_DEPLOYMENTS);
 }
 
 /// Leaves out what finds no room in so many bytes; what comes first has it first.

@@ -7,7 +7,7 @@ use sandlot_api::{
     robot::{
         CommandResultState, Robot, RobotPhase, TaskState,
         wire::{
-            CommandReport, Desired, LONGEST_MESSAGE, Registered, Topic,
+            CommandReport, Desired, ROOM_FOR_TASKS, Registered, Topic,
             upstream::{Action, Dispatch, State},
         },
     },
@@ -131,7 +131,7 @@ impl Bridge {
         let mut all = State {
             tasks: known.collect(),
         };
-        desired::keep_what_fits(&mut all.tasks, LONGEST_MESSAGE / 2);
+        desired::keep_what_fits(&mut all.tasks, ROOM_FOR_TASKS);
         self.say(&Topic::State(robot()), &all, true)
             && orders.iter().all(|order| {
                 self.say(&Topic::FirstDispatch(robot()), order, false)

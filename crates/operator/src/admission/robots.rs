@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use sandlot_api::robot::{is_robot_id, names};
+use sandlot_api::robot::{
+    is_robot_id, names,
+    wire::{ROOM_FOR_COMMANDS, ROOM_FOR_DEPLOYMENTS, ROOM_FOR_TASKS},
+};
 use serde_json::{Value, json};
 
 use super::{Findings, given};
@@ -40,6 +43,10 @@ pub(super) fn fill_in(kind: &str, object: &mut Value) {
 }
 
 pub(super) fn check(kind: &str, object: &Value, old: Option<&Value>, findings: &mut Findings) {
+    // What is there already stays: it must be possible to let it go.
+    if old.is_none_or(|old| old["spec"] != object["spec"]) {
+        room(kind, &object["spec"], findings);
+    }
     match kind {
         "Robot" => robot(object, old, findings),
         "Job" => job(object, findings),
@@ -101,6 +108,47 @@ fn job(job: &Value, findings: &mut Findings) {
             }
         }
     }
+}
+
+/// Refuses what would never find room in a robot's document, and so would wait for ever.
+fn room(kind: &str, spec: &Value, findings: &mut Findings) {
+    match kind {
+        "Job" => {
+            for (index, group) in list(&spec["taskGroups"]).iter().enumerate() {
+                // A robot is told the init tasks with each task.
+                let before: usize = list(&group["initTasks"]).iter().map(length).sum();
+                for (nth, task) in list(&group["tasks"]).iter().enumerate() {
+                    let at = format!("spec.taskGroups[{index}].tasks[{nth}]");
+                    fits(before + length(task), ROOM_FOR_TASKS / 2, &at, findings);
+                }
+            }
+        }
+        // What is said beside it takes some room too; a job's tasks have more than they need.
+        "Task" => fits(length(spec), ROOM_FOR_TASKS / 4 * 3, "spec", findings),
+        "Command" => {
+            let args = length(&spec["args"]);
+            fits(args, ROOM_FOR_COMMANDS / 2, "spec.args", findings);
+        }
+        "RobotDeployment" => fits(length(spec), ROOM_FOR_DEPLOYMENTS / 2, "spec", findings),
+        _ => {}
+    }
+}
+
+fn fits(length: usize, most: usize, at: &str, findings: &mut Findings) {
+    if length > most {
+        let (length, most) = (length.div_ceil(1024), most / 1024);
+        findings.fault(
+            at,
+            format!(
+                "it is {length} KiB long with all that goes with it, and robots are told {most} KiB at most: have them fetch what is large as an artifact"
+            ),
+        );
+    }
+}
+
+/// How long something is where it is written down.
+fn length(value: &Value) -> usize {
+    value.to_string().len()
 }
 
 fn task(task: &Value, old: Option<&Value>, findings: &mut Findings) {
@@ -291,6 +339,39 @@ mod tests {
                 "{field}: {found:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_robots_document_is_refused() {
+        let task = |name: &str, length: usize| {
+            json!({ "name": name, "driver": "exec", "config": { "execConfig": {
+                "command": "sh", "args": ["x".repeat(length)],
+            } } })
+        };
+        let job = |init: usize, length: usize| {
+            let groups = json!([{ "name": "g",
+                "initTasks": [task("init", init)], "tasks": [task("run", length)] }]);
+            faults(
+                "Job",
+                &of("Job", "j", json!({ "taskGroups": groups })),
+                None,
+            )
+        };
+        const KIB: usize = 1024;
+        assert!(job(100 * KIB, 150 * KIB).is_empty());
+        assert_eq!(job(100 * KIB, 160 * KIB), ["spec.taskGroups[0].tasks[0]"]);
+        // What a job may have, its tasks may have too.
+        for (length, found) in [(260, &[][..]), (400, &["spec".to_owned()][..])] {
+            assert_eq!(
+                faults("Task", &of("Task", "t", task("t", length * KIB)), None),
+                found
+            );
+        }
+        let command = json!({ "robots": ["r"], "verb": "exec", "args": ["x".repeat(70 * KIB)] });
+        assert_eq!(
+            faults("Command", &of("Command", "c", command), None),
+            ["spec.args"]
+        );
     }
 
     #[test]

@@ -34,6 +34,13 @@ pub const PROTOCOL: i64 = 1;
 /// The longest message that anybody may send, in bytes.
 pub const LONGEST_MESSAGE: usize = 1024 * 1024;
 
+/// How much of a robot's document tasks, commands and versions of programs may take, each.
+pub const ROOM_FOR_TASKS: usize = LONGEST_MESSAGE / 2;
+/// See [`ROOM_FOR_TASKS`].
+pub const ROOM_FOR_COMMANDS: usize = LONGEST_MESSAGE / 8;
+/// See [`ROOM_FOR_TASKS`].
+pub const ROOM_FOR_DEPLOYMENTS: usize = LONGEST_MESSAGE / 4;
+
 /// The longest packet that the protocol knows, in bytes. Whatever a broker has let in is taken from
 /// it, to be refused by whoever reads it: a client that will not even take it loses its connection,
 /// and with the next one the broker hands it the same again.

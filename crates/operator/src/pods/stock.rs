@@ -17,6 +17,8 @@ use sandlot_decide::{
 pub(crate) const COUNTS_APART: Duration = Duration::from_millis(200);
 /// A busy pool is looked at no more often than this; claims do not wait for it.
 const BREATH: Duration = Duration::from_millis(20);
+/// Who was given a pod begins to use it in this moment. So long nothing is started in its place.
+const HEAD_START: Duration = Duration::from_millis(50);
 /// For so long at most claims that follow one another put off that their pods are replaced.
 const RUSH: Duration = Duration::from_secs(1);
 /// A pod that was made and is not seen for so long is not waited for.
@@ -84,8 +86,8 @@ impl Stock {
 
     /// Whether pods that are just being given away may be replaced now; otherwise, when to ask again.
     /// To start a pod takes all the processor there is, and who claims one is waiting for a few
-    /// writes: they go first, however many come together. Pods that somebody waits for are not put
-    /// off.
+    /// writes and then for what runs first in it: they go first, however many come together. Pods
+    /// that somebody waits for are not put off.
     pub(crate) fn replaces(
         &mut self,
         giving: bool,
@@ -102,7 +104,7 @@ impl Stock {
         let Some(since) = self.put_off else {
             return Ok(());
         };
-        let soonest = later(since, BREATH);
+        let soonest = later(since, HEAD_START);
         if soonest > now {
             return Err(soonest);
         }
@@ -179,7 +181,7 @@ mod tests {
     #[test]
     fn who_claims_goes_before_the_replacement_and_who_waits_before_both() {
         let start = Timestamp::UNIX_EPOCH;
-        let then = later(start, BREATH);
+        let then = later(start, HEAD_START);
         let mut stock = Stock::default();
         assert_eq!(stock.replaces(false, 0, start), Ok(()));
         assert_eq!(stock.replaces(true, 0, start), Err(then));

@@ -201,6 +201,8 @@ async fn a_new_record_that_somebody_watches_ahead_waits_for_what_he_writes_upon_
     create.await.unwrap();
 }
 
+type Waits<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
 /// Writes down its name when it is woken.
 struct Bell(&'static str, mpsc::Sender<&'static str>);
 
@@ -236,7 +238,7 @@ async fn who_only_passes_it_on_is_told_before_who_works_on_it() {
     }
     // The first has been told to all by now.
     assert_eq!(keeper.batch(), [2, 3]);
-    let mut waiting: Vec<(_, Pin<Box<dyn Future<Output = ()>>>)> = vec![
+    let mut waiting: Vec<(_, Waits)> = vec![
         ("who works on the answer", Box::pin(works.map(drop))),
         ("who passes the answer on", Box::pin(passes.map(drop))),
         ("who works on events", Box::pin(near.next().map(drop))),

@@ -14,14 +14,14 @@ from test_robots import TOKEN, Mosquitto, bridge, broker_port, free_port, mosqui
 
 
 @contextlib.contextmanager
-def agent(folder, robot: str, url: str, *options: str):
+def agent(folder, robot: str, url: str, *options: str, env: dict | None = None):
     """A robot's agent, which is stopped at the end."""
     folder.mkdir(exist_ok=True)
     with open(folder / "agent.log", "ab") as log:
         process = subprocess.Popen(
             [*ROBOT, "--robot-id", robot, "--broker-url", url, "--token", TOKEN,
              "--heartbeat-interval", "1", "--work-dir", str(folder / "work"), *options],
-            stdout=log, stderr=log,
+            stdout=log, stderr=log, env={**os.environ, **(env or {})},
         )
     try:
         yield folder / "work"
@@ -59,6 +59,14 @@ def task_of(up, name: str, script: str, **more) -> dict:
         return task if task.get("status", {}).get("state") in states else None
 
     return eventually(ended, timeout=120)
+
+
+def test_a_robot_without_certificates_to_trust_works(own_machine, tmp_path):
+    up = own_machine("--ephemeral", "--mqtt-listen", "127.0.0.1:0")
+    none = {"SSL_CERT_FILE": str(tmp_path / "none"), "SSL_CERT_DIR": str(tmp_path / "none")}
+    with agent(tmp_path / "robot", "arm-1", f"tcp://127.0.0.1:{broker_port(up)}", env=none):
+        eventually(lambda: phase(up, "arm-1") == "Online", timeout=120)
+    assert "nothing is fetched over https" in (tmp_path / "robot" / "agent.log").read_text()
 
 
 def test_an_isolated_task_sees_nothing_but_its_own(robot):

@@ -5,6 +5,7 @@ mod source;
 mod unpack;
 
 use std::{
+    error::Error,
     fs::{self, File},
     io::{self, Read, Write},
     os::unix::fs::MetadataExt,
@@ -80,10 +81,19 @@ pub(crate) struct Fetcher {
 
 impl Fetcher {
     pub(crate) fn new() -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(10))
-            .read_timeout(Duration::from_secs(30))
-            .build()?;
+        let builder = || {
+            reqwest::Client::builder()
+                .connect_timeout(Duration::from_secs(10))
+                .read_timeout(Duration::from_secs(30))
+        };
+        let client = builder().build().or_else(|error| {
+            let why = error.source().map(ToString::to_string);
+            tracing::warn!(
+                why,
+                "this machine has no certificates to trust: nothing is fetched over https"
+            );
+            builder().tls_certs_only([]).build()
+        })?;
         Ok(Self { client })
     }
 

@@ -26,16 +26,19 @@ pub(super) fn run(cell: &Cell) -> Result<i32, Failed> {
     for one in MEANT_FOR_THE_TASK {
         set(one, SigHandler::SigIgn)?;
     }
-    let group = cell.share.and_then(|share| {
-        let folder = cell.folder.file_name().unwrap_or_default();
-        let name = format!("{}-{}", folder.to_string_lossy(), std::process::id());
-        let made = Group::make(&name, share);
-        // Said where who looks at the task looks, and no reason not to run it.
-        made.inspect_err(|error| {
-            eprintln!("sandlot: this task's resources are not limited: {error}")
+    let (group, hold) = cell
+        .share
+        .and_then(|share| {
+            let folder = cell.folder.file_name().unwrap_or_default();
+            let name = format!("{}-{}", folder.to_string_lossy(), std::process::id());
+            let made = Group::make(&name, share);
+            // Said where who looks at the task looks, and no reason not to run it.
+            made.inspect_err(|error| {
+                eprintln!("sandlot: this task's resources are not limited: {error}")
+            })
+            .ok()
         })
-        .ok()
-    });
+        .unzip();
     let mut flags = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWIPC
@@ -58,11 +61,16 @@ pub(super) fn run(cell: &Cell) -> Result<i32, Failed> {
     match unsafe { fork() }.during("forking")? {
         ForkResult::Child => {
             drop(told);
+            if let Some(hold) = hold {
+                hold.leave();
+            }
             inside::run(cell, group.as_ref(), tell)
         }
         ForkResult::Parent { child } => {
             drop(tell);
             let ended = waitpid(child, None).during("waiting for the cell")?;
+            // Here, as this process may be about to end by a signal.
+            drop(hold);
             Ok(end_as(word(told.into_raw_fd()), ended))
         }
     }

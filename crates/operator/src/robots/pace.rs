@@ -21,6 +21,8 @@ const REST: Duration = Duration::from_micros(50);
 const LONGEST: Duration = Duration::from_millis(500);
 
 /// What has its rest, and what of that is to be looked at after it.
+///
+/// A rest that seems longer than any is was begun before the clock was set back: it is over.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     rested: HashMap<Wake, Timestamp>,
@@ -31,7 +33,7 @@ impl Pace {
     /// Whether something may be looked at now; if not, it waits for its turn.
     pub(crate) fn admits(&mut self, what: &Wake, now: Timestamp) -> bool {
         match self.rested.get(what) {
-            Some(rested) if *rested > now => {
+            Some(rested) if is_ahead(*rested, now) => {
                 self.waiting.insert((*rested, what.clone()));
                 false
             }
@@ -57,15 +59,27 @@ impl Pace {
 
     /// Takes one whose turn has come.
     pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<Wake> {
-        self.waiting.first().filter(|(when, _)| *when <= now)?;
-        let (_, what) = self.waiting.pop_first()?;
-        Some(what)
+        // Those that wait from before the clock was set back are last.
+        let (last, _) = self.waiting.last()?;
+        let taken = match is_ahead(*last, now) {
+            false => self.waiting.pop_last(),
+            true => {
+                self.waiting.first().filter(|(when, _)| *when <= now)?;
+                self.waiting.pop_first()
+            }
+        };
+        taken.map(|(_, what)| what)
     }
 
     /// Something is gone.
     pub(crate) fn forget(&mut self, what: &Wake) {
         self.rested.remove(what);
     }
+}
+
+/// Whether a rest that ends then has not ended yet.
+fn is_ahead(end: Timestamp, now: Timestamp) -> bool {
+    now < end && end <= later(now, LONGEST)
 }
 
 #[cfg(test)]
@@ -111,5 +125,21 @@ mod tests {
         assert_eq!(pace.due(), None, "it has had its turn");
         pace.looked(group("a"), 1_000_000, at(50));
         assert!(pace.admits(&group("a"), at(550)), "however large it is");
+    }
+
+    #[test]
+    fn nothing_rests_until_a_clock_that_was_set_back_has_caught_up() {
+        let (mut pace, day) = (Pace::default(), 86_400_000);
+        for name in ["a", "b"] {
+            pace.looked(group(name), 1000, at(day));
+        }
+        assert!(!pace.admits(&group("a"), at(day + 20)));
+        // The clock is set back by a day.
+        assert!(pace.admits(&group("b"), at(0)));
+        pace.looked(group("b"), 1000, at(0));
+        assert!(!pace.admits(&group("b"), at(10)));
+        assert_eq!(pace.take_due(at(10)), Some(group("a")), "it waited");
+        assert_eq!(pace.take_due(at(10)), None, "this one has its rest");
+        assert_eq!(pace.take_due(at(50)), Some(group("b")));
     }
 }

@@ -41,24 +41,19 @@ pub(crate) struct Share {
 pub(super) struct Group(PathBuf);
 
 impl Group {
-    /// Makes a group for a cell, and a hold on it.
+    /// Makes a group for a cell, and a hold on it. Its name begins with this one.
     pub(super) fn make(name: &str, share: Share) -> io::Result<(Self, Hold)> {
         if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
             return Err(io::Error::other("this robot has no unified control groups"));
         }
         let above = Path::new(GROUPS);
         fs::create_dir_all(above)?;
-        clear_away(above, |process| Path::new("/proc").join(process).exists());
         let controllers = "+memory +cpu +pids";
         // Whoever started the machine may have done so already, and allow nobody else to.
         let _ = fs::write("/sys/fs/cgroup/cgroup.subtree_control", controllers);
         fs::write(above.join("cgroup.subtree_control"), controllers)?;
-        let group = Self(above.join(name));
-        let hold = Hold {
-            above: Some(File::open(above)?),
-            name: name.to_owned(),
-        };
-        fs::create_dir(&group.0)?;
+        let hold = Hold::take(above, name)?;
+        let group = Self(above.join(&hold.name));
         let set = |file: &str, value: String| fs::write(group.0.join(file), value);
         set("pids.max", PROCESSES.to_string())?;
         if let Some(bytes) = share.memory {
@@ -77,28 +72,56 @@ impl Group {
     }
 }
 
-/// Takes away the groups of cells whose process was killed. Its number ends their names.
-fn clear_away(above: &Path, is_alive: impl Fn(&str) -> bool) {
-    // Those that cannot be looked at, or are in use, stay.
+/// Takes away the groups of cells that were killed: nobody holds them.
+fn clear_away(above: &Path) {
     for group in fs::read_dir(above).into_iter().flatten().flatten() {
-        let name = group.file_name();
-        let process = name.to_str().and_then(|name| name.rsplit_once('-'));
-        if process.is_some_and(|(_, process)| !is_alive(process)) {
+        if group.file_type().is_ok_and(|kind| kind.is_dir())
+            && let Ok(folder) = File::open(group.path())
+            && folder.try_lock().is_ok()
+        {
+            // One with somebody in it stays: the kernel refuses.
             let _ = fs::remove_dir(group.path());
         }
     }
 }
 
-/// Takes a group away when this goes, if nobody is in it any more.
+/// A group that is in use, by a lock on its folder, which goes with whoever has it: numbers of
+/// processes are given again. The group is taken away when this goes, if nobody is in it any more.
 pub(super) struct Hold {
     /// The folder that it is in: once the cell is made, its path leads there no more.
     above: Option<File>,
     name: String,
+    _lock: File,
 }
 
 impl Hold {
+    /// Makes a group of a name that no other has, and clears away those of the past.
+    fn take(above: &Path, name: &str) -> io::Result<Self> {
+        // One at a time, so that none is cleared away before it is held.
+        let turn = File::open(above)?;
+        turn.lock()?;
+        clear_away(above);
+        for number in 0u64.. {
+            let name = format!("{name}-{number}");
+            match fs::create_dir(above.join(&name)) {
+                Ok(()) => {
+                    let lock = File::open(above.join(&name))?;
+                    lock.lock()?;
+                    return Ok(Self {
+                        above: Some(File::open(above)?),
+                        name,
+                        _lock: lock,
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("there are too many groups"))
+    }
+
     /// Leaves the group to another process, and keeps nothing by which a task could find its way
-    /// out of the cell.
+    /// out of the cell. The lock is shared with that other process, which has it still.
     pub(super) fn leave(mut self) {
         self.above = None;
     }
@@ -107,8 +130,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         if let Some(above) = &self.above {
-            // One that still has somebody in it stays, empty soon; the machine forgets it with its
-            // next start.
+            // One that still has somebody in it stays, empty soon; the next cell clears it away.
             let _ = unlinkat(above, self.name.as_str(), UnlinkatFlags::RemoveDir);
         }
     }
@@ -118,38 +140,45 @@ impl Drop for Hold {
 mod tests {
     use super::*;
 
+    /// The names in a folder, in order.
+    fn names(above: &Path) -> Vec<String> {
+        let found = fs::read_dir(above).unwrap();
+        let mut names: Vec<String> = found
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
     #[test]
     fn what_a_killed_cell_left_is_taken_away_and_nothing_else() {
         let above = tempfile::tempdir().unwrap();
-        for name in ["a.1.0-7", "a-b.1.0-8", "c.1.0-9"] {
-            fs::create_dir(above.path().join(name)).unwrap();
-        }
+        let held = Hold::take(above.path(), "a.1.0").unwrap();
+        // Two were killed; in one of them somebody is left.
+        fs::create_dir(above.path().join("b.1.0-0")).unwrap();
+        fs::create_dir_all(above.path().join("c.1.0-0/sub")).unwrap();
         fs::write(above.path().join("memory.max"), "max").unwrap();
-        // Somebody is still in it.
-        fs::create_dir(above.path().join("c.1.0-9/sub")).unwrap();
-        clear_away(above.path(), |process| process == "8");
-        let mut left: Vec<_> = fs::read_dir(above.path()).unwrap().collect();
-        left.sort_by_key(|entry| entry.as_ref().unwrap().file_name());
-        let names: Vec<_> = left
-            .into_iter()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
-        assert_eq!(names, ["a-b.1.0-8", "c.1.0-9", "memory.max"]);
+        clear_away(above.path());
+        assert_eq!(names(above.path()), ["a.1.0-0", "c.1.0-0", "memory.max"]);
+        drop(held);
+        assert_eq!(names(above.path()), ["c.1.0-0", "memory.max"]);
+    }
+
+    #[test]
+    fn a_task_that_is_started_again_finds_a_group_beside_the_one_before() {
+        let above = tempfile::tempdir().unwrap();
+        let held = Hold::take(above.path(), "a.1.0").unwrap();
+        let again = Hold::take(above.path(), "a.1.0").unwrap();
+        assert_eq!(names(above.path()), ["a.1.0-0", "a.1.0-1"]);
+        drop((held, again));
+        assert!(names(above.path()).is_empty());
     }
 
     #[test]
     fn a_hold_takes_its_group_away_unless_it_is_left() {
         let above = tempfile::tempdir().unwrap();
-        let hold = |name: &str| {
-            fs::create_dir(above.path().join(name)).unwrap();
-            let above = Some(File::open(above.path()).unwrap());
-            Hold {
-                above,
-                name: name.to_owned(),
-            }
-        };
-        drop(hold("over"));
-        hold("left").leave();
-        assert!(!above.path().join("over").exists() && above.path().join("left").exists());
+        drop(Hold::take(above.path(), "over").unwrap());
+        Hold::take(above.path(), "left").unwrap().leave();
+        assert_eq!(names(above.path()), ["left-0"]);
     }
 }

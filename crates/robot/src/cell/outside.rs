@@ -30,8 +30,7 @@ pub(super) fn run(cell: &Cell) -> Result<i32, Failed> {
         .share
         .and_then(|share| {
             let folder = cell.folder.file_name().unwrap_or_default();
-            let name = format!("{}-{}", folder.to_string_lossy(), std::process::id());
-            let made = Group::make(&name, share);
+            let made = Group::make(&folder.to_string_lossy(), share);
             // Said where who looks at the task looks, and no reason not to run it.
             made.inspect_err(|error| {
                 eprintln!("sandlot: this task's resources are not limited: {error}")

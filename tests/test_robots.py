@@ -96,12 +96,15 @@ class Mosquitto:
     def __init__(self, folder: Path, *options: str, scheme: str = "tcp"):
         self.folder, self.port = folder, free_port()
         self.url = f"{scheme}://127.0.0.1:{self.port}"
-        self.options = ["--broker-url", self.url, "--password", "bridge", "--token", TOKEN,
-                        "--mosquitto", str(folder), *options]
-        subprocess.run([SANDLOT, "bridge", *self.options, "--configure-only"], check=True, timeout=60)
-        for file in folder.iterdir():
-            file.chmod(0o755 if file.is_dir() else 0o644)
+        self.configure(*options)
         self.start()
+
+    def configure(self, *options: str):
+        self.options = ["--broker-url", self.url, "--password", "bridge", "--token", TOKEN,
+                        "--mosquitto", str(self.folder), *options]
+        subprocess.run([SANDLOT, "bridge", *self.options, "--configure-only"], check=True, timeout=60)
+        for file in self.folder.iterdir():
+            file.chmod(0o755 if file.is_dir() else 0o644)
 
     def start(self):
         program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
@@ -179,6 +182,7 @@ def bridge(cluster, broker, namespace):
              "--listen", pages, *broker.options],
             stdout=log, stderr=log,
         )
+    broker.bridge = process.pid
     try:
         yield cluster, broker
     finally:

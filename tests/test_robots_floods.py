@@ -1,5 +1,6 @@
 """Robots that flood, lie and babble: refused, logged once, counted, and nobody else is disturbed."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -8,7 +9,7 @@ import urllib.request
 
 import pytest
 from conftest import eventually, which
-from test_robots import TOKEN, bridge as bridging, mosquitto, mosquitto_pub  # noqa: F401
+from test_robots import TOKEN, Mosquitto, bridge as bridging, mosquitto, mosquitto_pub  # noqa: F401
 from test_robots_agent import agent
 
 GROUP = "robot.k8s4r.io/v1alpha1"
@@ -121,6 +122,43 @@ def test_floods_are_refused_and_counted_and_disturb_nobody(bridge, tmp_path):
         for name in ("sandlot-bridge", "bootstrap"):
             taken = ["-u", name, "-P", CHOSEN]
             assert not bridge.broker.may(taken, "hear", "k8s4r/robots/arm-1/response"), f"a robot has become {name}"
+
+
+class Unbounded(Mosquitto):
+    """A Mosquitto that somebody else has set up: it takes messages as long as the protocol knows any."""
+
+    def configure(self, *options: str):
+        self.options = ["--broker-url", self.url, "--token", TOKEN, *options]
+        (self.folder / "mosquitto.conf").write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\n")
+
+    def hears(self, topic: str, size: int, *options: str):
+        subprocess.run([which("mosquitto_pub"), "-h", "127.0.0.1", "-p", str(self.port), "-q", "1", "-t", topic, "-s", *options],
+                       input=b"x" * size, check=True, timeout=120)
+
+
+def test_a_broker_without_bounds_brings_a_bridge_more_than_it_keeps(own_machine, tmp_path):
+    broker = Unbounded(tmp_path)
+    try:
+        # This one waits for every connection anew.
+        broker.hears("k8s4r/robots/loud/presence", 50_000_000, "--retain")
+        up = own_machine("--ephemeral", "--missing-images", "host", "--mqtt-listen", "127.0.0.1:0")
+        with contextlib.contextmanager(bridging)(up, broker, "fleet"):
+            one = Bridge(up, broker)
+            with agent(tmp_path / "robot", "arm-1", broker.url, "--label", "role=worker"):
+                eventually(lambda: one.phase("arm-1") == "Online", timeout=120)
+                for _ in range(3):
+                    broker.hears("k8s4r/register", 200_000_000)
+                # What a robot is told by somebody who may not is no better.
+                broker.hears("k8s4r/robots/arm-1/response", 100_000_000)
+                eventually(lambda: one.refused("too_long") == 4, timeout=120)
+                one.runs("afterwards")
+                assert one.phase("arm-1") == "Online"
+            assert "connection to the broker is gone" not in one.log()
+            with open(f"/proc/{broker.bridge}/status") as status:
+                most = int(re.search(r"VmHWM:\s+(\d+) kB", status.read())[1])
+            assert most < 150_000, f"{most} kB"
+    finally:
+        broker.stop()
 
 
 def test_nobody_is_put_out_by_one_who_takes_its_name(bridge, tmp_path):

@@ -8,7 +8,7 @@ use sandlot_api::robot::{
 use sandlot_decide::robots::course::end_of;
 
 use super::{
-    inbox::{self, Said, What},
+    inbox::{self, Refusal, Said, What},
     logs::{self, Ask},
     registration::{self, Rules},
     reports::Noted,
@@ -27,11 +27,7 @@ impl Bridge {
         let said = match inbox::read(topic, payload) {
             Ok(Some(said)) => said,
             Ok(None) => return,
-            Err(refusal) => {
-                let robot = Topic::read(topic).and_then(|topic| topic.robot().map(str::to_owned));
-                self.refuse(robot.as_deref().unwrap_or("?"), refusal.name());
-                return;
-            }
+            Err(refusal) => return self.refuse_at(topic, refusal),
         };
         // Only presence is retained; anything else that is would be told anew at every connect.
         if retained && !matches!(said.what, What::Presence(_)) {
@@ -80,6 +76,18 @@ impl Bridge {
                 self.hear_status(&robot, &status, now);
             }
         }
+    }
+
+    /// Somebody has said more at once than anybody may.
+    pub(crate) fn hear_too_long(&mut self, topic: &str) {
+        self.metrics.messages.inc();
+        self.refuse_at(topic, Refusal::TooLong);
+    }
+
+    /// Something is not listened to that was said there.
+    fn refuse_at(&mut self, topic: &str, refusal: Refusal) {
+        let robot = Topic::read(topic).and_then(|topic| topic.robot().map(str::to_owned));
+        self.refuse(robot.as_deref().unwrap_or("?"), refusal.name());
     }
 
     /// Something is not listened to: it is counted, and logged the first time.

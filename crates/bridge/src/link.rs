@@ -2,23 +2,24 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use rumqttc::{
-    AsyncClient, ClientError, Event, EventLoop, MqttOptions, Outgoing, Packet, QoS,
-    SubscribeFilter, TlsConfiguration, Transport,
-};
+use bytes::Bytes;
+use rumqttc::Publish;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use sandlot_api::robot::wire::{Filter, LONGEST_MESSAGE, LONGEST_PACKET, Topic};
 use sandlot_decide::backoff::Backoff;
-use tokio::sync::mpsc;
+use sandlot_mqtt::{Connection, Full};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::settings::{Remote, Tls};
 
 /// How many messages of robots may wait for the loop; then the broker is asked to wait.
 const BACKLOG: usize = 512;
+/// How many bytes they may have together.
+const BACKLOG_BYTES: usize = 32 * 1024 * 1024;
 /// How many messages to robots may wait for the connection.
 const OUTGOING: usize = 1024;
 /// How many of them are on their way at once.
@@ -39,31 +40,29 @@ pub(crate) enum Heard {
     /// Somebody said something.
     Said {
         topic: String,
-        payload: bytes::Bytes,
+        payload: Bytes,
         retained: bool,
+        /// Its share of what may wait.
+        _room: OwnedSemaphorePermit,
     },
+    /// Somebody said more at once than anybody may.
+    TooLong { topic: String },
 }
 
 /// Says things to robots.
 #[derive(Clone)]
-pub(crate) struct Mouth(AsyncClient);
+pub(crate) struct Mouth(sandlot_mqtt::Mouth);
 
 impl Mouth {
     /// Says something, if there is room; what does not fit must be said later. What is too long for
     /// those who listen is not said at all.
-    pub(crate) fn say(
-        &self,
-        topic: &Topic,
-        payload: Vec<u8>,
-        retain: bool,
-    ) -> Result<(), ClientError> {
+    pub(crate) fn say(&self, topic: &Topic, payload: Vec<u8>, retain: bool) -> Result<(), Full> {
         if payload.len() > LONGEST_MESSAGE {
             let bytes = payload.len();
             tracing::error!(%topic, bytes, "a message is too long to be said, and is left out");
             return Ok(());
         }
-        let qos = QoS::AtLeastOnce;
-        self.0.try_publish(topic.to_string(), qos, retain, payload)
+        self.0.say(topic.to_string(), retain, payload)
     }
 }
 
@@ -96,64 +95,51 @@ pub(crate) fn open(
     ),
     TlsError,
 > {
-    let mut options = MqttOptions::new(client, &remote.host, remote.port);
-    options
-        .set_keep_alive(Duration::from_secs(15))
-        .set_clean_session(false)
-        .set_inflight(WINDOW)
-        .set_max_packet_size(LONGEST_PACKET, LONGEST_PACKET);
-    if let Some(user) = &remote.user {
-        options.set_credentials(user, &remote.password);
-    }
-    if let Some(tls) = &remote.tls {
-        options.set_transport(transport(tls)?);
-    }
-    let (mouth, mut wire) = AsyncClient::new(options, OUTGOING);
-    // What is said goes out at once: held back until the broker has acknowledged what went before, a
-    // short message takes forty milliseconds.
-    wire.network_options.set_tcp_nodelay(true);
+    let login = remote.user.clone();
+    let (mouth, connection) = sandlot_mqtt::open(sandlot_mqtt::Options {
+        host: remote.host.clone(),
+        port: remote.port,
+        tls: remote.tls.as_ref().map(transport).transpose()?,
+        client: client.to_owned(),
+        clean: false,
+        login: login.map(|user| (user, remote.password.clone())),
+        will: None,
+        keep_alive: Duration::from_secs(15),
+        filters: Filter::BRIDGE.map(|filter| filter.0.to_owned()).into(),
+        queue: OUTGOING,
+        window: WINDOW,
+        longest: LONGEST_PACKET,
+    });
     let (to, heard) = mpsc::channel(BACKLOG);
-    let keeping = keep(wire, mouth.clone(), remote.tls.clone(), to, cancel);
+    let keeping = keep(connection, mouth.clone(), remote.tls.clone(), to, cancel);
     Ok((Mouth(mouth), heard, keeping))
 }
 
 async fn keep(
-    mut wire: EventLoop,
-    mouth: AsyncClient,
+    mut connection: Connection,
+    mouth: sandlot_mqtt::Mouth,
     tls: Option<Tls>,
     to: mpsc::Sender<Heard>,
     cancel: CancellationToken,
 ) {
+    let room = Arc::new(Semaphore::new(BACKLOG_BYTES));
     let mut failures = 0;
     loop {
         let event = tokio::select! {
-            event = wire.poll() => event,
+            event = connection.next() => event,
             () = cancel.cancelled() => {
-                leave(&mut wire, &mouth).await;
+                leave(&mut connection, &mouth).await;
                 return;
             }
         };
         let heard = match event {
-            Ok(Event::Incoming(Packet::ConnAck(_))) => {
+            Ok(sandlot_mqtt::Heard::Connected) => {
                 failures = 0;
-                let filters = Filter::BRIDGE
-                    .map(|filter| SubscribeFilter::new(filter.0.to_owned(), QoS::AtLeastOnce));
-                // The queue may be full of what could not be said; then the connection is of no
-                // use yet, and the next one will be.
-                if mouth.try_subscribe_many(filters).is_err() {
-                    tracing::warn!("no room to subscribe; connecting again");
-                    wire.clean();
-                    continue;
-                }
                 continue;
             }
-            Ok(Event::Incoming(Packet::SubAck(_))) => Heard::Connected,
-            Ok(Event::Incoming(Packet::Publish(message))) => Heard::Said {
-                topic: message.topic,
-                payload: message.payload,
-                retained: message.retain,
-            },
-            Ok(_) => continue,
+            Ok(sandlot_mqtt::Heard::Subscribed) => Heard::Connected,
+            Ok(sandlot_mqtt::Heard::Said(message)) => passed_on(message, &room).await,
+            Ok(sandlot_mqtt::Heard::Left) => return,
             Err(error) => {
                 failures += 1;
                 if failures == 1 {
@@ -163,7 +149,7 @@ async fn keep(
                 if let Some(tls) = &tls
                     && let Ok(fresh) = transport(tls)
                 {
-                    wire.mqtt_options.set_transport(fresh);
+                    connection.options.tls = Some(fresh);
                 }
                 if failures == 1 && to.send(Heard::Gone).await.is_err() {
                     return;
@@ -181,14 +167,34 @@ async fn keep(
     }
 }
 
+/// A message as it is passed on, once there is room for it.
+async fn passed_on(message: Publish, room: &Arc<Semaphore>) -> Heard {
+    let (topic, payload) = (message.topic, message.payload);
+    if payload.len() > LONGEST_MESSAGE {
+        return Heard::TooLong { topic };
+    }
+    // No message is longer than what there is room for; and the room is never closed.
+    let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let Ok(place) = room.clone().acquire_many_owned(bytes).await else {
+        return Heard::TooLong { topic };
+    };
+    Heard::Said {
+        topic,
+        // Of its own: what was read with it, which may have been long, is not kept for it.
+        payload: Bytes::copy_from_slice(&payload),
+        retained: message.retain,
+        _room: place,
+    }
+}
+
 /// Leaves in order: what is queued is sent first, within reason.
-async fn leave(wire: &mut EventLoop, mouth: &AsyncClient) {
-    if mouth.try_disconnect().is_err() {
+async fn leave(connection: &mut Connection, mouth: &sandlot_mqtt::Mouth) {
+    if mouth.leave().is_err() {
         return;
     }
     let sending = async {
-        while let Ok(event) = wire.poll().await {
-            if matches!(event, Event::Outgoing(Outgoing::Disconnect)) {
+        while let Ok(event) = connection.next().await {
+            if matches!(event, sandlot_mqtt::Heard::Left) {
                 break;
             }
         }
@@ -196,7 +202,7 @@ async fn leave(wire: &mut EventLoop, mouth: &AsyncClient) {
     let _ = tokio::time::timeout(Duration::from_secs(2), sending).await;
 }
 
-fn transport(tls: &Tls) -> Result<Transport, TlsError> {
+fn transport(tls: &Tls) -> Result<Arc<ClientConfig>, TlsError> {
     let failed = |file: &Path, error: &dyn std::fmt::Display| TlsError::File {
         file: file.display().to_string(),
         error: error.to_string(),
@@ -229,7 +235,5 @@ fn transport(tls: &Tls) -> Result<Transport, TlsError> {
             builder.with_client_auth_cert(chain, key)?
         }
     };
-    Ok(Transport::tls_with_config(TlsConfiguration::Rustls(
-        Arc::new(config),
-    )))
+    Ok(Arc::new(config))
 }

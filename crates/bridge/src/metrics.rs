@@ -9,6 +9,8 @@ use prometheus_client::{
 };
 use sandlot_api::robot::RobotPhase;
 
+use crate::broker::refused::Refused;
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Phase {
     phase: &'static str,
@@ -119,6 +121,15 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Counts what an embedded broker did not pass on, too.
+    pub(crate) fn count_broker(&mut self, refused: &Refused) {
+        self.registry.register(
+            "k8s4r_broker_messages_refused",
+            "Messages that the embedded broker did not pass on, by why",
+            refused.counts.clone(),
+        );
+    }
+
     /// Something was not listened to.
     pub(crate) fn refused(&self, reason: &'static str) {
         self.refused.get_or_create(&Reason { reason }).inc();

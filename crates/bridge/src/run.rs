@@ -55,7 +55,11 @@ pub async fn run(
     cancel: CancellationToken,
 ) -> Result<(), Error> {
     let settings = Arc::new(settings);
-    let metrics = Arc::new(Metrics::default());
+    let mut metrics = Metrics::default();
+    if let Some(door) = &settings.door {
+        metrics.count_broker(&door.refused());
+    }
+    let metrics = Arc::new(metrics);
     let (ask, asked) = mpsc::channel(ASKED);
     // A bridge that stands by is as ready as one that works.
     let ready = Arc::new(AtomicBool::new(settings.leader_election));

@@ -350,9 +350,11 @@ pub(crate) async fn work(
                     topic,
                     payload,
                     retained,
+                    _room,
                 } => {
                     bridge.hear(&topic, &payload, retained, now);
                 }
+                Heard::TooLong { topic } => bridge.hear_too_long(&topic),
             }
         }
         if !unlisted.is_empty() {

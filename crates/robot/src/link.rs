@@ -5,15 +5,13 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions,
-    Packet, QoS, TlsConfiguration, Transport,
-};
+use rumqttc::{ConnectReturnCode, LastWill, Publish, QoS};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use sandlot_api::robot::{
     names::BOOTSTRAP_LOGIN,
-    wire::{LONGEST_PACKET, Presence, PresenceState, Topic},
+    wire::{LONGEST_MESSAGE, LONGEST_PACKET, Presence, PresenceState, Topic},
 };
+use sandlot_mqtt::{Broken, Connection, Mouth, Options};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +21,8 @@ use crate::settings::{Settings, Tls};
 const OUTGOING: usize = 64;
 /// So many messages may wait to be read; then the broker waits.
 const INCOMING: usize = 64;
+/// So many messages may be on their way at once.
+const WINDOW: u16 = 100;
 /// After how long of silence the broker says that the robot is gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -75,7 +75,7 @@ pub(crate) enum Login<'a> {
 
 /// A connection, until it is dropped.
 pub(crate) struct Link {
-    client: AsyncClient,
+    mouth: Mouth,
     heard: mpsc::Receiver<Heard>,
     stop: CancellationToken,
 }
@@ -89,57 +89,53 @@ impl Link {
             Login::Own { client, .. } => format!("k8s4r-agent-{robot}-{client}"),
             _ => format!("k8s4r-agent-{robot}"),
         };
-        let mut options = MqttOptions::new(name, &broker.host, broker.port);
-        options.set_keep_alive(KEEP_ALIVE);
-        options.set_max_packet_size(LONGEST_PACKET, LONGEST_PACKET);
         let names: &[fn(String) -> Topic] = match login {
+            Login::Bootstrap(_) => &[Topic::Response, Topic::FirstResponse],
+            Login::Published(_) => &PUBLISHED,
+            Login::Own { .. } => &OWN,
+        };
+        let (user, will) = match login {
             Login::Bootstrap(token) | Login::Published(token) => {
-                if let Some(token) = token {
-                    options.set_credentials(BOOTSTRAP_LOGIN, *token);
-                }
-                options.set_clean_session(matches!(login, Login::Bootstrap(_)));
-                match login {
-                    Login::Bootstrap(_) => &[Topic::Response, Topic::FirstResponse],
-                    _ => &PUBLISHED,
-                }
+                (token.map(|token| (BOOTSTRAP_LOGIN, token)), None)
             }
             Login::Own {
                 credential,
                 session,
                 ..
             } => {
-                options.set_clean_session(false);
-                options.set_credentials(robot, *credential);
-                options.set_last_will(LastWill::new(
+                let will = LastWill::new(
                     Topic::Presence(robot.clone()).to_string(),
                     presence(PresenceState::ConnectionBroken, *session),
                     QoS::AtLeastOnce,
                     true,
-                ));
-                &OWN
+                );
+                (Some((robot.as_str(), *credential)), Some(will))
             }
         };
         let filters = names.iter().map(|name| name(robot.clone()).to_string());
-        if broker.tls {
-            options.set_transport(transport(&settings.tls)?);
-        }
-        let (client, mut events) = AsyncClient::new(options, OUTGOING);
-        // What is said goes out at once, and does not wait for what went before.
-        events.network_options.set_tcp_nodelay(true);
+        let encrypted = broker.tls.then(|| transport(&settings.tls)).transpose()?;
+        let (mouth, connection) = sandlot_mqtt::open(Options {
+            host: broker.host.clone(),
+            port: broker.port,
+            tls: encrypted,
+            client: name,
+            clean: matches!(login, Login::Bootstrap(_)),
+            login: user.map(|(user, password)| (user.to_owned(), password.to_owned())),
+            will,
+            keep_alive: KEEP_ALIVE,
+            filters: filters.collect(),
+            queue: OUTGOING,
+            window: WINDOW,
+            longest: LONGEST_PACKET,
+        });
         let (sender, heard) = mpsc::channel(INCOMING);
         let stop = CancellationToken::new();
         let ears = Ears {
-            client: client.clone(),
-            filters: filters.collect(),
             sender,
             stop: stop.clone(),
         };
-        tokio::spawn(ears.listen(events));
-        Ok(Self {
-            client,
-            heard,
-            stop,
-        })
+        tokio::spawn(ears.listen(connection));
+        Ok(Self { mouth, heard, stop })
     }
 
     /// What is heard next.
@@ -153,16 +149,14 @@ impl Link {
 
     /// Says something; `false` when there is no room for it now.
     pub(crate) fn say(&self, topic: &Topic, message: impl Into<Vec<u8>>, retain: bool) -> bool {
-        let said = self
-            .client
-            .try_publish(topic.to_string(), QoS::AtLeastOnce, retain, message);
+        let said = self.mouth.say(topic.to_string(), retain, message.into());
         said.is_ok()
     }
 
     /// Leaves in order: the broker forgets the last will.
     pub(crate) async fn leave(self) {
         // What does not get out in time is what a broken connection would have kept too.
-        let _ = self.client.try_disconnect();
+        let _ = self.mouth.leave();
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -186,25 +180,20 @@ pub(crate) fn presence(state: PresenceState, session: i64) -> Vec<u8> {
 
 /// Who listens.
 struct Ears {
-    client: AsyncClient,
-    filters: Vec<String>,
     sender: mpsc::Sender<Heard>,
     stop: CancellationToken,
 }
 
 impl Ears {
-    async fn listen(self, mut events: EventLoop) {
+    async fn listen(self, mut connection: Connection) {
         let stop = self.stop.clone();
         stop.run_until_cancelled(async {
             loop {
-                match events.poll().await {
-                    Ok(Event::Incoming(Packet::ConnAck(_))) => self.connected().await,
-                    Ok(Event::Incoming(Packet::Publish(said))) => {
-                        if let Some(topic) = Topic::read(&said.topic) {
-                            self.tell(Heard::Message(topic, said.payload)).await;
-                        }
-                    }
-                    Ok(_) => {}
+                match connection.next().await {
+                    Ok(sandlot_mqtt::Heard::Connected) => self.tell(Heard::Connected).await,
+                    Ok(sandlot_mqtt::Heard::Said(said)) => self.pass_on(said).await,
+                    Ok(sandlot_mqtt::Heard::Subscribed) => {}
+                    Ok(sandlot_mqtt::Heard::Left) => return,
                     Err(error) => return self.tell(what_broke(&error)).await,
                 }
             }
@@ -212,14 +201,15 @@ impl Ears {
         .await;
     }
 
-    /// Subscribes at every connect: a broker may have forgotten what it was told.
-    async fn connected(&self) {
-        for filter in &self.filters {
-            if self.client.try_subscribe(filter, QoS::AtLeastOnce).is_err() {
-                tracing::warn!(filter, "the broker could not be asked for messages");
-            }
+    async fn pass_on(&self, said: Publish) {
+        let Some(topic) = Topic::read(&said.topic) else {
+            return;
+        };
+        if said.payload.len() > LONGEST_MESSAGE {
+            tracing::warn!(%topic, "a message is too long and is not listened to");
+            return;
         }
-        self.tell(Heard::Connected).await;
+        self.tell(Heard::Message(topic, said.payload)).await;
     }
 
     async fn tell(&self, heard: Heard) {
@@ -228,9 +218,9 @@ impl Ears {
     }
 }
 
-fn what_broke(error: &ConnectionError) -> Heard {
+fn what_broke(error: &Broken) -> Heard {
     match error {
-        ConnectionError::ConnectionRefused(
+        Broken::Refused(
             ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
         ) => Heard::Refused,
         error => Heard::Lost(error.to_string()),
@@ -248,7 +238,7 @@ pub(crate) enum LinkError {
     Tls(#[from] rustls::Error),
 }
 
-fn transport(tls: &Tls) -> Result<Transport, LinkError> {
+fn transport(tls: &Tls) -> Result<Arc<rustls::ClientConfig>, LinkError> {
     let mut roots = rustls::RootCertStore::empty();
     let pem = |path: &std::path::Path| {
         let shown = path.display().to_string();
@@ -279,7 +269,5 @@ fn transport(tls: &Tls) -> Result<Transport, LinkError> {
             config.with_client_auth_cert(chain, key)?
         }
     };
-    Ok(Transport::tls_with_config(TlsConfiguration::Rustls(
-        Arc::new(config),
-    )))
+    Ok(Arc::new(config))
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use rumqttc::{
-    Codec, ConnAck, Connect, ConnectReturnCode, Packet, PubAck, PubComp, PubRec, Publish, QoS,
-    SubAck, SubscribeReasonCode, UnsubAck, valid_filter, valid_topic,
+    ConnAck, Connect, ConnectReturnCode, Packet, PubAck, PubComp, PubRec, Publish, QoS, SubAck,
+    SubscribeReasonCode, UnsubAck, valid_filter, valid_topic,
 };
-use sandlot_api::robot::wire::LONGEST_MESSAGE;
+use sandlot_api::robot::wire::{LONGEST_MESSAGE, LONGEST_PACKET};
+use sandlot_mqtt::Cut;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::{codec::Framed, sync::CancellationToken};
 
@@ -24,19 +25,13 @@ const SILENCE: Duration = Duration::from_secs(600);
 const SENDING: Duration = Duration::from_secs(30);
 /// How many messages are sent before the client is listened to again.
 const BURST: usize = 64;
-/// The longest packet: a message with its topic.
-const PACKET: usize = LONGEST_MESSAGE + 64 * 1024;
 
 /// Serves a client until it leaves, or must.
 pub(super) async fn serve<S>(stream: S, state: State, keys: Keyring, cancel: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let codec = Codec {
-        max_incoming_size: PACKET,
-        max_outgoing_size: PACKET,
-    };
-    let mut wire = Framed::new(stream, codec);
+    let mut wire = Framed::new(stream, Cut::new(LONGEST_PACKET));
     let hello = tokio::select! {
         hello = tokio::time::timeout(HELLO, wire.next()) => hello,
         () = cancel.cancelled() => return,
@@ -63,7 +58,7 @@ where
 
 /// Lets a client in, or tells it why not.
 async fn admit<S>(
-    wire: &mut Framed<S, Codec>,
+    wire: &mut Framed<S, Cut>,
     state: &State,
     keys: &Keyring,
     connect: Connect,
@@ -120,7 +115,7 @@ where
 
 /// A client that was let in.
 struct Client<'a, S> {
-    wire: Framed<S, Codec>,
+    wire: Framed<S, Cut>,
     state: &'a State,
     login: Login,
     seat: &'a Seat,
@@ -207,11 +202,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<'_, S> {
     }
 
     async fn publish(&mut self, mut message: Publish) -> Taken {
-        if !valid_topic(&message.topic) || message.payload.len() > LONGEST_MESSAGE {
+        if !valid_topic(&message.topic) {
             return Taken::Fault;
         }
         let (id, qos) = (message.pkid, message.qos);
-        if self.login.may(Right::Publish, &message.topic) {
+        // The protocol has no way to refuse one message: as Mosquitto does, what is thrown away is
+        // acknowledged, or it would come again with every connection.
+        if message.payload.len() > LONGEST_MESSAGE {
+            let refused = &self.state.refused;
+            refused.too_long(&self.seat.client, &message.topic);
+        } else if self.login.may(Right::Publish, &message.topic) {
             // Exactly once is passed on as at least once: everything said here may be said twice.
             message.qos = match qos {
                 QoS::AtMostOnce => QoS::AtMostOnce,
@@ -219,8 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<'_, S> {
             };
             self.state.route(message);
         } else {
-            // The protocol has no way to refuse one message; others do as Mosquitto does, and
-            // acknowledge what they throw away.
+            self.state.refused.not_allowed();
             tracing::debug!(login = ?self.login, topic = message.topic, "a message was not allowed");
         }
         match qos {

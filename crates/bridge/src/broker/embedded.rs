@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connection,
+    refused::Refused,
     rights::{Keyring, Login},
     state::State,
 };
@@ -95,6 +96,11 @@ impl Door {
     /// Ends the connections of a robot.
     pub fn put_out(&self, robot: &str) {
         self.0.put_out(&Login::Robot(robot.to_owned()));
+    }
+
+    /// What the broker did not pass on.
+    pub(crate) fn refused(&self) -> Refused {
+        self.0.refused.clone()
     }
 }
 

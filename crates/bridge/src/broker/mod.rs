@@ -12,6 +12,7 @@ mod connection;
 mod embedded;
 mod hearers;
 pub mod mosquitto;
+pub(crate) mod refused;
 mod rights;
 mod session;
 mod state;

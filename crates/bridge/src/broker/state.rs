@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     hearers::Hearers,
+    refused::Refused,
     rights::{Login, Right, hears},
     session::Session,
 };
@@ -21,7 +22,11 @@ const SESSIONS: usize = 50_000;
 
 /// The broker's memory, shared by its connections. Nothing waits while it is locked.
 #[derive(Clone, Default)]
-pub(super) struct State(Arc<Mutex<Inner>>);
+pub(super) struct State {
+    inner: Arc<Mutex<Inner>>,
+    /// What was not passed on.
+    pub(super) refused: Refused,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -60,7 +65,7 @@ pub(super) struct Seat {
 impl State {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // What is in there is whole after every statement that could panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A client has connected: its earlier connection ends. Nothing if there are too many.

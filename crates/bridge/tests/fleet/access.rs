@@ -1,9 +1,15 @@
 //! Who may come in, and what a robot may say and hear.
 
+use std::sync::Arc;
+
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, QoS, SubscribeReasonCode};
 use sandlot_api::robot::{Robot, RobotPhase};
 use sandlot_bridge::Approval;
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::stage::{PATIENCE, Stage};
 
@@ -96,4 +102,39 @@ async fn a_stranger_hears_nothing_that_is_not_for_everybody() {
             "{filter}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_too_long_is_counted_and_keeps_nobody_from_going_on() {
+    let pages = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    pages.set_nonblocking(true).unwrap();
+    let address = pages.local_addr().unwrap();
+    let mut stage = Stage::set(|settings| settings.serve = Some(Arc::new(pages))).await;
+    stage.robot("arm-1", |_| {});
+    let mut options = MqttOptions::new("loud", "127.0.0.1", stage.broker.address.port());
+    options.set_max_packet_size(usize::MAX, 64 << 20);
+    let (client, mut wire) = AsyncClient::new(options, 16);
+    // A little too long, and more than any packet that is kept.
+    for bytes in [(1 << 20) + 1, 2 << 20, 40 << 20, 1] {
+        let message = vec![b'x'; bytes];
+        let said = client.publish("k8s4r/register", QoS::AtLeastOnce, false, message);
+        said.await.unwrap();
+        let answer = async {
+            loop {
+                let event = wire.poll().await.expect("the connection stays");
+                if matches!(event, Event::Incoming(Packet::PubAck(_))) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, answer).await.unwrap();
+    }
+    let mut page = TcpStream::connect(address).await.unwrap();
+    let ask = "GET /metrics HTTP/1.0\r\nHost: bridge\r\n\r\n";
+    page.write_all(ask.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    page.read_to_string(&mut text).await.unwrap();
+    let counted = r#"k8s4r_broker_messages_refused_total{reason="too_long"} 3"#;
+    assert!(text.contains(counted), "{text}");
+    stage.works("arm-1").await;
 }

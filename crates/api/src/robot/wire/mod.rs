@@ -41,10 +41,9 @@ pub const ROOM_FOR_COMMANDS: usize = LONGEST_MESSAGE / 8;
 /// See [`ROOM_FOR_TASKS`].
 pub const ROOM_FOR_DEPLOYMENTS: usize = LONGEST_MESSAGE / 4;
 
-/// The longest packet that the protocol knows, in bytes. Whatever a broker has let in is taken from
-/// it, to be refused by whoever reads it: a client that will not even take it loses its connection,
-/// and with the next one the broker hands it the same again.
-pub const LONGEST_PACKET: usize = 268_435_455;
+/// The longest packet that is kept, in bytes: one with a message that is too long is cut here, where
+/// it still shows that it was. Topics have at most 64 KiB.
+pub const LONGEST_PACKET: usize = LONGEST_MESSAGE + 128 * 1024;
 
 /// The most bytes of each output stream of a task that go into a report.
 pub const LOG_TAIL: usize = 5 * 1024;

@@ -12,6 +12,7 @@
 
 mod announce;
 pub mod broker;
+mod clock;
 mod command;
 mod desired;
 mod hear;

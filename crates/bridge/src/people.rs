@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sandlot_api::robot::{
     RobotPhase,
     wire::{Desired, Presence},
@@ -14,6 +14,8 @@ use sandlot_decide::{
     expiry::later,
     robots::liveness::{Link, Pulse},
 };
+
+use super::clock::moved;
 
 /// So many robots at most are told to register again in a while.
 const SCOLDED: usize = 20_000;
@@ -144,6 +146,22 @@ impl People {
         }
     }
 
+    /// The clock was set by so much: what is remembered moves with it.
+    pub(crate) fn set_clock(&mut self, by: SignedDuration) {
+        for person in self.known.values_mut() {
+            let pulse = &mut person.pulse;
+            for at in [&mut pulse.heard, &mut pulse.awaited, &mut person.due] {
+                *at = at.map(|at| moved(at, by));
+            }
+        }
+        let ordered = |(robot, person): (&String, &Person)| Some((person.due?, robot.clone()));
+        self.order = self.known.iter().filter_map(ordered).collect();
+        for at in self.scolded.values_mut() {
+            *at = moved(*at, by);
+        }
+        self.scolded_since = moved(self.scolded_since, by);
+    }
+
     /// A robot was deleted: what was said of it is forgotten.
     pub(crate) fn forget(&mut self, robot: &str) {
         if let Some(person) = self.known.remove(robot)
@@ -212,6 +230,21 @@ mod tests {
         let pulse = &people.get("a").unwrap().pulse;
         let (phase, message) = pulse.phase(at(99 * 30 + 301), TIMEOUT);
         assert_eq!((phase, message), (RobotPhase::Offline, "Heartbeat timeout"));
+    }
+
+    #[test]
+    fn whoever_falls_silent_is_noticed_in_time_wherever_the_clock_is_set() {
+        let day = 86_400;
+        for by in [-day, day] {
+            let mut people = People::default();
+            people.beat("a", at(10 * day), TIMEOUT);
+            people.moved.clear();
+            people.set_clock(SignedDuration::from_secs(by));
+            people.check(at(10 * day + by + 299), TIMEOUT);
+            assert!(people.moved.is_empty(), "it has its whole time");
+            people.check(at(10 * day + by + 300), TIMEOUT);
+            assert_eq!(people.moved.len(), 1, "set by {by}");
+        }
     }
 
     #[test]

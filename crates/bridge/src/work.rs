@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     broker::mosquitto::Passwords,
+    clock::{Clock, moved},
     index::Index,
     link::{Heard, Mouth},
     logs::{Ask, Readers},
@@ -273,6 +274,22 @@ impl Bridge {
         }
     }
 
+    /// The clock was set by so much: what is due then is due at the same moment as before.
+    fn set_clock(&mut self, by: SignedDuration) {
+        tracing::warn!(by = %by, "the clock was set");
+        self.people.set_clock(by);
+        for at in self.told_since.values_mut() {
+            *at = moved(*at, by);
+        }
+        for failure in self.failures.values_mut() {
+            failure.until = moved(failure.until, by);
+        }
+        let wakes = std::mem::take(&mut self.wakes).into_iter();
+        self.wakes = wakes
+            .map(|(when, kind, name)| (moved(when, by), kind, name))
+            .collect();
+    }
+
     /// Forgets that anybody was told anything: the broker is another, or has begun anew.
     fn reconnected(&mut self) {
         self.connected = true;
@@ -300,7 +317,9 @@ pub(crate) async fn work(
     let (mut sights, mut said) = (Vec::with_capacity(ROUND), Vec::with_capacity(ROUND));
     let mut check = tokio::time::interval(bridge.settings.check);
     check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut clock = Clock::new(Timestamp::now(), Instant::now());
     loop {
+        let (mut answered, mut is_to_check) = (None, false);
         let pause = match bridge.wakes.first() {
             // There was no room to tell somebody something.
             _ if bridge.connected && !bridge.index.stale.is_empty() => CROWDED,
@@ -328,14 +347,23 @@ pub(crate) async fn work(
                 }
             }
             Some(written) = answers.join_next() => match written {
-                Ok(written) => bridge.take(*written, Timestamp::now()),
+                Ok(written) => answered = Some(written),
                 Err(error) => tracing::error!(%error, "a write panicked"),
             },
             Some(ask) = asked.recv(), if listed => bridge.ask(ask),
-            _ = check.tick() => bridge.check(Timestamp::now()),
+            _ = check.tick() => is_to_check = true,
             () = tokio::time::sleep(pause) => {}
         }
         let now = Timestamp::now();
+        if let Some(by) = clock.set_by(now, Instant::now()) {
+            bridge.set_clock(by);
+        }
+        if let Some(written) = answered {
+            bridge.take(*written, now);
+        }
+        if is_to_check {
+            bridge.check(now);
+        }
         for sight in sights.drain(..) {
             bridge.see(sight, now, &mut unlisted);
         }

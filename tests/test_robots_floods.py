@@ -187,5 +187,7 @@ def test_a_bridge_tells_prometheus_what_it_hears_and_does(bridge, tmp_path):
         for name in ("k8s4r_messages_total", "k8s4r_api_writes_total", "k8s4r_desired_documents_total"):
             assert bridge.count(name) > 0, name
         eventually(lambda: bridge.count("k8s4r_beats_total") > 0, timeout=60)
+        silent = lambda: float(re.search(r"^k8s4r_oldest_beat_seconds (\S+)", bridge.page(), re.MULTILINE)[1])  # noqa: E731
+        eventually(lambda: 0 < silent() < 60, timeout=60)
         eventually(lambda: bridge.count('k8s4r_robots{phase="Online"}') == 1, timeout=120)
     eventually(lambda: bridge.count('k8s4r_robots{phase="Offline"}') == 1, timeout=120)

@@ -1,13 +1,16 @@
 //! What robots say, and what it is about.
 
+use std::time::Instant;
+
 use jiff::Timestamp;
 use sandlot_api::robot::{
-    DeviceInfo,
+    DeviceInfo, RobotPhase,
     wire::{AttemptKey, Beat, News as Told, Registration, Reports, Topic, upstream::Status},
 };
 use sandlot_decide::robots::course::end_of;
 
 use super::{
+    broker::hash,
     inbox::{self, Refusal, Said, What},
     logs::{self, Ask},
     registration::{self, Rules},
@@ -61,7 +64,13 @@ impl Bridge {
         match what {
             What::Register(_) => {}
             What::Presence(presence) => self.people.presence(&robot, &presence, now, timeout),
-            What::Beat(beat) => self.hear_beat(&robot, *beat, now),
+            What::Beat(beat) => {
+                self.hear_beat(&robot, *beat, now);
+                // Who has a credential of its own needs no answer: it hears when it is not known.
+                if !own && self.people.of(&robot).may_be_answered(Instant::now()) {
+                    self.say_heard(&robot);
+                }
+            }
             What::Reports(reports) => {
                 self.people.beat(&robot, now, timeout);
                 self.hear_reports(&robot, reports, now);
@@ -106,7 +115,7 @@ impl Bridge {
     /// their own speak on topics of their own, or prove themselves with it.
     fn believes(&self, robot: &str, what: &What) -> bool {
         if !self.settings.robots.has(robot) {
-            return self.settings.published;
+            return self.settings.published && self.brings_the_token(what);
         }
         match what {
             What::Beat(beat) => {
@@ -116,6 +125,17 @@ impl Bridge {
             // Where nobody without a login is let in, the topic is the robot's own.
             What::Status(_) => !self.settings.published,
             _ => false,
+        }
+    }
+
+    /// Whether a beat brings what robots register with, if it brings anything.
+    fn brings_the_token(&self, what: &What) -> bool {
+        match (what, &self.settings.token) {
+            (What::Beat(beat), Some(token)) => {
+                let brought = beat.token.as_deref();
+                brought.is_none_or(|brought| hash(brought) == hash(token))
+            }
+            _ => true,
         }
     }
 
@@ -285,6 +305,18 @@ impl Bridge {
         self.index.stale.extend(self.index.robots.keys().cloned());
     }
 
+    /// For how many seconds the robot has been silent that is longest of those that are there.
+    fn longest_silence(&self, now: Timestamp) -> f64 {
+        let online = self.index.robots.iter().filter(|(_, robot)| {
+            let status = robot.status.as_ref();
+            status.and_then(|status| status.phase) == Some(RobotPhase::Online)
+        });
+        online
+            .filter_map(|(name, _)| self.people.get(name)?.pulse.heard)
+            .map(|heard| now.duration_since(heard).as_secs_f64())
+            .fold(0.0, f64::max)
+    }
+
     /// Looks for robots whose beats have run out, and counts.
     pub(crate) fn check(&mut self, now: Timestamp) {
         self.people.check(now, self.settings.timeout);
@@ -296,7 +328,7 @@ impl Bridge {
                 .unwrap_or_default();
             phase as u8
         }));
-        use sandlot_api::robot::RobotPhase::{Offline, Online, Pending, Unknown};
+        use RobotPhase::{Offline, Online, Pending, Unknown};
         let count = |phase| (phase, phases.get(&(phase as u8)).copied().unwrap_or(0));
         self.metrics
             .phases(&[Pending, Online, Offline, Unknown].map(count));
@@ -304,6 +336,7 @@ impl Bridge {
         self.metrics
             .waiting
             .set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.metrics.oldest_beat.set(self.longest_silence(now));
         self.readers.close_idle();
         tracing::trace!(
             robots = self.people.len(),

@@ -42,6 +42,7 @@ pub(crate) struct Metrics {
     pub(crate) restarts: Counter<u64, AtomicU64>,
     pub(crate) start_latency: Histogram,
     pub(crate) waiting: Gauge<i64, AtomicI64>,
+    pub(crate) oldest_beat: Gauge<f64, AtomicU64>,
 }
 
 impl Default for Metrics {
@@ -62,6 +63,7 @@ impl Default for Metrics {
                 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0,
             ]),
             waiting: Gauge::default(),
+            oldest_beat: Gauge::default(),
         };
         let r = &mut metrics.registry;
         r.register("k8s4r_robots", "Robots by phase", metrics.robots.clone());
@@ -115,6 +117,11 @@ impl Default for Metrics {
             "k8s4r_reports_waiting",
             "Reports of robots that are not written down yet",
             metrics.waiting.clone(),
+        );
+        r.register(
+            "k8s4r_oldest_beat_seconds",
+            "How long ago that Online robot was heard of that has been silent longest",
+            metrics.oldest_beat.clone(),
         );
         metrics
     }

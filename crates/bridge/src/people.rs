@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -19,6 +19,8 @@ use super::clock::moved;
 
 /// So many robots at most are told to register again in a while.
 const SCOLDED: usize = 20_000;
+/// How often a robot's beats are answered at most.
+const ANSWERED: Duration = Duration::from_secs(1);
 
 /// What is remembered of a robot.
 #[derive(Default)]
@@ -30,6 +32,20 @@ pub(crate) struct Person {
     pub(crate) busy: Option<String>,
     /// When it beats out, as it stands in the order.
     due: Option<Timestamp>,
+    /// When one of its beats was answered last.
+    answered: Option<Instant>,
+}
+
+impl Person {
+    /// Whether a beat may be answered: who beats without end is answered now and then.
+    pub(crate) fn may_be_answered(&mut self, now: Instant) -> bool {
+        let before = self.answered;
+        let may = before.is_none_or(|before| now.duration_since(before) >= ANSWERED);
+        if may {
+            self.answered = Some(now);
+        }
+        may
+    }
 }
 
 /// All robots that were heard of.

@@ -6,7 +6,7 @@ use sandlot_api::robot::{
     DeviceInfo, InstalledDeployment, Robot, RobotPhase, RobotStatus,
     wire::{DeploymentReport, Registration, RotatedCredential, SHORTEST_CREDENTIAL},
 };
-use sandlot_decide::robots::course::end_of;
+use sandlot_decide::robots::{course::end_of, liveness::Pulse};
 use serde_json::json;
 
 use super::{
@@ -162,6 +162,10 @@ impl Bridge {
         let (phase, message) =
             match person.filter(|person| person.pulse.due(self.settings.timeout).is_some()) {
                 Some(person) => person.pulse.phase(now, self.settings.timeout),
+                // Somebody made it by hand, and it is not there yet.
+                None if status.registered_at.is_none() => {
+                    Pulse::default().phase(now, self.settings.timeout)
+                }
                 // One that this bridge has not heard of is where it was.
                 None => {
                     let phase = status.phase.unwrap_or_default();

@@ -212,6 +212,18 @@ impl Bridge {
         tracing::info!(robot = name, uid = robot.uid(), message);
     }
 
+    /// Tells a robot of the published protocol that its beat was heard, as its first servers do;
+    /// later agents take what is said on their topic for the answer to a registration.
+    pub(crate) fn say_heard(&self, robot: &str) {
+        let answer = Registered {
+            success: true,
+            message: "heartbeat received".to_owned(),
+            robot_id: Some(robot.to_owned()),
+            ..Registered::default()
+        };
+        self.say(&Topic::FirstResponse(robot.to_owned()), &answer, false);
+    }
+
     /// Tells a robot why it is not registered.
     pub(crate) fn say_denied(&self, robot: &str, why: &str) {
         self.answer(

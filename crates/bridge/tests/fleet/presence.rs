@@ -1,10 +1,11 @@
-//! What is known of robots while nobody hears them.
+//! What is known of robots while nobody hears them, and before anybody has.
 
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::DeleteParams;
-use sandlot_api::robot::{RobotPhase, names::BRIDGE_LEASE};
+use sandlot_api::robot::{Robot, RobotPhase, names::BRIDGE_LEASE};
+use serde_json::json;
 
 use crate::stage::Stage;
 
@@ -43,4 +44,26 @@ async fn robots_are_unknown_when_their_bridge_is_taken_away_with_its_lease() {
         .await
         .unwrap();
     stage.phase("arm-1", RobotPhase::Unknown).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_robot_that_was_made_by_hand_says_what_it_waits_for() {
+    let mut stage = Stage::set(|_| {}).await;
+    let manifest = json!({
+        "apiVersion": "robot.k8s4r.io/v1alpha1", "kind": "Robot", "metadata": { "name": "arm-1" },
+        "spec": { "robotId": "arm-1", "labels": { "site": "hall" } },
+    });
+    let _: Robot = stage.make(manifest).await;
+    let waits = |robot: &Robot| {
+        let status = robot.status.as_ref();
+        status.is_some_and(|status| {
+            status.phase == Some(RobotPhase::Pending)
+                && status.message.as_deref() == Some("Waiting for the robot to register")
+        })
+    };
+    stage.until("arm-1", waits).await;
+    stage.robot("arm-1", |_| {});
+    let robot = stage.phase("arm-1", RobotPhase::Online).await;
+    let labels = robot.spec.labels.unwrap();
+    assert_eq!(labels.get("site").map(String::as_str), Some("hall"));
 }

@@ -144,6 +144,35 @@ async fn a_published_agent_registers_works_and_is_heard_on_both_revisions_topics
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_published_agents_beat_is_answered_and_one_with_a_wrong_token_is_none() {
+    let stage = Stage::set(|settings| settings.timeout = Duration::from_secs(3)).await;
+    let mut agent = Agent::new(&stage, "k8s4r-agent-old-1");
+    agent.hear("k8s4r/robots/old-1/response").await;
+    agent
+        .register(json!({ "robotId": "old-1", "token": TOKEN }))
+        .await;
+    agent.hear("k8s4r/response/old-1").await;
+    let beat = |token: &str| json!({ "robotId": "old-1", "token": token });
+    agent.say("k8s4r/heartbeat", beat(TOKEN)).await;
+    let said = json!({ "success": true, "message": "heartbeat received", "robotId": "old-1" });
+    // What it was told of its registration may come first.
+    while agent.next("k8s4r/response/old-1").await != said {}
+    // Somebody else's words do not keep it alive.
+    let beating = async {
+        loop {
+            agent.say("k8s4r/heartbeat", beat("guess")).await;
+            // A few times in each timeout.
+            let listening = async { while agent.wire.poll().await.is_ok() {} };
+            let _ = tokio::time::timeout(Duration::from_millis(500), listening).await;
+        }
+    };
+    tokio::select! {
+        _ = stage.phase("old-1", RobotPhase::Offline) => {}
+        () = beating => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_published_agent_is_told_commands_in_words() {
     let stage = Stage::set(|_| {}).await;
     let mut agent = Agent::new(&stage, "k8s4r-agent-old-1");

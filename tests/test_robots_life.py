@@ -5,11 +5,14 @@ import datetime
 import fcntl
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import urllib.request
+from pathlib import Path
 
 import pytest
 from conftest import ROBOT, eventually
@@ -23,12 +26,14 @@ WAITS = "i=0; until test -e go || test $i = 3000; do i=$((i + 1)); sleep 0.1; do
 class Robot:
     """A real robot's agent, which may be killed and started again."""
 
-    def __init__(self, folder, name: str, url: str, **env: str):
+    def __init__(self, folder, name: str, url: str, user: str | None = None, **env: str):
         self.home, self.work, self.name = folder / name, folder / name / "work", name
         self.env, self.page = {**os.environ, **env}, f"127.0.0.1:{free_port()}"
-        self.command = [*ROBOT, "--robot-id", name, "--broker-url", url, "--token", TOKEN,
+        self.command = [*as_user(user), *ROBOT, "--robot-id", name, "--broker-url", url, "--token", TOKEN,
                         "--heartbeat-interval", "1", "--work-dir", str(self.work), "--metrics", self.page]
-        self.home.mkdir()
+        self.home.mkdir(mode=0o711)
+        if user:
+            shutil.chown(self.home, user, user)
         self.start()
 
     def start(self):
@@ -61,8 +66,8 @@ class Fleet:
     def __init__(self, up, broker, folder, stack):
         self.up, self.broker, self.folder, self.stack = up, broker, folder, stack
 
-    def robot(self, name: str, **env: str) -> Robot:
-        robot = Robot(self.folder, name, self.broker.url, **env)
+    def robot(self, name: str, home: Path | None = None, user: str | None = None, **env: str) -> Robot:
+        robot = Robot(home or self.folder, name, self.broker.url, user, **env)
         self.stack.callback(robot.end)
         eventually(lambda: self.phase(name) == "Online", timeout=120)
         return robot
@@ -279,37 +284,109 @@ def tiny_image(folder) -> str:
     return shutil.make_archive(str(folder / "image"), "tar", root)
 
 
-@pytest.fixture
-def podman(tmp_path):
-    """A real podman that keeps what it has in the test's folder; what its client has to be told for that."""
-    program = shutil.which("podman")
-    if program is None or os.geteuid() != 0:
-        pytest.skip("there is no podman here, or it is not root's")
+class Engine:
+    """What runs containers for one test, and what a robot's agent has to be told to use it."""
+
+    def __init__(self, program: str, env: dict, user: str | None = None):
+        self.program, self.env, self.user = program, {**env, "K8S4R_CONTAINER_ENGINE": program}, user
+
+    def run(self, *words: str) -> subprocess.CompletedProcess:
+        return subprocess.run([*as_user(self.user), self.program, *words], env={**os.environ, **self.env},
+                              capture_output=True, text=True, timeout=300, cwd="/")
+
+    def has(self, *options: str) -> list:
+        return self.run("ps", "--quiet", *options).stdout.split()
+
+    def proves(self, image: str):
+        """Skips the test where not even the engine itself can run what it is to run."""
+        imported = self.run("import", image, "localhost/tiny:1")
+        tried = self.run("run", "--rm", "--network", "none", "localhost/tiny:1", "/bin/sh", "-c", "echo works")
+        if tried.stdout != "works\n":
+            pytest.skip(f"{self.program} runs no containers here: {imported.stderr} {tried.stderr}")
+
+
+def as_user(name: str | None) -> list:
+    return ["setpriv", f"--reuid={name}", f"--regid={name}", "--init-groups"] if name else []
+
+
+@contextlib.contextmanager
+def podman(folder, user: str | None = None):
+    """A real podman that keeps what it has in a folder."""
+    if shutil.which("podman") is None:
+        pytest.skip("there is no podman here")
     limits = [f"{name}={now}:{now}" for name, now in (("nofile", 1024), ("nproc", 1024))]
-    storage, settings = tmp_path / "storage.conf", tmp_path / "containers.conf"
-    storage.write_text(f'[storage]\ndriver = "overlay"\ngraphroot = "{tmp_path}/graph"\nrunroot = "{tmp_path}/run"\n')
+    driver = "vfs" if user else "overlay"
+    storage, settings = folder / "storage.conf", folder / "containers.conf"
+    storage.write_text(f'[storage]\ndriver = "{driver}"\ngraphroot = "{folder}/graph"\nrunroot = "{folder}/run"\n')
     # A kernel that has both versions of control groups is for runc alone.
     runtime = 'runtime = "runc"\n' if shutil.which("runc") else ""
-    settings.write_text(f"[containers]\ndefault_ulimits = {json.dumps(limits)}\n[engine]\n{runtime}")
+    settings.write_text(f"[containers]\ndefault_ulimits = {json.dumps(limits)}\n[engine]\ncgroup_manager = \"cgroupfs\"\n{runtime}")
     env = {"CONTAINERS_STORAGE_CONF": str(storage), "CONTAINERS_CONF": str(settings)}
-    run = lambda *words: subprocess.run(  # noqa: E731
-        [program, *words], env={**os.environ, **env}, capture_output=True, text=True, timeout=300)
-    imported = run("import", tiny_image(tmp_path), "localhost/tiny:1")
-    tried = run("run", "--rm", "--network", "none", "localhost/tiny:1", "/bin/sh", "-c", "echo works")
-    if tried.stdout != "works\n":
-        pytest.skip(f"podman runs no containers here: {imported.stderr} {tried.stderr}")
-    yield env, run
-    run("rm", "--all", "--force")
-    run("rmi", "--all", "--force")
-    run("system", "reset", "--force")
+    if user:
+        env |= {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder), "USER": user}
+    engine = Engine("podman", env, user)
+    try:
+        yield engine
+    finally:
+        engine.run("rm", "--all", "--force")
+        engine.run("system", "reset", "--force")
 
 
-def test_a_task_runs_in_a_container_of_podmans(fleet, podman):
-    env, run = podman
-    robot = fleet.robot("arm-1", **env)
-    for above in (fleet.folder.parent, fleet.folder, robot.home):
-        above.chmod(0o711)
-    maps = fleet.folder / "maps"
+@contextlib.contextmanager
+def docker(folder):
+    """A real Docker, whose daemon keeps what it has in a folder and leaves the machine's network alone."""
+    if shutil.which("dockerd") is None or shutil.which("docker") is None:
+        pytest.skip("there is no docker here")
+    door = f"unix://{folder}/docker.sock"
+    command = ["dockerd", "--host", door, "--data-root", str(folder / "data"), "--exec-root", str(folder / "exec"),
+               "--pidfile", str(folder / "pid"), "--storage-driver", "vfs", "--bridge", "none",
+               "--iptables=false", "--ip-forward=false", "--ip-masq=false"]
+    with open(folder / "dockerd.log", "wb") as log:
+        daemon = subprocess.Popen(command, stdout=log, stderr=log)
+    engine = Engine("docker", {"DOCKER_HOST": door})
+    try:
+        eventually(lambda: daemon.poll() is not None or engine.run("info").returncode == 0, timeout=120)
+        if daemon.poll() is not None:
+            pytest.skip(f"no Docker can run here: {(folder / 'dockerd.log').read_text()[-1000:]}")
+        yield engine
+    finally:
+        for container in engine.has("--all"):
+            engine.run("rm", "--force", container)
+        daemon.terminate()
+        daemon.wait(timeout=60)
+
+
+def ordinary_user() -> str:
+    """Somebody beside root who may use further users' numbers, as podman needs them."""
+    known = Path("/etc/subuid").read_text() if Path("/etc/subuid").exists() else ""
+    for line in known.splitlines():
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(line.split(":")[0]).pw_name
+    pytest.skip("nobody here but root has numbers of further users")
+
+
+@pytest.fixture(params=["podman", "docker", "podman of an ordinary user"])
+def engine(request, tmp_path):
+    if os.geteuid() != 0:
+        pytest.skip("only root may start all of them")
+    # Not in the test's own folder: it is closed to others, and its name is too long for a socket.
+    with tempfile.TemporaryDirectory(prefix="engine-") as folder, contextlib.ExitStack() as stack:
+        user = ordinary_user() if "user" in request.param else None
+        folder = Path(folder)
+        shutil.chown(folder, user, user) if user else folder.chmod(0o711)
+        engine = stack.enter_context(docker(folder) if request.param == "docker" else podman(folder, user))
+        engine.folder = folder
+        engine.proves(tiny_image(folder))
+        yield engine
+
+
+def test_a_task_runs_in_a_container(fleet, engine):
+    home = engine.folder / "robots"
+    home.mkdir(mode=0o711)
+    if engine.user:
+        shutil.chown(home, engine.user, engine.user)
+    robot = fleet.robot("arm-1", home=home, user=engine.user, **engine.env)
+    maps = engine.folder / "maps"
     maps.mkdir()
     (maps / "hall").write_text("the hall\n")
     volumes = [{"source": str(maps), "target": "/maps", "readOnly": True}]
@@ -318,24 +395,27 @@ def test_a_task_runs_in_a_container_of_podmans(fleet, podman):
         "volumes": volumes}}
     template = {"destPath": "greeting", "embeddedTmpl": 'hello {{ env "COLOR" }}\n'}
     script = "cat greeting /maps/hall; id -u; echo $ROBOT_ID $COLOR $PWD; echo mine > mine && cat mine; echo no > /maps/hall; exit 4"
-    fleet.begin("boxed", "", driver="docker", config=config(script), env={"COLOR": "red"}, user="1000", templates=[template],
-                resources={"memory": "64Mi"})
-    status = fleet.stands("boxed", "failed", "completed", "rejected")
-    assert status["exitCode"] == 4 and status["logsStdout"] == "hello red\nthe hall\n1000\narm-1 red /task\nmine\n", status
-    assert (maps / "hall").read_text() == "the hall\n" and "Read-only" in status["logsStderr"]
+    # As another user, and as the image's own.
+    for name, user, number in (("boxed", "1000", 1000), ("image", None, 0)):
+        fleet.begin(name, "", driver="docker", config=config(script), env={"COLOR": "red"}, user=user, templates=[template],
+                    resources={"memory": "64Mi"})
+        status = fleet.stands(name, "failed", "completed", "rejected")
+        assert status["exitCode"] == 4 and status["logsStdout"] == f"hello red\nthe hall\n{number}\narm-1 red /task\nmine\n", status
+        assert (maps / "hall").read_text() == "the hall\n" and "Read-only" in status["logsStderr"]
     # It ends when it is told to, and nothing of it stays; not even when its client is killed meanwhile.
     for name, killed in (("stops", False), ("orphan", True)):
         fleet.begin(name, "", "service", driver="docker", config=config(f"echo began; {WAITS}"), killTimeout="20s")
         fleet.stands(name, "running")
-        eventually(lambda: run("ps", "--quiet").stdout.split(), timeout=60)
+        eventually(lambda: engine.has(), timeout=60)
         if killed:
-            clients = subprocess.run(["pgrep", "-f", f"podman run .*{fleet.task(name)['metadata']['uid']}"], capture_output=True, text=True)
+            words = f"{engine.program} run .*{fleet.task(name)['metadata']['uid']}"
+            clients = subprocess.run(["pgrep", "-f", words], capture_output=True, text=True)
             for client in clients.stdout.split():
                 os.kill(int(client), signal.SIGKILL)
         else:
             fleet.kubectl("patch", "rjob", name, "--type", "merge", "-p", '{"spec": {"cancel": true}}')
         fleet.stands(name, "failed" if killed else "cancelled")
-        eventually(lambda: not run("ps", "--all", "--quiet").stdout.split(), timeout=60)
+        eventually(lambda: not engine.has("--all"), timeout=60)
     assert robot.process.poll() is None
 
 

@@ -1,5 +1,7 @@
 //! What is run for a task: each driver turns the task's configuration into a command.
 
+mod container;
+
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -8,26 +10,16 @@ use std::{
 };
 
 use sandlot_api::robot::{Driver, TaskDefinition};
-use sandlot_supervisor::{DEFAULT_PATH, Keep, Launch, Memory, User};
+use sandlot_supervisor::{DEFAULT_PATH, Keep, Launch, User};
 
 use crate::cell::{self, Account, Cell, Share};
+
+pub(crate) use container::{Engine, owner as owner_in_container};
 
 /// How long a task has to end by itself when nothing says so.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Who an isolated task is when nothing says so.
 const NOBODY: &str = "nobody";
-/// Where a container finds its task's folder, and its group's.
-const IN_CONTAINER: (&str, &str) = ("/task", "/alloc");
-/// Where podman's init program is.
-const INITS: [&str; 5] = [
-    "/usr/libexec/podman/catatonit",
-    "/usr/local/libexec/podman/catatonit",
-    "/usr/lib/podman/catatonit",
-    "/usr/libexec/catatonit",
-    "/usr/bin/catatonit",
-];
-/// How long it may take to take a container away.
-const CLEARING: Duration = Duration::from_secs(60);
 /// How much of each output stream is kept on the robot.
 const KEPT: Keep = Keep {
     head: 0,
@@ -63,15 +55,17 @@ pub(crate) struct Place<'a> {
     pub(crate) facts: &'a BTreeMap<String, String>,
     /// A name for its container, if it is one.
     pub(crate) name: &'a str,
+    /// What runs containers, where that was said.
+    pub(crate) engine: Option<&'a Path>,
 }
 
-/// The drivers that this robot has.
-pub(crate) fn available() -> Vec<String> {
+/// The drivers that this robot has, with this engine for containers if one was named.
+pub(crate) fn available(engine: Option<&Path>) -> Vec<String> {
     let mut drivers = vec![Driver::RawExec];
     if cell::possible().is_ok() {
         drivers.push(Driver::Exec);
     }
-    if container_engine().is_some() {
+    if Engine::find(engine).is_some() {
         drivers.push(Driver::Docker);
     }
     if found("java").is_some() {
@@ -88,12 +82,12 @@ pub(crate) fn launch(task: &TaskDefinition, place: &Place<'_>) -> Result<Launch,
     let argv = match task.driver {
         Driver::RawExec => exec(task)?,
         Driver::Java => java(task)?,
-        Driver::Docker => container(task, place)?,
+        Driver::Docker => in_container(task, place)?,
         Driver::Exec => in_cell(task, place)?,
     };
     let mut launch = Launch::new(argv);
     launch.env = match task.driver {
-        Driver::Docker => of_engine(),
+        Driver::Docker => container::environment(),
         _ => environment(task, place),
     };
     launch.cwd = Some(place.folder.to_owned());
@@ -133,6 +127,15 @@ fn in_cell(task: &TaskDefinition, place: &Place<'_>) -> Result<Vec<OsString>, Un
             .collect(),
     };
     Ok(cell.command())
+}
+
+fn in_container(task: &TaskDefinition, place: &Place<'_>) -> Result<Vec<OsString>, Unfit> {
+    let none = match place.engine {
+        Some(_) => "what it was told to run containers with is not there",
+        None => "there is neither docker nor podman on its PATH",
+    };
+    let engine = Engine::find(place.engine).ok_or(Unfit::NoDriver("docker", none))?;
+    engine.run(task, place)
 }
 
 fn share(wanted: &sandlot_api::robot::Resources) -> Share {
@@ -175,120 +178,6 @@ fn java(task: &TaskDefinition) -> Result<Vec<OsString>, Unfit> {
     Ok(argv)
 }
 
-/// What takes away a container that its client has left behind, as one does that was killed.
-pub(crate) fn clear_away(container: &str) -> Option<Launch> {
-    let mut argv: Vec<OsString> = vec![container_engine()?.into_os_string()];
-    argv.extend(["rm", "--force", container].map(OsString::from));
-    let mut launch = Launch::new(argv);
-    launch.env = of_engine();
-    launch.timeout = Some(CLEARING);
-    launch.memory = Memory::Passing;
-    Some(launch)
-}
-
-/// A container, run in the foreground so that it ends with its client.
-fn container(task: &TaskDefinition, place: &Place<'_>) -> Result<Vec<OsString>, Unfit> {
-    let config = task.config.docker_config.as_ref();
-    let config = config.ok_or(Unfit::NoConfig("dockerConfig"))?;
-    let engine = container_engine().ok_or(Unfit::NoDriver(
-        "docker",
-        "there is neither docker nor podman on its PATH",
-    ))?;
-    let has_init = has_init(&engine);
-    let mut argv: Vec<OsString> = vec![engine.into_os_string()];
-    argv.extend(["run", "--rm", "--name"].map(OsString::from));
-    argv.push(place.name.into());
-    if has_init {
-        argv.push("--init".into());
-    }
-    argv.extend(["--security-opt", "no-new-privileges"].map(OsString::from));
-    for (inside, folder) in [
-        (IN_CONTAINER.0, place.folder),
-        (IN_CONTAINER.1, place.shared),
-    ] {
-        let mut mount = OsString::from(format!("type=bind,target={inside},source="));
-        mount.push(folder);
-        argv.extend(["--mount".into(), mount]);
-    }
-    if let Some(user) = &task.user {
-        argv.extend(["--user".into(), user.into()]);
-    }
-    for (name, value) in in_container(task, place) {
-        argv.extend(["--env".into(), format!("{name}={value}").into()]);
-    }
-    if let Some(folder) = &config.work_dir {
-        argv.extend(["--workdir".into(), folder.into()]);
-    }
-    if let Some(network) = &config.network_mode {
-        argv.extend(["--network".into(), network.into()]);
-    }
-    for port in config.ports.iter().flatten() {
-        let (Some(inside), Some(outside)) = (port.to.or(port.value), port.value) else {
-            continue;
-        };
-        let address = port.host_ip.as_deref().unwrap_or("127.0.0.1");
-        argv.extend([
-            "--publish".into(),
-            format!("{address}:{outside}:{inside}").into(),
-        ]);
-    }
-    for volume in config.volumes.iter().flatten() {
-        let mode = if volume.read_only == Some(true) {
-            ":ro"
-        } else {
-            ""
-        };
-        let text = format!("{}:{}{mode}", volume.source, volume.target);
-        argv.extend(["--volume".into(), text.into()]);
-    }
-    argv.extend(limits(task));
-    let mut command = config.command.iter().flatten();
-    if let Some(program) = command.next() {
-        argv.extend(["--entrypoint".into(), program.into()]);
-    }
-    argv.push(config.image.clone().into());
-    argv.extend(
-        command
-            .chain(config.args.iter().flatten())
-            .map(OsString::from),
-    );
-    Ok(argv)
-}
-
-/// The environment of a container's task, whose folders are elsewhere for it. Its image has a PATH
-/// and a HOME of its own.
-fn in_container<'a>(task: &'a TaskDefinition, place: &'a Place<'_>) -> BTreeMap<&'a str, &'a str> {
-    let facts = place.facts.iter().chain(task.env.iter().flatten());
-    let mut variables: BTreeMap<&str, &str> = facts
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
-    for (name, folder) in [
-        ("NOMAD_TASK_DIR", IN_CONTAINER.0),
-        ("TASK_DIR", IN_CONTAINER.0),
-        ("ALLOC_DIR", IN_CONTAINER.1),
-    ] {
-        variables.insert(name, folder);
-    }
-    variables
-}
-
-fn limits(task: &TaskDefinition) -> Vec<OsString> {
-    let mut limits = Vec::new();
-    let Some(wanted) = &task.resources else {
-        return limits;
-    };
-    if let Some(bytes) = wanted.memory.as_ref().and_then(|amount| amount.units()) {
-        limits.extend(["--memory".into(), bytes.to_string().into()]);
-    }
-    if let Some(millis) = wanted.cpu.as_ref().and_then(|amount| amount.millis()) {
-        limits.extend([
-            "--cpus".into(),
-            format!("{:.3}", millis as f64 / 1000.0).into(),
-        ]);
-    }
-    limits
-}
-
 /// The whole environment of a task: a plain one, facts about the task, and its own.
 fn environment(task: &TaskDefinition, place: &Place<'_>) -> Vec<(OsString, OsString)> {
     let mut variables: BTreeMap<String, OsString> = BTreeMap::new();
@@ -328,43 +217,11 @@ fn user(name: &str) -> Result<Option<User>, Unfit> {
     }))
 }
 
-fn container_engine() -> Option<PathBuf> {
-    found("podman").or_else(|| found("docker"))
-}
-
-/// Whether an engine has a program to put before a container's own, which passes signals on.
-/// Docker brings one; podman's is a package that is often left out, and without it nothing starts.
-fn has_init(engine: &Path) -> bool {
-    engine.file_name() != Some("podman".as_ref())
-        || INITS.iter().any(|init| Path::new(init).exists())
-}
-
-/// The environment of an engine's client: the agent's own, which says where images and the logins to
-/// registries are, but for what lets the agent in itself. A task's own goes to its container.
-fn of_engine() -> Vec<(OsString, OsString)> {
-    let known = std::env::vars_os();
-    known
-        .filter(|(name, _)| !name.as_encoded_bytes().starts_with(b"K8S4R_"))
-        .collect()
-}
-
-/// Who a container's files are to belong to, where its task says so by number and the agent may give
-/// files away. Names are the image's to know.
-pub(crate) fn owner_in_container(task: &TaskDefinition) -> Option<(u32, u32)> {
-    let user = task
-        .user
-        .as_deref()
-        .filter(|_| task.driver == Driver::Docker)?;
-    let (user, group) = user.split_once(':').unwrap_or((user, "0"));
-    let owner = (user.parse().ok()?, group.parse().ok()?);
-    nix::unistd::geteuid().is_root().then_some(owner)
-}
-
 /// Where a program is on the agent's PATH.
-fn found(program: &str) -> Option<PathBuf> {
+fn found(program: impl AsRef<Path>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
-        .map(|folder| folder.join(program))
+        .map(|folder| folder.join(&program))
         .find(|candidate| candidate.is_file())
 }
 
@@ -399,6 +256,7 @@ mod tests {
                 site: Path::new("/cell"),
                 facts: &facts,
                 name: "a",
+                engine: None,
             },
         )
     }

@@ -79,6 +79,9 @@ pub struct Options {
     /// Let commands run programs on it.
     #[arg(long)]
     pub allow_commands: bool,
+    /// What runs containers: docker, podman, or the path of one [default: podman, or else docker]
+    #[arg(long, value_name = "PROGRAM", env = "K8S4R_CONTAINER_ENGINE")]
+    pub container_engine: Option<PathBuf>,
     /// Where /metrics is served [default: nowhere]
     #[arg(long, value_name = "ADDR")]
     pub metrics: Option<SocketAddr>,
@@ -119,6 +122,7 @@ impl Options {
                 .ok_or(WrongOption::NoFolder)?,
             labels: self.label.iter().cloned().collect(),
             commands: self.allow_commands,
+            engine: self.container_engine.clone(),
             tls: self.connection.tls(),
             metrics: self.metrics,
             robot,

@@ -19,6 +19,8 @@ pub struct Settings {
     pub labels: BTreeMap<String, String>,
     /// Whether commands may run programs.
     pub commands: bool,
+    /// What runs containers, by name or path; podman or docker if nothing is said.
+    pub engine: Option<PathBuf>,
     /// How connections are protected.
     pub tls: Tls,
     /// Where what it counts is served, if anywhere.

@@ -175,6 +175,7 @@ impl Agent {
             journal: Journal::open(&folder)?,
             fetcher: Fetcher::new().map_err(io::Error::other)?,
             groups: Default::default(),
+            engine: settings.engine.clone(),
             news,
             folder: folder.clone(),
         });

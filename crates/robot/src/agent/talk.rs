@@ -125,7 +125,7 @@ impl Agent {
             credential: Some(self.identity.credential().to_owned()),
             protocol: Some(PROTOCOL),
             agent: Some(concat!("sandlot/", env!("CARGO_PKG_VERSION")).to_owned()),
-            drivers: Some(drivers::available()),
+            drivers: Some(drivers::available(self.settings.engine.as_deref())),
             labels: Some(self.settings.labels.clone()),
         };
         self.told = Some(info.lasting());

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     artifacts::Fetcher,
-    drivers::{self, Place},
+    drivers::{self, Engine, Place},
     files,
     group::{Group, Groups},
     journal::{Entry, Journal},
@@ -53,6 +53,8 @@ pub(crate) struct Workshop {
     pub(crate) journal: Journal,
     pub(crate) fetcher: Fetcher,
     pub(crate) groups: Groups,
+    /// What runs containers, where that was said.
+    pub(crate) engine: Option<PathBuf>,
     pub(crate) news: mpsc::Sender<(Timestamp, News)>,
 }
 
@@ -253,9 +255,10 @@ impl Life<'_> {
         if by_itself || self.task.definition.driver != Driver::Docker {
             return;
         }
-        let Some(launch) = drivers::clear_away(&self.container()) else {
+        let Some(engine) = Engine::find(self.shop.engine.as_deref()) else {
             return;
         };
+        let launch = engine.clear_away(&self.container());
         let Ok(key) = run_key(&format!("gone/{}-{}", self.task.key, self.entry.start)) else {
             return;
         };
@@ -280,6 +283,7 @@ impl Life<'_> {
             site: &self.shop.folder.join("cell"),
             facts: &facts,
             name,
+            engine: self.shop.engine.as_deref(),
         };
         drivers::launch(definition, &place)
             .map_err(|unfit| Over::Rejected("CannotRun", unfit.to_string()))

@@ -174,8 +174,10 @@ def test_robots_come_over_tls_and_renewed_certificates_count(own_machine, mosqui
             for fresh, old in ((certificate, "broker.pem"), (key, "broker.key"), (other.file, "ca.pem")):
                 with open(fresh, "rb") as source:
                     (authority.folder / old).write_bytes(source.read())
+            came = lambda: (broker.folder / "mosquitto.log").read_text().count("as k8s4r-agent-arm-1-")  # noqa: E731
+            before = came()
             broker.restart()
-            eventually(lambda: stands("Online"), timeout=120)
+            eventually(lambda: came() > before and stands("Online"), timeout=120)
         eventually(lambda: stands("Offline"), timeout=120)
 
 

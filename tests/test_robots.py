@@ -52,6 +52,27 @@ def test_the_documents_registration_and_heartbeat(up):
     eventually(lambda: "robot-3" in up.kubectl("get", "robots").stdout)
 
 
+def test_the_documents_states_on_one_machine(own_machine):
+    """Pending until it may work, Online, Offline when its beats stop, and Online with the next."""
+    up = own_machine("--ephemeral", "--missing-images", "host", "--mqtt-listen", "127.0.0.1:0", "--manual-approval",
+                     "--heartbeat-timeout", "10", "--heartbeat-check", "1")
+    port = broker_port(up)
+    mosquitto_pub(port, "k8s4r/register", {"robotId": "arm-1", "token": TOKEN})
+    eventually(lambda: phase(up, "arm-1") == "Pending")
+    assert "approval" in up.get("robot", "arm-1")["status"]["message"]
+    up.kubectl("patch", "robot", "arm-1", "--type", "merge", "-p", '{"spec": {"approved": true}}')
+
+    def beats_until_online():
+        """More than once where that takes long: its time may be over by then."""
+        mosquitto_pub(port, "k8s4r/heartbeat", {"robotId": "arm-1", "token": TOKEN})
+        return phase(up, "arm-1") == "Online"
+
+    eventually(beats_until_online, timeout=120)
+    eventually(lambda: phase(up, "arm-1") == "Offline", timeout=120)
+    assert up.get("robot", "arm-1")["status"]["message"] == "Heartbeat timeout"
+    eventually(beats_until_online, timeout=120)
+
+
 def test_a_wrong_token_makes_no_robot(up):
     port = broker_port(up)
     mosquitto_pub(port, "k8s4r/register", {"robotId": "thief", "token": "guess"})

@@ -12,7 +12,11 @@ use sandlot_bridge::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{args::Bridge, interrupts::Interrupts, target};
+use crate::{
+    args::{Bridge, RobotRules},
+    interrupts::Interrupts,
+    target,
+};
 
 /// After twice as long without a word the robots of a bridge that is not elected are Unknown.
 const LEASE: Duration = Duration::from_secs(15);
@@ -66,21 +70,28 @@ fn settings(options: &Bridge, namespace: String) -> Result<Settings> {
             tls,
         },
         token: connection.token(),
-        approval: match options.manual_approval {
-            true => Approval::Manual,
-            false => Approval::Auto,
-        },
-        beat: Duration::from_secs(options.heartbeat_interval),
-        timeout: Duration::from_secs(options.heartbeat_timeout),
-        check: Duration::from_secs(options.heartbeat_check.max(1)),
-        published: !options.own_credentials_only,
         serve: Some(Arc::new(listener)),
         leader_election: options.leader_elect,
         lease: Some(LEASE),
         identity: identity_name(),
         mosquitto: options.mosquitto.clone(),
-        ..Settings::default()
+        ..under(&options.rules)
     })
+}
+
+/// What a bridge is told by such rules, and nothing else.
+pub(crate) fn under(rules: &RobotRules) -> Settings {
+    Settings {
+        approval: match rules.manual_approval {
+            true => Approval::Manual,
+            false => Approval::Auto,
+        },
+        beat: Duration::from_secs(rules.heartbeat_interval),
+        timeout: Duration::from_secs(rules.heartbeat_timeout),
+        check: Duration::from_secs(rules.heartbeat_check),
+        published: !rules.own_credentials_only,
+        ..Settings::default()
+    }
 }
 
 /// Writes the configuration of the Mosquitto that we log in to.
@@ -108,7 +119,7 @@ fn configure(options: &Bridge, folder: &Path) -> Result<()> {
         bridge: password
             .context("choose the bridge's password with --password or K8S4R_BROKER_PASSWORD")?,
         bootstrap: options.connection.token(),
-        anonymous: !options.own_credentials_only,
+        anonymous: !options.rules.own_credentials_only,
         tls,
     };
     let failed = || {

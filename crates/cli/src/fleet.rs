@@ -17,6 +17,8 @@ use sandlot_bridge::{
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::{args::RobotRules, bridge::under};
+
 /// The token that robots register with where nobody chooses another: the document's.
 pub(crate) const TOKEN: &str = "fixed-token-123";
 
@@ -29,6 +31,8 @@ pub(crate) struct Options {
     pub(crate) pages: Option<SocketAddr>,
     /// The token that robots register with.
     pub(crate) token: String,
+    /// Who may come, and when one counts as gone.
+    pub(crate) rules: RobotRules,
     /// How many simulated robots there are.
     pub(crate) simulated: u16,
 }
@@ -49,11 +53,12 @@ impl Fleet {
         // Nobody else has to know it: both ends are in this process.
         let password = secret()?;
         let address = options.listen.unwrap_or(([127, 0, 0, 1], 1883).into());
+        // Beyond this machine nobody comes in without a login.
+        let published = address.ip().is_loopback() && !options.rules.own_credentials_only;
         let keys = Keyring {
             bridge: password.clone(),
             bootstrap: Some(options.token.clone()),
-            // Beyond this machine nobody comes in without a login.
-            anonymous: address.ip().is_loopback(),
+            anonymous: published,
             robots: robots.clone(),
         };
         let listen = |address| Listen { address, tls: None };
@@ -78,10 +83,10 @@ impl Fleet {
                 tls: None,
             },
             token: Some(options.token.clone()),
-            published: address.ip().is_loopback(),
+            published,
             robots,
             door: Some(broker.door()),
-            ..Settings::default()
+            ..under(&options.rules)
         };
         let cancel = CancellationToken::new();
         let work = sandlot_bridge::run(client, settings, cancel.clone());

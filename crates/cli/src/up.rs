@@ -51,6 +51,7 @@ pub(crate) async fn run(up: &Up) -> Result<()> {
             listen: up.mqtt_listen,
             pages: up.robot_pages,
             token: up.robot_token.clone(),
+            rules: up.robot_rules.clone(),
             simulated: up.robots,
         }),
     };

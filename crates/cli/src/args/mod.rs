@@ -15,7 +15,7 @@ pub(crate) use bench::{Bench, Subject};
 pub(crate) use image::Image;
 pub(crate) use pool::Pool;
 pub(crate) use sandboxes::{Copy, Exec, List, Run, Shell};
-pub(crate) use services::{Bridge, Gateway, Operator};
+pub(crate) use services::{Bridge, Gateway, Operator, RobotRules};
 pub(crate) use up::{MissingImages, Up};
 
 /// Sandlot keeps machines warm for agents.

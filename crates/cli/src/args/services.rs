@@ -26,12 +26,8 @@ pub(crate) struct Bridge {
         hide_env_values = true
     )]
     pub(crate) password: Option<String>,
-    /// New robots wait until somebody sets spec.approved.
-    #[arg(long)]
-    pub(crate) manual_approval: bool,
-    /// Listen only to robots that have a credential of their own.
-    #[arg(long)]
-    pub(crate) own_credentials_only: bool,
+    #[command(flatten)]
+    pub(crate) rules: RobotRules,
     /// Write Mosquitto's configuration to this folder, keep its passwords there, and have it read
     /// them again when they change.
     #[arg(long, value_name = "DIR")]
@@ -45,21 +41,32 @@ pub(crate) struct Bridge {
     /// Who vouches for robots' certificates, which then replace passwords.
     #[arg(long, value_name = "FILE", requires = "broker_identity")]
     pub(crate) robots_ca: Option<PathBuf>,
-    /// How often robots are to beat, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub(crate) heartbeat_interval: u64,
-    /// After how many seconds without a beat a robot is Offline.
-    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
-    pub(crate) heartbeat_timeout: u64,
-    /// How often that is looked at, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    pub(crate) heartbeat_check: u64,
     /// Where /metrics, /healthz, /readyz and /logs/TASK are served.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8084")]
     pub(crate) listen: SocketAddr,
     /// Of several bridges only one works, the others stand by.
     #[arg(long)]
     pub(crate) leader_elect: bool,
+}
+
+/// Who may come as a robot, and when one counts as gone: the same for a bridge and on one machine.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RobotRules {
+    /// New robots wait until somebody sets spec.approved.
+    #[arg(long)]
+    pub(crate) manual_approval: bool,
+    /// Listen only to robots that have a credential of their own.
+    #[arg(long)]
+    pub(crate) own_credentials_only: bool,
+    /// How often robots are to beat, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) heartbeat_interval: u64,
+    /// After how many seconds without a beat a robot is Offline.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) heartbeat_timeout: u64,
+    /// How often that is looked at, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) heartbeat_check: u64,
 }
 
 /// Options of `operator`.

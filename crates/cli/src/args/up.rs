@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::RobotRules;
+
 /// Options of `up`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Up {
@@ -46,6 +48,8 @@ pub(crate) struct Up {
     /// The token that robots register with.
     #[arg(long, value_name = "TOKEN", default_value = crate::fleet::TOKEN, env = "K8S4R_TOKEN")]
     pub(crate) robot_token: String,
+    #[command(flatten)]
+    pub(crate) robot_rules: RobotRules,
     /// Start so many simulated robots.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) robots: u16,

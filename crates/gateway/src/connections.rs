@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, body::Body};
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{Request, body::Incoming, header, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -14,6 +14,8 @@ use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tower_http::timeout::TimeoutBody;
+
+use crate::unwanted::{Heard, Unwanted};
 
 /// What connections may take of the gateway.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +30,8 @@ pub(crate) struct Limits {
     pub(crate) body: Duration,
     /// How long nothing may be read of an answer.
     pub(crate) stall: Duration,
+    /// For how long, and how much, is read of a body that nobody wants to the end.
+    pub(crate) unwanted: Unwanted,
 }
 
 impl Default for Limits {
@@ -38,6 +42,10 @@ impl Default for Limits {
             head_bytes: 64 << 10,
             body: Duration::from_secs(30),
             stall: Duration::from_secs(60),
+            unwanted: Unwanted {
+                time: Duration::from_secs(30),
+                bytes: 1 << 30,
+            },
         }
     }
 }
@@ -89,8 +97,13 @@ async fn talk(app: Router, stream: TcpStream, peer: Peer, limits: Limits, stop: 
     }
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(limits.stall));
+    let stopping = stop.clone();
     let answer = service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(|body| Body::new(TimeoutBody::new(limits.body, body)));
+        let waits = request.headers().contains_key(header::EXPECT);
+        let mut request = request.map(|body| {
+            let body = TimeoutBody::new(limits.body, body);
+            Body::new(Heard::new(body, waits, limits.unwanted, stopping.clone()))
+        });
         request.extensions_mut().insert(peer);
         app.clone().oneshot(request)
     });
@@ -125,7 +138,10 @@ fn builder(limits: &Limits) -> http1::Builder {
 mod tests {
     use std::time::Instant;
 
-    use axum::routing::{get, post};
+    use axum::{
+        http::StatusCode,
+        routing::{get, post},
+    };
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
@@ -140,6 +156,10 @@ mod tests {
         head_bytes: 8 << 10,
         body: Duration::from_millis(200),
         stall: Duration::from_millis(200),
+        unwanted: Unwanted {
+            time: Duration::from_millis(500),
+            bytes: 64 << 20,
+        },
     };
 
     async fn start(limits: Limits) -> (SocketAddr, CancellationToken, JoinHandle<()>) {
@@ -156,7 +176,8 @@ mod tests {
             .route(
                 "/take",
                 post(|body: axum::body::Bytes| async move { body.len().to_string() }),
-            );
+            )
+            .route("/refuse", post(|| async { StatusCode::PAYLOAD_TOO_LARGE }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
@@ -202,6 +223,60 @@ mod tests {
         let stuck = "POST /take HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc";
         let heard = hear(say(address, stuck).await).await;
         assert!(heard.starts_with("HTTP/1.1 400"), "{heard}");
+    }
+
+    fn refused(length: usize, more: &str) -> String {
+        format!("POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{more}\r\n")
+    }
+
+    #[tokio::test]
+    async fn who_sends_too_much_and_looks_up_only_then_finds_the_answer() {
+        let (address, ..) = start(QUICK).await;
+        let body = vec![b'x'; 32 << 20];
+        let mut stream = say(address, &refused(body.len(), "")).await;
+        stream.write_all(&body).await.unwrap();
+        // The connection is as good as before.
+        let next = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        stream.write_all(next).await.unwrap();
+        let heard = hear(stream).await;
+        assert!(
+            heard.starts_with("HTTP/1.1 413") && heard.ends_with("hello"),
+            "{heard}"
+        );
+    }
+
+    #[tokio::test]
+    async fn who_goes_on_sending_is_hung_up_on() {
+        let (address, ..) = start(QUICK).await;
+        // Longer than there is time for, and more than is read.
+        for (piece, pause) in [(1, Duration::from_millis(20)), (1 << 20, Duration::ZERO)] {
+            let mut stream = say(address, &refused(1 << 40, "")).await;
+            let asked = Instant::now();
+            while stream.write_all(&vec![b'x'; piece]).await.is_ok() {
+                assert!(asked.elapsed() < Duration::from_secs(20));
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_to_be_asked_for_a_body_that_is_refused_is_not_waited_for() {
+        let long = Duration::from_secs(15);
+        let unwanted = Unwanted {
+            time: long,
+            bytes: 10,
+        };
+        let (address, ..) = start(Limits {
+            body: long,
+            unwanted,
+            ..QUICK
+        })
+        .await;
+        let asked = Instant::now();
+        let words = refused(5, "Expect: 100-continue\r\n");
+        let heard = hear(say(address, &words).await).await;
+        assert!(heard.starts_with("HTTP/1.1 413"), "{heard}");
+        assert!(asked.elapsed() < long);
     }
 
     #[tokio::test]

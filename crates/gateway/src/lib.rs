@@ -43,6 +43,7 @@ mod runs;
 mod serve;
 mod settings;
 mod sweep;
+mod unwanted;
 mod watching;
 mod wire;
 mod workspaces;

@@ -74,6 +74,31 @@ def test_an_archive_is_taken_apart(rest, session):
     assert rest.run(session, "cat unpacked/src/*")["stdout"] == "ab"
 
 
+def test_a_file_and_a_folder_of_one_name_are_refused_before_there_is_a_pod(machine, rest):
+    node = machine.kubectl("get", "node", "-o", "name").stdout.strip()
+    machine.kubectl("cordon", node)
+    try:
+        # Of another size than the pods that are warm.
+        session = rest.post("/sessions", {"memory": "300Mi"}).json["id"]
+        assert rest.upload(session, "a/b", b"deep").status == 200
+        for path in ("a", "a/b/c"):
+            refused = rest.upload(session, path, b"x")
+            assert refused.status == 400 and path in refused.json["detail"], refused
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as written:
+            for name in ("c", "c/d"):
+                written.writestr(name, name)
+        refused = rest.upload(session, "z", archive.getvalue(), extract="true")
+        assert refused.status == 400 and "z/c/d" in refused.json["detail"], refused
+        assert rest.get(f"/sessions/{session}").json["status"] == "creating"
+    finally:
+        machine.kubectl("uncordon", node)
+    rest.until_running(session)
+    listed = [file["name"] for file in rest.get(f"/sessions/{session}/files").json["files"]]
+    assert listed == ["a/b", "z/c"] == rest.run(session, "find * -type f | sort")["stdout"].split()
+    rest.delete(f"/sessions/{session}")
+
+
 def test_sessions_whose_names_begin_alike_have_their_own_files(rest):
     one, other = "twin-1", "twin-10"
     for session in (one, other):

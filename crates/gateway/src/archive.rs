@@ -78,7 +78,7 @@ pub(crate) async fn extract(
         let unpacking = tokio::task::spawn_blocking(move || unpack(opened, index, &sender));
         let content = ReceiverStream::new(receiver).boxed();
         let room = most_bytes - extracted.size;
-        let kept = gateway.files.put(&session.id, &path, content, room).await;
+        let kept = gateway.take_in(session, &path, content, room).await;
         archive = unpacking.await.ok();
         extracted.size += kept.map_err(|error| match error {
             FileError::TooLarge(_) => too_large(most_bytes),

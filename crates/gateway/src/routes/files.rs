@@ -144,9 +144,29 @@ fn form(request: Request) -> Result<multer::Multipart<'static>, Refusal> {
     Ok(multer::Multipart::new(body, boundary))
 }
 
+impl Gateway {
+    /// Keeps a file that came for a session, of at most so many bytes; its size. Whether it can be
+    /// there says the session's pod when it is brought there, or the store where there is none yet.
+    pub(crate) async fn take_in(
+        &self,
+        session: &Session,
+        path: &str,
+        content: Content,
+        most: u64,
+    ) -> Result<u64, FileError> {
+        match session.status {
+            SessionStatus::Creating => {
+                let ahead = self.files.put_ahead(&session.id, path, content, most);
+                ahead.await
+            }
+            _ => self.files.put(&session.id, path, content, most).await,
+        }
+    }
+}
+
 async fn keep(gateway: &Gateway, session: &Session, path: &str, content: Content) -> Answer {
     let most = gateway.settings.largest_upload;
-    let size = gateway.files.put(&session.id, path, content, most).await?;
+    let size = gateway.take_in(session, path, content, most).await?;
     bring(gateway, session, path).await?;
     Ok(Json(json!({
         "session_id": session.id, "mode": "file", "file_path": path, "size": size,

@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::TryStreamExt;
 use jiff::Timestamp;
 use object_store::{ObjectStoreExt, PutPayload, aws::AmazonS3Builder, path::Path};
 
@@ -34,6 +35,7 @@ impl Workspaces {
             store: store.clone(),
             signer: Some(store),
             bucket: bucket.name.clone(),
+            settling: Arc::default(),
         })
     }
 
@@ -77,6 +79,24 @@ impl Workspaces {
             return Ok(());
         }
         Err(refused(made.status().to_string()))
+    }
+
+    /// Whether there is a folder where a file is to be, or a file where it needs a folder. Only
+    /// lists are asked for: what stores say of a name that is but a folder's differs.
+    pub(super) async fn clashes(&self, at: &Path) -> Result<bool, FileError> {
+        if self.store.list(Some(at)).try_next().await?.is_some() {
+            return Ok(true);
+        }
+        let names: Vec<_> = at.parts().collect();
+        // The first two are the prefix of the session's own.
+        for end in 3..names.len() {
+            let [folder, file] = [end - 1, end].map(|end| Path::from_iter(names[..end].to_vec()));
+            let listed = self.store.list_with_delimiter(Some(&folder)).await?;
+            if listed.objects.iter().any(|found| found.location == file) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A link to a file that needs no other proof, where the store makes such.

@@ -1,5 +1,7 @@
 //! Bundles of packages, which lie in the store beside sessions' files.
 
+use std::future::ready;
+
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use object_store::{
@@ -20,7 +22,8 @@ impl Workspaces {
         content: Content,
         most: u64,
     ) -> Result<u64, FileError> {
-        self.put_at(&bundle(name), content, most).await
+        self.put_at(&bundle(name), content, most, ready(Ok(())))
+            .await
     }
 
     /// A bundle of packages, if there is one that is not older than this.

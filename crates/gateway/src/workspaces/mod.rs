@@ -5,7 +5,7 @@ mod bucket;
 mod bundles;
 mod place;
 
-use std::{ops::Range, sync::Arc};
+use std::{future::ready, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
@@ -14,6 +14,8 @@ use object_store::{
     GetOptions, GetRange, ObjectStore, ObjectStoreExt, WriteMultipart, local::LocalFileSystem,
     path::Path, signer::Signer,
 };
+
+use tokio::sync::Mutex;
 
 pub(crate) use place::is_path;
 use place::{entry, own, place};
@@ -34,6 +36,8 @@ pub(crate) struct Workspaces {
     store: Arc<dyn ObjectStore>,
     signer: Option<Arc<dyn Signer>>,
     bucket: String,
+    /// Held while it is seen whether a file can be where nothing but names says so, until it is.
+    settling: Arc<Mutex<()>>,
 }
 
 /// Why a file is not to be had.
@@ -96,6 +100,7 @@ impl Workspaces {
                     store: Arc::new(store),
                     signer: None,
                     bucket: "sandbox-workspace".to_owned(),
+                    settling: Arc::default(),
                 })
             }
             Files::Bucket(bucket) => Self::in_bucket(bucket),
@@ -119,7 +124,30 @@ impl Workspaces {
         if self.is_folder() && self.is_in_the_way(session, path, &place).await? {
             return Err(FileError::InTheWay(path.to_owned()));
         }
-        self.put_at(&place, content, most).await
+        self.put_at(&place, content, most, ready(Ok(()))).await
+    }
+
+    /// The same for a session that has no pod yet: a bucket would take a file and a folder of one
+    /// name, which no pod could be given afterwards.
+    pub(crate) async fn put_ahead(
+        &self,
+        session: &str,
+        path: &str,
+        content: Content,
+        most: u64,
+    ) -> Result<u64, FileError> {
+        if self.is_folder() {
+            return self.put(session, path, content, most).await;
+        }
+        let place = place(session, path)?;
+        let settled = async {
+            let held = self.settling.lock().await;
+            match self.clashes(&place).await? {
+                true => Err(FileError::InTheWay(path.to_owned())),
+                false => Ok(held),
+            }
+        };
+        self.put_at(&place, content, most, settled).await
     }
 
     /// Whether what is kept are files in folders, and not just names.
@@ -146,11 +174,13 @@ impl Workspaces {
         Ok(false)
     }
 
-    async fn put_at(
+    /// `settled` is waited for once all has come, and what it gives is held until the file is there.
+    async fn put_at<Held>(
         &self,
         place: &Path,
         mut content: Content,
         most: u64,
+        settled: impl Future<Output = Result<Held, FileError>>,
     ) -> Result<u64, FileError> {
         let upload = self.store.put_multipart(place).await?;
         let mut writing = WriteMultipart::new_with_chunk_size(upload, PART);
@@ -171,8 +201,12 @@ impl Workspaces {
                 }
             }
         };
-        match taken {
-            Ok(()) => {
+        let settled = match taken {
+            Ok(()) => settled.await,
+            Err(error) => Err(error),
+        };
+        match settled {
+            Ok(_held) => {
                 writing.finish().await?;
                 Ok(size)
             }
@@ -331,6 +365,37 @@ mod tests {
         let session = folder.path().join("sessions/s");
         let left = |path| std::fs::read_dir(session.join(path)).unwrap().count();
         assert_eq!((left(""), left("a")), (2, 1));
+    }
+
+    /// A store that knows nothing but names, as buckets do.
+    fn bucket() -> Workspaces {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let signer = object_store::aws::AmazonS3Builder::new()
+            .with_bucket_name("b")
+            .with_access_key_id("k")
+            .with_secret_access_key("s");
+        Workspaces {
+            store: Arc::new(object_store::memory::InMemory::new()),
+            signer: Some(Arc::new(signer.build().unwrap())),
+            bucket: "b".to_owned(),
+            settling: Arc::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bucket_takes_no_file_and_folder_of_one_name_for_a_pod_to_come() {
+        let files = bucket();
+        let put = |path: &'static str| files.put_ahead("s", path, content("1"), 1);
+        for path in ["a/b", "ab", "a/b"] {
+            put(path).await.unwrap();
+        }
+        for path in ["a", "a/b/c", "a/b/c/d"] {
+            assert!(matches!(put(path).await, Err(FileError::InTheWay(_))));
+        }
+        // Of two at once one is there.
+        let (one, other) = tokio::join!(put("c"), put("c/d"));
+        assert!(one.is_ok() != other.is_ok());
+        assert_eq!(files.list("s", "", 10).await.unwrap().len(), 3);
     }
 
     #[tokio::test]

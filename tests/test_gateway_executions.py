@@ -270,6 +270,32 @@ def test_a_sessions_first_python_finds_an_interpreter_which_is_let_go_where_none
     assert rest.delete("/templates/node").status == 200
 
 
+def test_an_interpreter_waits_in_warm_pods_and_is_told_whose_it_is(rest, session):
+    code = "import os\ndef handler(event):\n    at_first = 'SESSION_ID=' in open('/proc/self/environ').read()\n" \
+        "    return [at_first, os.environ['SESSION_ID'], os.environ['WORKSPACE_PATH'], os.environ.get('MINE'), os.popen('echo $SESSION_ID').read()]"
+    fields = {"id": "cold", "name": "cold", "image_url": "host", "runtime_type": "python3.11", "warm_interpreter": False}
+    made = rest.post("/templates", fields)
+    assert made.status == 201 and made.json["warm_interpreter"] is False
+    assert rest.get("/templates/python-basic").json["warm_interpreter"] is True
+    for more, at_first in [({}, False), ({"env_vars": {"MINE": "x"}}, True), ({"template_id": "cold"}, True)]:
+        other = rest.session(**more)
+        done = rest.run(other, code, "python")
+        mine = more.get("env_vars", {}).get("MINE")
+        assert done["return_value"] == [at_first, other, "/workspace", mine, other + "\n"], (more, done)
+        rest.delete(f"/sessions/{other}")
+    assert rest.delete("/templates/cold").status == 200
+
+
+def test_what_a_start_finds_is_found_though_an_interpreter_waited_before_it_came(rest):
+    other = rest.session()
+    late = b"import os, sys\nsys.whose = os.environ.get('SESSION_ID')"
+    version = rest.run(other, "python3 -c 'import sys; print(*sys.version_info[:2], sep=\".\")'")["stdout"].strip()
+    assert rest.upload(other, f".local/lib/python{version}/site-packages/usercustomize.py", late).status == 200
+    done = rest.run(other, "import sys\ndef handler(event):\n    return sys.whose", "python")
+    assert done["return_value"] == other, done
+    rest.delete(f"/sessions/{other}")
+
+
 def test_an_executor_reports_its_own_sessions_results_and_no_others(machine, tmp_path):
     gateway = Gateway(machine, tmp_path / "gateway", KUBERNETES_NAMESPACE="reports", CONTROL_PLANE_URL="http://gateway:8000")
     try:

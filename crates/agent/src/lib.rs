@@ -127,7 +127,7 @@ pub async fn serve(
     let stop = CancellationToken::new();
     let grpc = tokio::spawn(serve_grpc(
         GrpcDoor::new(agent.clone()),
-        ExecutorDoor::new(agent.clone(), &state),
+        ExecutorDoor::new(agent.clone(), &state, options.python_ahead),
         listeners,
         tls.clone(),
         stop.clone(),

@@ -10,6 +10,7 @@ use std::{
 
 use lexopt::{Arg, Parser, ValueExt};
 use sandlot_access::{AGENT_KEY, OPERATOR_KEYS, PrivateKey, PublicKey};
+use sandlot_api::executor::PYTHON_AHEAD;
 
 use crate::tasks::Site;
 use task_executor::{TASK_EXECUTOR, task_executor};
@@ -28,6 +29,7 @@ Options, and the variables that say the same:
   --grpc-port PORT     gRPC, may be given more than once    SANDLOT_GRPC_PORT    [50051 and 9090]
   --http-port PORT     health over HTTP, 0 for none         SANDLOT_HTTP_PORT    [8080; none with run]
   --tasks-addr ADDR    the task executor's HTTP             SANDLOT_TASKS_ADDR   [none]
+  --python-ahead       a Python interpreter waits for code  SANDLOT_PYTHON_AHEAD=true
   --plain              serve gRPC to anybody, without TLS   SANDLOT_PLAIN=true
   --help, --version
 
@@ -67,6 +69,8 @@ pub struct Options {
     pub tasks: Option<SocketAddr>,
     /// Where its tasks run.
     pub site: Site,
+    /// Whether a Python interpreter waits for code from the start on.
+    pub python_ahead: bool,
     /// Who may call.
     pub callers: Callers,
     /// The container's own command; `None` for a sidecar.
@@ -143,6 +147,7 @@ pub fn parse(
             Arg::Long("grpc-port") => ports.push(parser.value()?.parse()?),
             Arg::Long("http-port") => given.http_port = Some(parser.value()?.parse()?),
             Arg::Long("tasks-addr") => given.tasks = Some(parser.value()?.parse()?),
+            Arg::Long("python-ahead") => given.python_ahead = true,
             Arg::Long("plain") => given.plain = true,
             Arg::Long("help") | Arg::Short('h') => return Ok(Task::Say(HELP.to_owned())),
             Arg::Long("version") => return Ok(Task::Say(VERSION.to_owned())),
@@ -177,6 +182,7 @@ struct Given {
     grpc_port: Option<u16>,
     http_port: Option<u16>,
     tasks: Option<SocketAddr>,
+    python_ahead: bool,
     plain: bool,
     keys: Option<(PrivateKey, Vec<PublicKey>)>,
 }
@@ -194,6 +200,7 @@ impl Given {
                 }),
             },
         };
+        let is_true = |name| variable(name).is_some_and(|value| value == "true");
         Ok(Self {
             workspace: variable("SANDLOT_WORKSPACE").map(PathBuf::from),
             state: variable("SANDLOT_STATE_DIR").map(PathBuf::from),
@@ -202,7 +209,8 @@ impl Given {
             tasks: variable("SANDLOT_TASKS_ADDR")
                 .map(|value| address("SANDLOT_TASKS_ADDR", value))
                 .transpose()?,
-            plain: variable("SANDLOT_PLAIN").is_some_and(|value| value == "true"),
+            python_ahead: is_true(PYTHON_AHEAD),
+            plain: is_true("SANDLOT_PLAIN"),
             keys: keys(variable)?,
         })
     }
@@ -233,6 +241,7 @@ impl Given {
             http_port,
             tasks: self.tasks,
             site: Site::Own,
+            python_ahead: self.python_ahead,
             callers,
             command,
         })

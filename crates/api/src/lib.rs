@@ -15,6 +15,18 @@ pub mod agent {
 #[allow(missing_docs)]
 pub mod executor {
     tonic::include_proto!("sandlot.executor.v1");
+
+    /// The variables that tell code which session it is in. An interpreter that waits in a pod
+    /// before that is anybody's is told them with its code.
+    pub const ABOUT_THE_SESSION: [&str; 4] = [
+        "SESSION_ID",
+        "WORKSPACE_PATH",
+        "CONTROL_PLANE_URL",
+        "INTERNAL_API_TOKEN",
+    ];
+
+    /// The agent's variable for having a Python interpreter wait from its own start on: `true`.
+    pub const PYTHON_AHEAD: &str = "SANDLOT_PYTHON_AHEAD";
 }
 
 #[cfg(feature = "resources")]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures::StreamExt;
-use sandlot_api::executor::{Ended, RunRequest};
+use sandlot_api::executor::{ABOUT_THE_SESSION, Ended, RunRequest};
 use sandlot_decide::session::{ExecutionStatus, SessionStatus};
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -202,14 +202,14 @@ impl Gateway {
 
     /// The session's own variables, and what code may want to know of where it runs.
     pub(crate) fn environment(&self, session: &Session) -> BTreeMap<String, String> {
+        let [id, workspace, control_plane, token_name] = ABOUT_THE_SESSION.map(str::to_owned);
         let mut env = BTreeMap::from([
-            ("SESSION_ID".to_owned(), session.id.clone()),
-            ("WORKSPACE_PATH".to_owned(), "/workspace".to_owned()),
+            (id, session.id.clone()),
+            (workspace, "/workspace".to_owned()),
         ]);
         if let Some(url) = &self.settings.callback_url {
-            env.insert("CONTROL_PLANE_URL".to_owned(), url.clone());
-            let token = self.callbacks.token(&session.id);
-            env.insert("INTERNAL_API_TOKEN".to_owned(), token);
+            env.insert(control_plane, url.clone());
+            env.insert(token_name, self.callbacks.token(&session.id));
         }
         env.extend(session.facts.env.clone());
         if !session.facts.installed.is_empty() {

@@ -10,7 +10,10 @@ use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
-use sandlot_api::arl::{PodTemplate, WarmPool, WarmPoolSpec};
+use sandlot_api::{
+    arl::{PodTemplate, WarmPool, WarmPoolSpec},
+    executor::PYTHON_AHEAD,
+};
 use serde_json::json;
 
 use crate::{
@@ -234,6 +237,7 @@ impl Pools {
 
 /// A pod for sessions: nobody special in it, nothing of the cluster's in it, bounded.
 fn pod_template(template: &Template, shape: Shape) -> PodTemplate {
+    let ahead = template.facts.has_interpreter_wait();
     let env: BTreeMap<&str, &str> = [("HOME", "/workspace")]
         .into_iter()
         .chain(
@@ -243,6 +247,7 @@ fn pod_template(template: &Template, shape: Shape) -> PodTemplate {
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.as_str())),
         )
+        .chain(ahead.then_some((PYTHON_AHEAD, "true")))
         .collect();
     let env: Vec<_> = env
         .into_iter()

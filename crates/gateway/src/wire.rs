@@ -150,6 +150,7 @@ pub(crate) fn template(template: &Template) -> Value {
         "default_env_vars": facts.env,
         "is_active": facts.is_active,
         "prestarted_interpreter": facts.prestarted,
+        "warm_interpreter": facts.warm_interpreter,
         "created_at": naive(template.created),
         "updated_at": naive(template.updated),
     })

@@ -10,6 +10,7 @@ mod results;
 mod run;
 mod shell;
 mod spare;
+mod told;
 
 use std::{path::Path, sync::Arc};
 
@@ -37,11 +38,16 @@ pub(crate) struct ExecutorDoor {
 }
 
 impl ExecutorDoor {
-    /// A door to this agent that keeps what code returned below `state`.
-    pub(crate) fn new(agent: Arc<Agent>, state: &Path) -> Self {
+    /// A door to this agent that keeps what code returned below `state`. With `python_ahead` an
+    /// interpreter waits from now on.
+    pub(crate) fn new(agent: Arc<Agent>, state: &Path, python_ahead: bool) -> Self {
         let results = Arc::new(Results::new(state.join("results")));
         let spares = Arc::new(Spares::new(agent.clone(), state.join("given")));
         run::make_ahead(&results);
+        if python_ahead {
+            let spares = spares.clone();
+            tokio::spawn(async move { spares.prepare_ahead().await });
+        }
         Self {
             agent,
             results,

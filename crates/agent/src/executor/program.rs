@@ -8,6 +8,8 @@ use std::{
 
 use bytes::Bytes;
 
+use super::told::Environment;
+
 /// Calls a Python handler and hands on what it returns.
 const PYTHON: &str = include_str!("python.py");
 /// What that needs for some code only, and is compiled then: every start would wait for it.
@@ -66,12 +68,30 @@ fn python(result: &Path) -> [&OsStr; 5] {
     [program, flag, driver, rarely, result.as_os_str()]
 }
 
-/// What a waiting interpreter is sent: the lengths of both paths, the paths, and what any
-/// interpreter is.
-pub(super) fn sent(code: &str, event: &str, result: &Path, directory: &Path) -> Vec<u8> {
-    let places = [result, directory].map(|place| place.as_os_str().as_bytes());
-    let mut sent = format!("{} {}\n", places[0].len(), places[1].len()).into_bytes();
-    sent.extend(places.concat());
+/// What a waiting interpreter is sent: the lengths of both paths and of what it is told of its
+/// environment, these three, and what any interpreter is.
+pub(super) fn sent(
+    code: &str,
+    event: &str,
+    (result, directory): (&Path, &Path),
+    told: &Environment,
+) -> Vec<u8> {
+    let told = told.iter().map(|(name, value)| {
+        let pair = [name.as_bytes(), value.as_bytes()];
+        pair.join(&b"="[..])
+    });
+    let told = told.collect::<Vec<_>>().join(&0);
+    let parts = [
+        result.as_os_str().as_bytes(),
+        directory.as_os_str().as_bytes(),
+        &told,
+    ];
+    // Of one length always: the interpreter reads no further than it must.
+    let mut sent = parts
+        .map(|part| format!("{:>10}", part.len()))
+        .concat()
+        .into_bytes();
+    sent.extend(parts.concat());
     sent.extend(read_by_driver(code, event).into_bytes());
     sent
 }
@@ -122,8 +142,12 @@ mod tests {
 
     #[test]
     fn a_waiting_interpreter_is_told_its_places_first() {
-        let told = sent("c", "{}", Path::new("/r"), Path::new("/w s"));
-        assert_eq!(told, b"2 4\n/r/w s1\nc{}");
+        let places = (Path::new("/r"), Path::new("/w s"));
+        let told = vec![("A".into(), "b".into()), ("C".into(), "=".into())];
+        assert_eq!(
+            sent("c", "{}", places, &told),
+            b"         2         4         7/r/w sA=b\0C==1\nc{}"
+        );
     }
 
     #[test]

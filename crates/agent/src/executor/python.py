@@ -7,9 +7,9 @@ def drive():
     main = type(sys)("__main__")
     main.__builtins__ = __builtins__
     more = {}
-    if target in "-+":
+    if target == "-":
         exec(rarely, more)
-        target = more["begin"](target == "+")
+        target = more["begin"]()
     sent = sys.stdin.buffer.read()
     size, _, rest = sent.partition(b"\n")
     source, event = rest[: int(size)], rest[int(size):]

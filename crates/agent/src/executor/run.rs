@@ -143,7 +143,8 @@ async fn start(
     }
     let stays = request.prestarted;
     if language == Language::Python {
-        let sent = program::sent(&code, &request.event, &result, &directory);
+        let places = (result.as_path(), directory.as_path());
+        let sent = |told: &_| program::sent(&code, &request.event, places, told);
         let given = spares.give(&key, env.clone(), sent, timeout, stays).await;
         if let Some((run, given)) = given.map_err(broken)? {
             return Ok((run, Some(given)));

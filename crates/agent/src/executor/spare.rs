@@ -1,14 +1,14 @@
 //! An interpreter that was started before there was code for it, so that the code need not wait
 //! until it is up. One waits at a time; it runs one piece of code and no other. Where nobody
 //! asked for one that stays, one waits for a moment in a new session and behind Python code: often
-//! more of it follows. One that waited while something came that its start would have found starts
-//! anew by itself (`python_rarely.py`).
+//! more of it follows. In a warm pod one waits for the session to come, where its template wants
+//! that. One that waited while something came that its start would have found starts anew by itself
+//! (`python_rarely.py`).
 //!
 //! To the supervisor it is a run like any other, under a key of its own. Which code it was given
 //! is written down before it is given any: asking for that code again finds this run.
 
 use std::{
-    ffi::OsString,
     fs,
     io::{self, Write},
     path::PathBuf,
@@ -25,6 +25,7 @@ use super::{
     given::{Given, Notes},
     program,
     run::GRACE,
+    told::{Environment, still_to_tell},
 };
 use crate::agent::Agent;
 
@@ -32,8 +33,6 @@ use crate::agent::Agent;
 const LINGER: Duration = Duration::from_secs(10);
 /// Behind code that takes longer than this, the next one need not wait for its end.
 const BEHIND: Duration = Duration::from_secs(1);
-
-type Environment = Vec<(OsString, OsString)>;
 
 /// The interpreter that waits, and who was given one before.
 pub(super) struct Spares {
@@ -45,6 +44,8 @@ pub(super) struct Spares {
 struct Spare {
     run: Run,
     env: Environment,
+    /// Whether it goes after a moment.
+    lingers: bool,
     /// Where it reads its code from.
     input: fs::File,
 }
@@ -63,16 +64,29 @@ impl Spares {
     /// started, code starts its own and says why that fails.
     pub(super) async fn prepare(self: &Arc<Self>, env: Environment, stays: bool) {
         let mut waiting = self.waiting.lock().await;
-        if waiting.as_ref().is_some_and(|spare| spare.fits(&env)) {
-            return;
+        let fits = |spare: &Spare| spare.still_to_tell(&env).is_some();
+        if !waiting.as_ref().is_some_and(fits) {
+            if let Some(other) = waiting.take() {
+                other.run.kill();
+            }
+            *waiting = self.start(env).await.ok();
         }
-        if let Some(other) = waiting.take() {
-            other.run.kill();
-        }
-        *waiting = self.start(env).await.ok();
-        if let Some(spare) = waiting.as_ref().filter(|_| !stays) {
+        if let Some(spare) = waiting.as_mut().filter(|spare| !stays && !spare.lingers) {
+            spare.lingers = true;
             let (spares, key) = (self.clone(), spare.run.key().clone());
             tokio::spawn(async move { spares.let_go_later(&key).await });
+        }
+    }
+
+    /// Has an interpreter wait before it is known for whom, until somebody prepares for code.
+    pub(super) async fn prepare_ahead(&self) {
+        let mut waiting = self.waiting.lock().await;
+        if waiting.is_some() {
+            return;
+        }
+        match self.start(self.agent.environment.plain()).await {
+            Ok(spare) => *waiting = Some(spare),
+            Err(error) => eprintln!("sandlot-agent: no interpreter waits: {error}"),
         }
     }
 
@@ -106,24 +120,25 @@ impl Spares {
         Ok(Spare {
             run: run.map_err(io::Error::other)?,
             env,
+            lingers: false,
             input: writing.into(),
         })
     }
 
     /// Gives code to the interpreter that waits, if there is one for this environment, and has
-    /// the next one started.
+    /// the next one started. `sent` makes what it is sent of what it is to be told.
     pub(super) async fn give(
         self: &Arc<Self>,
         key: &Key,
         env: Environment,
-        sent: Vec<u8>,
+        sent: impl FnOnce(&Environment) -> Vec<u8>,
         timeout: Option<Duration>,
         stays: bool,
     ) -> io::Result<Option<(Run, Given)>> {
-        let fitting = self.waiting.lock().await.take_if(|spare| spare.fits(&env));
-        let Some(spare) = fitting else {
+        let Some((spare, told)) = self.take(&env).await else {
             return Ok(None);
         };
+        let sent = sent(&told);
         let at = Timestamp::now();
         let given = Given {
             run: spare.run.key().clone(),
@@ -142,6 +157,13 @@ impl Spares {
         watch_clock(run.clone(), &given);
         self.prepare_behind(run.clone(), env, stays);
         Ok(Some((run, given)))
+    }
+
+    /// The interpreter that waits, if it is one for this environment, and what it is to be told.
+    async fn take(&self, env: &Environment) -> Option<(Spare, Environment)> {
+        let mut waiting = self.waiting.lock().await;
+        let told = waiting.as_ref()?.still_to_tell(env)?;
+        Some((waiting.take()?, told))
     }
 
     /// The interpreter that this code was given to, if it was.
@@ -163,9 +185,12 @@ impl Spares {
 }
 
 impl Spare {
-    /// Whether it still waits, for code with this environment.
-    fn fits(&self, env: &Environment) -> bool {
-        self.env == *env && self.run.outcome().is_none()
+    /// What it is to be told for code with this environment, if it still waits for such code.
+    fn still_to_tell(&self, env: &Environment) -> Option<Environment> {
+        match self.run.outcome() {
+            None => still_to_tell(&self.env, env),
+            Some(_) => None,
+        }
     }
 }
 

@@ -91,6 +91,7 @@ pub(super) fn task_executor(
             Some(true) => Site::Beside(main),
             Some(false) => Site::Own,
         },
+        python_ahead: false,
         callers,
         command: None,
     }))

@@ -1,6 +1,9 @@
 //! Sessions' code: what it returns, which files it leaves, and that it runs once.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use sandlot_api::executor::{
     Ended, FilePart, PrepareRequest, ReadRequest, RunEvent, RunRequest,
@@ -280,9 +283,9 @@ async fn javascript_returns_its_value_too() {
     );
 }
 
-/// How the interpreter was started that runs this code: "-" where it waited, "+" where it waited
-/// and began anew.
-const HOW: &str = "open('/proc/self/cmdline').read().split('\\0')[-2]";
+/// How the interpreter was started that runs this code: "-" where it waited, and else for its
+/// result.
+const HOW: &str = "open('/proc/self/cmdline').read().split('\\0')[-2][-1:].replace('k', '+')";
 
 async fn prepare(agent: &Agent, env: &[(&str, &str)]) {
     let env = env
@@ -304,6 +307,42 @@ async fn code_is_given_to_the_interpreter_that_waits() {
     assert_eq!(told.result(), "\"-\"", "{told:?}");
 }
 
+/// A folder of modules of which one says that an interpreter has loaded it while it waited.
+fn library(folder: &Path) -> (String, PathBuf) {
+    let [library, loaded] = ["lib", "loaded"].map(|name| folder.join(name));
+    std::fs::create_dir(&library).unwrap();
+    let module = format!("whose = 'library'\nopen({loaded:?}, 'w').close()");
+    std::fs::write(library.join("json.py"), module).unwrap();
+    (library.into_os_string().into_string().unwrap(), loaded)
+}
+
+#[tokio::test]
+async fn an_interpreter_that_nobody_asked_for_yet_is_told_whose_it_is() {
+    let source = format!(
+        "import os, sys\ndef handler(event):\n    late = getattr(sys, 'late', None)\n    print({HOW}, os.environ.get('SESSION_ID'), os.popen('echo $SESSION_ID').read().strip(), os.environ.get('MORE'), late)"
+    );
+    let looks_for = |name: &str| format!("import os, sys\nsys.late = os.environ.get({name:?})");
+    for (at_start, more, expected) in [
+        ("", None, "- s s None None\n"),
+        ("", Some("m"), "+ s s m None\n"),
+        (&*looks_for("OTHER"), None, "- s s None None\n"),
+        (&*looks_for("SESSION_ID"), None, "+ s s None s\n"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (library, loaded) = library(folder.path());
+        std::fs::write(Path::new(&library).join("sitecustomize.py"), at_start).unwrap();
+        let words = ["--plain", "--http-port", "0", "--python-ahead"];
+        let agent = Agent::start(&words, &[("PYTHONPATH", &library)]);
+        until("it waits", || loaded.exists()).await;
+        let mut request = code("k", "python", &source);
+        request.env = [("SESSION_ID".to_owned(), "s".to_owned())].into();
+        let more = more.map(|more: &str| ("MORE".to_owned(), more.to_owned()));
+        request.env.extend(more);
+        let told = run(&agent, request).await;
+        assert_eq!(told.stdout, expected, "{at_start} {told:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_interpreter_that_waited_finds_what_came_meanwhile() {
     let late = "import builtins\nbuiltins.late = 'found'";
@@ -316,16 +355,12 @@ async fn an_interpreter_that_waited_finds_what_came_meanwhile() {
         ("workspace/json.py", "whose = 'mine'", "- None mine\n"),
     ] {
         let agent = Agent::sidecar();
-        let [library, loaded] = ["workspace/lib", "workspace/loaded"].map(|path| agent.path(path));
-        std::fs::create_dir(&library).unwrap();
-        let module = format!("whose = 'library'\nopen({loaded:?}, 'w').close()");
-        std::fs::write(library.join("json.py"), module).unwrap();
-        let library = library.to_str().unwrap();
-        prepare(&agent, &[("PYTHONPATH", library)]).await;
+        let (library, loaded) = library(&agent.path("workspace"));
+        prepare(&agent, &[("PYTHONPATH", &library)]).await;
         until("it waits", || loaded.exists()).await;
         std::fs::write(agent.path(path), content).unwrap();
         let mut request = code("k", "python", &source);
-        request.env = [("PYTHONPATH".to_owned(), library.to_owned())].into();
+        request.env = [("PYTHONPATH".to_owned(), library)].into();
         let told = run(&agent, request).await;
         assert_eq!(told.stdout, expected, "{path}: {told:?}");
     }

@@ -33,6 +33,15 @@ pub(crate) struct TemplateFacts {
     pub(crate) is_active: bool,
     /// Whether sessions have an interpreter started before there is code for it.
     pub(crate) prestarted: bool,
+    /// Whether one waits in each warm pod for a session's first code, where that may be Python.
+    pub(crate) warm_interpreter: bool,
+}
+
+impl TemplateFacts {
+    /// Whether an interpreter waits in pods that are nobody's yet.
+    pub(crate) fn has_interpreter_wait(&self) -> bool {
+        self.warm_interpreter && self.runtime.starts_with("python")
+    }
 }
 
 impl Default for TemplateFacts {
@@ -47,6 +56,7 @@ impl Default for TemplateFacts {
             env: BTreeMap::new(),
             is_active: true,
             prestarted: false,
+            warm_interpreter: true,
         }
     }
 }

@@ -60,6 +60,9 @@ fn read(fields: &mut Fields, facts: &mut TemplateFacts) -> Option<String> {
     if let Some(prestarted) = fields.flag("prestarted_interpreter") {
         facts.prestarted = prestarted;
     }
+    if let Some(warm) = fields.flag("warm_interpreter") {
+        facts.warm_interpreter = warm;
+    }
     name
 }
 

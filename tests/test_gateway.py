@@ -186,6 +186,16 @@ def test_code_is_nobody_special(rest, session):
     assert done["stdout"].split() == ["1000", "/workspace", "/workspace", "CapEff:", "0000000000000000"]
 
 
+def test_a_sessions_pod_is_shown_and_its_log_can_be_read(rest, session):
+    found = rest.get(f"/sessions/{session}").json
+    pod = rest.get(f"/containers/{found['container_id']}").json
+    assert pod["session_id"] == session and pod["pod_name"] == found["pod_name"] and pod["node_name"] == found["runtime_node"]
+    assert pod in rest.get("/containers?status=running&runtime_type=kubernetes&limit=200").json["containers"]
+    log = rest.get(f"/containers/{found['container_id']}/logs?tail=5&since=60")
+    assert log.status == 200 and log.headers["Content-Type"].startswith("text/plain"), log
+    assert rest.get(f"/containers/{found['container_id']}/logs?tail=0").status == 422
+
+
 def test_variables_of_the_session_reach_the_code(rest):
     session = rest.session(env_vars={"NAME": "a b"})
     assert rest.run(session, "echo $NAME")["stdout"] == "a b\n"

@@ -59,6 +59,9 @@ class Subject:
         """How often it has looked at its sessions, as its log tells."""
         return self.gateway.log.read_text().count("sessions were looked at")
 
+    def pod_spec(self) -> dict:
+        return self.pool(self.seen()["template_id"])["spec"]["template"]["spec"]
+
     def pool(self, name: str) -> dict:
         return self.machine.get("-n", self.namespace, "warmpool", name)
 
@@ -80,6 +83,8 @@ TOLD = [
     ("CONTROL_PLANE_URL", "http://here:8000", lambda s: s.environment("CONTROL_PLANE_URL"), "", "http://here:8000"),
     ("INTERNAL_API_TOKEN", "secret", lambda s: s.environment("INTERNAL_API_TOKEN").split(":")[0] == s.session, False, True),
     ("KUBERNETES_NAMESPACE", NAMESPACE, lambda s: s.machine.kubectl("-n", NAMESPACE, "get", "pod", s.seen()["pod_name"], check=False).returncode, 1, 0),
+    ("EXECUTOR_IMAGE_PULL_POLICY", "Always", lambda s: s.pod_spec()["containers"][0]["imagePullPolicy"], "IfNotPresent", "Always"),
+    ("EXECUTOR_IMAGE_PULL_SECRETS", "one,two", lambda s: s.pod_spec().get("imagePullSecrets"), None, [{"name": "one"}, {"name": "two"}]),
     ("WARM_POOL_DEFAULT_SIZE", "1", lambda s: s.pool(s.seen()["template_id"])["spec"]["replicas"], 2, 1),
     ("WARM_POOL_ENABLED", "true", lambda s: "multi-language" in s.machine.kubectl("-n", s.namespace, "get", "warmpools", "-o", "name").stdout, False, True),
     ("S3_REGION", "eu-told-1", lambda s: "eu-told-1" in s.link(), False, True),

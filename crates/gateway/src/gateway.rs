@@ -70,7 +70,12 @@ impl Gateway {
         let files = Workspaces::open(&settings.files)?;
         let namespace = settings.namespace.clone();
         let gateway = Self {
-            pools: Pools::new(client.clone(), namespace.clone(), settings.warm),
+            pools: Pools::new(
+                client.clone(),
+                namespace.clone(),
+                settings.warm,
+                settings.pulls.clone(),
+            ),
             claims: Claims::new(client, namespace),
             executors: Executors::new(settings.key.clone(), settings.agent_port),
             runs: Runs::default(),

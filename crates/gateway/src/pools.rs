@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::{
     claims::SESSION,
     ledger::{SessionFacts, Template},
+    pulls::Pulls,
     wire::{MAX_PROCESSES, PACKAGES},
 };
 
@@ -123,16 +124,18 @@ pub(crate) struct Pools {
     client: Client,
     namespace: String,
     warm: u32,
+    pulls: Pulls,
     /// Templates' pools as this gateway has made them.
     made: Arc<Mutex<BTreeMap<String, PodTemplate>>>,
 }
 
 impl Pools {
-    pub(crate) fn new(client: Client, namespace: String, warm: u32) -> Self {
+    pub(crate) fn new(client: Client, namespace: String, warm: u32, pulls: Pulls) -> Self {
         Self {
             client,
             namespace,
             warm,
+            pulls,
             made: Arc::default(),
         }
     }
@@ -162,7 +165,7 @@ impl Pools {
     /// Makes or updates a template's pool.
     pub(crate) async fn keep(&self, template: &Template) -> Result<(), kube::Error> {
         let name = pool_name(template);
-        let pods = pod_template(template, Shape::of_template(template));
+        let pods = pod_template(template, Shape::of_template(template), &self.pulls);
         self.apply(&name, None, pods.clone(), self.warm.max(1))
             .await?;
         self.made().insert(name, pods);
@@ -171,7 +174,7 @@ impl Pools {
 
     /// Whether this gateway has made a template's pool as it should be now. It may be gone since.
     pub(crate) fn has_kept(&self, template: &Template) -> bool {
-        let pods = pod_template(template, Shape::of_template(template));
+        let pods = pod_template(template, Shape::of_template(template), &self.pulls);
         self.made().get(&pool_name(template)) == Some(&pods)
     }
 
@@ -187,7 +190,7 @@ impl Pools {
         session: &str,
         shape: Shape,
     ) -> Result<(), kube::Error> {
-        let pods = pod_template(template, shape);
+        let pods = pod_template(template, shape, &self.pulls);
         self.apply(&own_pool_name(session), Some(session), pods, 1)
             .await
     }
@@ -236,7 +239,7 @@ impl Pools {
 }
 
 /// A pod for sessions: nobody special in it, nothing of the cluster's in it, bounded.
-fn pod_template(template: &Template, shape: Shape) -> PodTemplate {
+fn pod_template(template: &Template, shape: Shape, pulls: &Pulls) -> PodTemplate {
     let ahead = template.facts.has_interpreter_wait();
     let env: BTreeMap<&str, &str> = [("HOME", "/workspace")]
         .into_iter()
@@ -253,7 +256,7 @@ fn pod_template(template: &Template, shape: Shape) -> PodTemplate {
         .into_iter()
         .map(|(name, value)| json!({ "name": name, "value": value }))
         .collect();
-    let pod = json!({
+    let mut pod = json!({
         // So many tasks at most, where the node can see to that: several for each process.
         "metadata": { "annotations": { "sandlot.dev/max-processes": MAX_TASKS.to_string() }, "labels": {
             "app": "sandbox-executor", "component": "sandbox-session", "sandbox-type": "execution",
@@ -263,7 +266,7 @@ fn pod_template(template: &Template, shape: Shape) -> PodTemplate {
             "containers": [{
                 "name": "executor",
                 "image": template.facts.image,
-                "imagePullPolicy": "IfNotPresent",
+                "imagePullPolicy": pulls.policy.as_str(),
                 "env": env,
                 "resources": {
                     "requests": { "cpu": "0", "memory": "0" },
@@ -297,6 +300,9 @@ fn pod_template(template: &Template, shape: Shape) -> PodTemplate {
             "terminationGracePeriodSeconds": 5,
         },
     });
+    if !pulls.secrets.is_empty() {
+        pod["spec"]["imagePullSecrets"] = pulls.references().into();
+    }
     // It is an object, as written above.
     PodTemplate(pod.as_object().cloned().unwrap_or_default())
 }
@@ -304,7 +310,7 @@ fn pod_template(template: &Template, shape: Shape) -> PodTemplate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::TemplateFacts;
+    use crate::{ledger::TemplateFacts, pulls::PullPolicy};
 
     #[test]
     fn sizes_are_read_as_clients_write_them() {
@@ -345,7 +351,11 @@ mod tests {
     #[test]
     fn pods_are_nobody_special() {
         let template = Template::new("t".into(), "t".into(), TemplateFacts::default());
-        let pod = pod_template(&template, Shape::of_template(&template)).0;
+        let pulls = Pulls {
+            policy: PullPolicy::Always,
+            secrets: vec!["login".to_owned()],
+        };
+        let pod = pod_template(&template, Shape::of_template(&template), &pulls).0;
         let spec = &pod["spec"];
         assert_eq!(spec["automountServiceAccountToken"], json!(false));
         assert_eq!(spec["securityContext"]["runAsNonRoot"], json!(true));
@@ -355,6 +365,8 @@ mod tests {
             json!(["ALL"])
         );
         assert_eq!(container["resources"]["limits"]["memory"], json!("512Mi"));
+        assert_eq!(container["imagePullPolicy"], json!("Always"));
+        assert_eq!(spec["imagePullSecrets"], json!([{ "name": "login" }]));
         assert!(container["securityContext"].get("privileged").is_none());
     }
 }

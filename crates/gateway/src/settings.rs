@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use sandlot_access::PrivateKey;
 use sandlot_decide::session::Limits;
 
-use crate::{access::Token, error::GatewayError, pools::Shape};
+use crate::{access::Token, error::GatewayError, pools::Shape, pulls::Pulls};
 
 /// How the gateway runs.
 #[derive(Clone)]
@@ -45,6 +45,8 @@ pub struct Settings {
     pub timeouts: (i64, i64),
     /// The image of the second template, with more languages than one.
     pub languages_image: String,
+    /// How the images of sessions' pods are come by.
+    pub pulls: Pulls,
     /// How many pods each template keeps warm.
     pub warm: u32,
     /// Make the templates' pods ready when the gateway starts, not when they are first used.
@@ -147,6 +149,7 @@ impl Settings {
             },
             timeouts: (300, 3600),
             languages_image: "sandbox-template-multi-language:v1.0.0".to_owned(),
+            pulls: Pulls::default(),
             warm: 2,
             warm_at_start: false,
             largest_upload: 100 << 20,

@@ -172,6 +172,9 @@ Environment:
                                  the template of sessions that name none, made at the first
                                  start                                 [python-basic]
   MULTI_LANGUAGE_TEMPLATE_IMAGE  the image of the second template
+  EXECUTOR_IMAGE_PULL_POLICY     when sessions' images are pulled      [IfNotPresent]
+  EXECUTOR_IMAGE_PULL_SECRETS    secrets of that namespace with logins to registries, with commas
+                                 between them
   DEFAULT_TIMEOUT, MAX_TIMEOUT   seconds: of its sessions, and the most that anybody may ask
                                  for                                   [300, 3600]
   DISABLE_BWRAP                  has no effect: sessions are kept apart by their pods

@@ -170,6 +170,15 @@ fn templates(settings: &mut Settings, read: &Variables<'_>) -> Result<(), BadVar
     if let Some(image) = read.text("MULTI_LANGUAGE_TEMPLATE_IMAGE") {
         settings.languages_image = image;
     }
+    let wanted = "Always, IfNotPresent or Never";
+    if let Some(policy) = read.parsed("EXECUTOR_IMAGE_PULL_POLICY", wanted)? {
+        settings.pulls.policy = policy;
+    }
+    if let Some(secrets) = read.text("EXECUTOR_IMAGE_PULL_SECRETS") {
+        let names = secrets.split(',').map(str::trim);
+        let named = names.filter(|name| !name.is_empty());
+        settings.pulls.secrets = named.map(ToOwned::to_owned).collect();
+    }
     if let Some(id) = read.text("DEFAULT_TEMPLATE_ID") {
         settings.default_template = id;
     }

@@ -32,6 +32,8 @@ fn the_deployments_variables_are_heard() {
         ("MAX_UPLOAD_FILE_SIZE_MB", "1"),
         ("CLEANUP_INTERVAL_SECONDS", "300"),
         ("SIDECAR_GRPC_PORT", "7000"),
+        ("EXECUTOR_IMAGE_PULL_POLICY", "Never"),
+        ("EXECUTOR_IMAGE_PULL_SECRETS", "one, two,"),
     ])
     .unwrap();
     assert_eq!(settings.listen.to_string(), "0.0.0.0:8000");
@@ -44,6 +46,8 @@ fn the_deployments_variables_are_heard() {
         "who is lost is looked for more often"
     );
     assert_eq!(settings.agent_port, 7000);
+    assert_eq!(settings.pulls.policy.as_str(), "Never");
+    assert_eq!(settings.pulls.secrets, ["one", "two"]);
     assert_eq!(
         (settings.limits.lifetime, settings.largest_upload),
         (None, 1 << 20)

@@ -30,6 +30,8 @@ fn main() -> ExitCode {
 
 /// One thread serves everything; what waits for disks waits on a few others that come and go.
 fn run(options: sandlot_agent::Options) -> Result<i32, AgentError> {
+    // Nothing is forked here but keepers.
+    sandlot_supervisor::leave_heap_out();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)

@@ -22,7 +22,7 @@ use crate::{
 
 /// A task shorter than this goes from nothing to its end in one write: nobody sees so short a
 /// moment, and a busy machine has better things to write.
-const RUNNING_AFTER: Duration = Duration::from_millis(100);
+const RUNNING_AFTER: Duration = Duration::from_millis(200);
 /// A task that waits shorter than this is not told to be waiting.
 const PENDING_AFTER: Duration = Duration::from_millis(100);
 /// Nor one whose sandbox is busy with earlier tasks and gets through them: each such word would be

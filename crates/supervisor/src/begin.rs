@@ -7,7 +7,7 @@ use std::{
     fs::File,
     io::{self, Write},
     os::{
-        fd::{AsRawFd, FromRawFd, OwnedFd},
+        fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
         unix::ffi::OsStringExt,
     },
 };
@@ -24,13 +24,14 @@ use nix::{
 };
 
 use crate::{
-    keeper::{self, Descriptors, Held},
+    keeper::{self, Descriptors},
     launch::{Input, Launch, Size},
     ledger::Ledger,
     program::Program,
     record::Record,
     sheet::{Name, Sheet},
     stock::{PIPES, Stock, open_reading, open_writing},
+    supervisor::StartError,
 };
 
 /// The pipe that a keeper rings.
@@ -183,15 +184,25 @@ fn held_by_all_copies(lock: Flock<File>) -> OwnedFd {
 }
 
 /// The two ends of an output pipe, and the keeper's hold on it.
-fn ends(sheet: &Sheet, record: &Record, stream: &str) -> io::Result<(OwnedFd, OwnedFd, Held)> {
+fn ends(sheet: &Sheet, record: &Record, stream: &str) -> io::Result<(OwnedFd, OwnedFd, RawFd)> {
     let path = record.pipes.path(sheet.runs(), stream);
     let reading = open_reading(&path)?;
     let writing = open_writing(&path, false)?;
-    let held = Held {
-        pipe: reading.as_raw_fd(),
-        rest: CString::new(rest(sheet, stream).into_os_string().into_vec())?,
-    };
+    let held = reading.as_raw_fd();
     Ok((reading, writing, held))
+}
+
+/// The command of a launch, ready for the keeper of this run.
+pub(crate) fn make_ready(launch: &Launch, sheet: &Sheet) -> Result<Program, StartError> {
+    let [out, err] =
+        STREAMS.map(|stream| CString::new(rest(sheet, stream).into_os_string().into_vec()));
+    Program::new(
+        launch,
+        [
+            out.map_err(io::Error::other)?,
+            err.map_err(io::Error::other)?,
+        ],
+    )
 }
 
 /// Where a keeper saves what nobody read of a stream.
@@ -247,7 +258,7 @@ mod tests {
         let (word, giving) = pipe2(OFlag::O_CLOEXEC).unwrap();
         descriptors.word = Some(word);
         drop(giving);
-        let keeper = keeper::fork(&mut Program::new(&launch).unwrap(), &descriptors).unwrap();
+        let keeper = keeper::fork(&mut make_ready(&launch, &sheet).unwrap(), &descriptors).unwrap();
         drop(descriptors);
         waitpid(Pid::from_raw(keeper), None).unwrap();
         assert!(matches!(sheet.standing(&record), Standing::NeverBegan));

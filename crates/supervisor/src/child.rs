@@ -9,13 +9,12 @@ use std::{
     ptr,
 };
 
-use libc::{c_char, c_int, c_void};
+use libc::{c_int, c_void};
 
 use crate::{
     keeper::{Descriptors, errno, retry, write_note},
-    launch::Inside,
     note::{Note, Step},
-    program::Program,
+    program::{Cell, Program, Signals},
 };
 
 /// What the child is given, and what it leaves when it cannot become the command.
@@ -42,7 +41,7 @@ pub(crate) fn spawn(
     descriptors: &Descriptors,
     note: &mut Note,
 ) -> Result<(), Unstarted> {
-    let stack = program.stack.top();
+    let stack = program.stack();
     let mut birth = Birth {
         program,
         descriptors,
@@ -92,23 +91,22 @@ fn become_command(program: &mut Program, descriptors: &Descriptors) -> Unstarted
         libc::dup2(descriptors.input.as_raw_fd(), 0);
         libc::dup2(output.as_raw_fd(), 1);
         libc::dup2(errors.as_raw_fd(), 2);
-        if let Some(inside) = &program.inside
-            && !enter(inside)
+        if let Some(cell) = &program.cell
+            && !enter(cell)
         {
             return Unstarted::At(Step::Enter, errno());
         }
-        if let Some(user) = &program.user {
-            let groups = user.groups.as_ptr();
+        if let Some(user) = &program.identity {
             // Not through the C library, which would look for other threads to change too.
-            if libc::syscall(libc::SYS_setgroups, user.groups.len(), groups) != 0
+            if libc::syscall(libc::SYS_setgroups, user.group_count, user.groups) != 0
                 || libc::syscall(libc::SYS_setgid, user.gid) != 0
                 || libc::syscall(libc::SYS_setuid, user.uid) != 0
             {
                 return Unstarted::At(Step::User, errno());
             }
         }
-        if let Some(directory) = &program.directory
-            && libc::chdir(directory.as_ptr()) != 0
+        if let Some(directory) = program.directory
+            && libc::chdir(directory) != 0
         {
             return Unstarted::At(Step::Directory, errno());
         }
@@ -133,10 +131,10 @@ fn was_given(word: &OwnedFd) -> bool {
 
 /// Makes the other container's files all there are, and gives up what nobody there may do: what
 /// it takes to look into other processes must not reach the command.
-fn enter(inside: &Inside) -> bool {
+fn enter(cell: &Cell) -> bool {
     // SAFETY: plain system calls on an open descriptor and constants.
     unsafe {
-        if libc::fchdir(inside.root.as_raw_fd()) != 0
+        if libc::fchdir(cell.root) != 0
             || libc::chroot(c".".as_ptr()) != 0
             || libc::chdir(c"/".as_ptr()) != 0
         {
@@ -145,14 +143,14 @@ fn enter(inside: &Inside) -> bool {
         for capability in 0..u64::BITS {
             let known = libc::prctl(libc::PR_CAPBSET_READ, capability, 0, 0, 0) == 1;
             if known
-                && inside.capabilities & (1 << capability) == 0
+                && cell.capabilities & (1 << capability) == 0
                 && libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) != 0
             {
                 return false;
             }
         }
     }
-    inherit_only(inside.capabilities)
+    inherit_only(cell.capabilities)
 }
 
 /// Takes what is not among these capabilities out of those that a program inherits.
@@ -184,8 +182,9 @@ fn inherit_only(capabilities: u64) -> bool {
 /// Tries each place the program may be in. Returns the most telling error.
 fn exec(program: &mut Program) -> i32 {
     let mut found = libc::ENOENT;
-    for index in 0..program.candidates.len() {
-        let path: *const c_char = program.candidates[index].as_ptr();
+    let mut index = 0;
+    while let Some(path) = program.candidates.get(index) {
+        index += 1;
         // SAFETY: path, arguments and environment are NUL-terminated and outlive the call.
         unsafe { libc::execve(path, program.argv.as_ptr(), program.env.as_ptr()) };
         match errno() {
@@ -193,7 +192,7 @@ fn exec(program: &mut Program) -> i32 {
             libc::EACCES => found = libc::EACCES,
             // A script without a first line that names its interpreter: what a shell does.
             libc::ENOEXEC => {
-                program.shell_argv.set(1, path);
+                program.shell_argv.set_second(path);
                 // SAFETY: as above.
                 unsafe {
                     libc::execve(
@@ -212,8 +211,8 @@ fn exec(program: &mut Program) -> i32 {
 
 /// Gives the command the signals every program starts with. `exec` itself takes handlers away, but
 /// goes on ignoring what was ignored.
-fn reset_signals(ignored: &[c_int]) {
-    for &signal in ignored {
+fn reset_signals(ignored: Signals) {
+    for signal in ignored.each() {
         // SAFETY: setting a disposition to its default; those that cannot be set refuse.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }

@@ -11,7 +11,7 @@
 //! is shared with the supervisor until written to, so a keeper costs a few pages.
 
 use std::{
-    ffi::CString,
+    ffi::c_char,
     os::fd::{AsRawFd, OwnedFd, RawFd},
     ptr,
     time::Duration,
@@ -23,6 +23,7 @@ use crate::{
     child::{Unstarted, spawn},
     note::{NOTE_BYTES, Note, Stage},
     outcome::Usage,
+    pages,
     program::Program,
 };
 
@@ -38,18 +39,9 @@ pub(crate) struct Descriptors {
     pub(crate) outputs: [OwnedFd; 2],
     /// Where the supervisor gives its word that the command may begin, if that is to be waited for.
     pub(crate) word: Option<OwnedFd>,
-    /// The reading ends of the pipes with the files for what is left in them, unless there is
-    /// a terminal.
-    pub(crate) held: Option<[Held; 2]>,
-}
-
-/// One output pipe as the keeper holds it.
-pub(crate) struct Held {
-    /// The reading end; never read while a supervisor does.
-    pub(crate) pipe: RawFd,
-    /// Where the pipe's rest goes when the command ends while no supervisor is there. Few runs
-    /// ever need it, so the keeper makes the file itself.
-    pub(crate) rest: CString,
+    /// The reading ends of the pipes, unless there is a terminal; never read while a supervisor
+    /// does.
+    pub(crate) held: Option<[RawFd; 2]>,
 }
 
 /// Forks a keeper that runs `program`, and returns its process id.
@@ -57,8 +49,9 @@ pub(crate) fn fork(program: &mut Program, descriptors: &Descriptors) -> std::io:
     // With all signals blocked no handler of the supervisor's runs in the child.
     let blocked = block_signals();
     // SAFETY: the child runs `keep`, which makes only async-signal-safe calls, touches no
-    // lock or allocator of the parent's, and never returns.
-    let pid = unsafe { libc::fork() };
+    // lock or allocator of the parent's, has all it reads on this stack and in the program's own
+    // pages, and never returns.
+    let pid = unsafe { pages::fork() };
     if pid == 0 {
         keep(program, descriptors);
     }
@@ -97,10 +90,7 @@ fn keep(program: &mut Program, descriptors: &Descriptors) -> ! {
         libc::prctl(libc::PR_SET_NAME, c"sandlot-keeper".as_ptr(), 0, 0, 0);
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
     }
-    let inside = program
-        .inside
-        .as_ref()
-        .map(|inside| inside.root.as_raw_fd());
+    let inside = program.cell.map(|cell| cell.root);
     close_all_but(descriptors, inside);
     occupy_standard_places();
     let mut note = Note {
@@ -133,7 +123,7 @@ fn keep(program: &mut Program, descriptors: &Descriptors) -> ! {
         note.finished = now();
     }
     publish(descriptors, &note);
-    leave(descriptors)
+    leave(descriptors, program.rests)
 }
 
 /// Blanks the note, as it was before this keeper was there, and ends: nothing has begun.
@@ -169,15 +159,16 @@ fn reap_all(descriptors: &Descriptors, note: &mut Note) {
 }
 
 /// Stays until everything written was read, or saves it when no supervisor is there to read.
-fn leave(descriptors: &Descriptors) -> ! {
-    if let Some(held) = &descriptors.held {
-        while held.iter().any(|held| unread(held.pipe) > 0) {
+fn leave(descriptors: &Descriptors, rests: [*const c_char; 2]) -> ! {
+    if let Some(held) = descriptors.held {
+        while held.iter().any(|pipe| unread(*pipe) > 0) {
             // A supervisor that comes back takes the same lock while it opens the bell, so
             // either it is seen here or it finds the rest saved.
             // SAFETY: plain system calls on open descriptors.
             unsafe { libc::flock(descriptors.bell.as_raw_fd(), libc::LOCK_EX) };
             if !is_heard(&descriptors.bell) {
-                held.iter().for_each(save_rest);
+                save_rest(held[0], rests[0]);
+                save_rest(held[1], rests[1]);
                 break;
             }
             // SAFETY: as above; waiting for no descriptor is a short sleep.
@@ -191,14 +182,15 @@ fn leave(descriptors: &Descriptors) -> ! {
     unsafe { libc::_exit(0) }
 }
 
-fn save_rest(held: &Held) {
+/// Few runs ever need the file for a pipe's rest, so it is made only here.
+fn save_rest(pipe: RawFd, rest: *const c_char) {
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOFOLLOW | libc::O_CLOEXEC;
     // SAFETY: a path that was laid out before the fork.
-    let rest = unsafe { libc::open(held.rest.as_ptr(), flags, 0o600) };
+    let rest = unsafe { libc::open(rest, flags, 0o600) };
     // SAFETY: open descriptors; the flags keep the call from waiting.
     let step = || unsafe {
         libc::splice(
-            held.pipe,
+            pipe,
             ptr::null_mut(),
             rest,
             ptr::null_mut(),
@@ -263,8 +255,8 @@ fn close_all_but(descriptors: &Descriptors, inside: Option<RawFd>) {
     kept[2] = descriptors.input.as_raw_fd();
     kept[3] = output.as_raw_fd();
     kept[4] = errors.as_raw_fd();
-    if let Some([first, second]) = &descriptors.held {
-        kept[5..7].copy_from_slice(&[first.pipe, second.pipe]);
+    if let Some(held) = descriptors.held {
+        kept[5..7].copy_from_slice(&held);
     }
     kept[7] = inside.unwrap_or(-1);
     kept[8] = descriptors.word.as_ref().map_or(-1, AsRawFd::as_raw_fd);

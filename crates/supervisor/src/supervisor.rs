@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    begin::{Outputs, STREAMS, fork, fork_once, lay_out},
+    begin::{Outputs, STREAMS, fork, fork_once, lay_out, make_ready},
     disk::{files_of, forget, private_folder, take_over},
     folders,
     known::Known,
@@ -250,8 +250,8 @@ impl Supervisor {
     }
 
     fn begin(&self, key: Key, launch: &Launch, place: Place) -> Result<Run, StartError> {
-        let mut program = Program::new(launch)?;
         let sheet = Sheet::of(&self.0.runs, &key);
+        let mut program = make_ready(launch, &sheet)?;
         // What was recorded and never begun, or the rest of a failed start.
         files_of(&sheet)?.remove(&sheet)?;
         let mut record = Record::new(key, launch)?;

@@ -19,8 +19,50 @@ const TIMES: usize = 300;
 const SLEEP: Duration = Duration::from_millis(2);
 const PAGE: [u8; 4096] = [7; 4096];
 
-/// Measures the machine, and adds it to a report.
-pub(super) fn measure(report: &mut Report) -> Result<()> {
+/// The processors' time until now, in the kernel's ticks: all of it, and what was not given to
+/// this machine although it wanted it. Of a virtual machine that is what others had of its host.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Clock {
+    all: u64,
+    stolen: u64,
+}
+
+impl Clock {
+    /// Now. Zero where the kernel does not tell.
+    pub(super) fn now() -> Clock {
+        Clock::read(&fs::read_to_string("/proc/stat").unwrap_or_default()).unwrap_or_default()
+    }
+
+    fn read(stat: &str) -> Option<Clock> {
+        let ticks = stat.lines().next()?.strip_prefix("cpu ")?;
+        // Guests' time, which comes behind these, is counted among them already.
+        let ticks: Vec<u64> = ticks
+            .split_whitespace()
+            .take(8)
+            .map_while(|one| one.parse().ok())
+            .collect();
+        Some(Clock {
+            all: ticks.iter().sum(),
+            stolen: *ticks.get(7)?,
+        })
+    }
+
+    /// How much of the time since then was stolen, in percent.
+    fn stolen_since(self, then: Clock) -> f64 {
+        let all = self.all.saturating_sub(then.all).max(1);
+        100.0 * self.stolen.saturating_sub(then.stolen) as f64 / all as f64
+    }
+}
+
+/// Measures the machine, and adds it to a report, with what was stolen since `begun`.
+pub(super) fn measure(report: &mut Report, begun: Clock) -> Result<()> {
+    let stolen = Clock::now().stolen_since(begun);
+    report.number(
+        "the machine itself: processor time others of its host had",
+        stolen,
+        "%",
+        None,
+    );
     let (disk, waking) = (disk().context("the disk could not be measured")?, waking());
     report.latency("the machine itself: a page on disk", &disk, None, None);
     report.latency("the machine itself: a thread woken", &waking, None, None);
@@ -60,4 +102,18 @@ fn waking() -> Samples {
     }
     drop(send);
     sleeper.join().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_stolen_is_a_share_of_all_that_passed() {
+        let then = Clock::read("cpu  10 0 10 60 10 0 5 5 7 0\ncpu0 1 1").unwrap();
+        let now = Clock::read("cpu  50 0 30 80 10 0 5 25 9 0\n").unwrap();
+        assert_eq!(now.stolen_since(then), 20.0);
+        assert_eq!(then.stolen_since(then), 0.0);
+        assert_eq!(Clock::read("intr 5"), None);
+    }
 }

@@ -23,6 +23,7 @@ use crate::args::{Bench, Subject};
 
 /// Measures one subject, and the machine in the same run, and prints the report.
 pub(crate) async fn run(options: &Bench) -> Result<()> {
+    let begun = floor::Clock::now();
     let mut report = match options.what {
         Subject::Api => api::measure().await?,
         Subject::Node => node::measure().await?,
@@ -33,7 +34,7 @@ pub(crate) async fn run(options: &Bench) -> Result<()> {
         Subject::Session => session::measure().await?,
         Subject::Robots => robots::measure(options.robots).await?,
     };
-    tokio::task::block_in_place(|| floor::measure(&mut report))?;
+    tokio::task::block_in_place(|| floor::measure(&mut report, begun))?;
     report.print(options.json)?;
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A task shorter than this does not show as Bound: two writes would only slow it down.
-const BOUND_AFTER: Duration = Duration::from_millis(100);
+const BOUND_AFTER: Duration = Duration::from_millis(200);
 
 /// The facts, and when a task that has just begun will show.
 pub(super) fn facts(

@@ -128,6 +128,8 @@ impl Local {
             limits: Limits::default(),
         };
         let listening = cluster.listen(listen).await?;
+        let gateway_port = gateway.as_ref().map(|gateway| gateway.address().port());
+        node.speaks_to_itself_at([listening.address.port()].into_iter().chain(gateway_port));
         Ok(Local {
             cluster,
             listening,

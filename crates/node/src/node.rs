@@ -253,6 +253,12 @@ impl Node {
         }
     }
 
+    /// This machine speaks to itself at these ports of its loopback, as to the API: the kernel need
+    /// not keep track of that for pods' sake.
+    pub fn speaks_to_itself_at(&self, ports: impl IntoIterator<Item = u16>) {
+        self.shared.traffic.speaks_at(ports.into_iter().collect());
+    }
+
     /// Pods that are being ended because the node stops are given no more time.
     pub async fn hurry(&self) {
         self.tell_to_leave(Timestamp::now()).await;

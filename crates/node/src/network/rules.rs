@@ -21,6 +21,9 @@ pub(crate) const ALL_PODS: Net = Net::new(Ipv4Addr::new(10, 64, 0, 0), 11);
 /// Addresses that mean "whoever is next to me": clouds answer there with credentials.
 pub(crate) const LINK_LOCAL: Net = Net::new(Ipv4Addr::new(169, 254, 0, 0), 16);
 
+/// This machine's addresses for itself.
+const LOOPBACK: Net = Net::new(Ipv4Addr::new(127, 0, 0, 0), 8);
+
 /// How pods reach the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Egress {
@@ -66,6 +69,32 @@ pub(crate) fn table(place: &Place, forwards: &[Forward], policies: &Policies) ->
         sets: policies.sets.clone(),
         chains,
     }
+}
+
+/// What this machine says to itself at these ports is no pod's and no service's: that the kernel
+/// keeps track of it would only make every word to the API and back dearer.
+pub(crate) fn own_words(ports: &BTreeSet<u16>) -> Option<Chain> {
+    if ports.is_empty() {
+        return None;
+    }
+    let mut chain = Chain::at("own-words", Hook::BeforeSending);
+    for port in ports {
+        for end in [
+            Test::DestinationPort(*port..=*port),
+            Test::SourcePort(*port),
+        ] {
+            let tests = [
+                Test::To("lo".to_owned()),
+                Test::Version4,
+                Test::Source(LOOPBACK),
+                Test::Destination(LOOPBACK),
+                Test::Protocol(Protocol::Tcp),
+                end,
+            ];
+            chain.rule(tests, Verdict::Untracked);
+        }
+    }
+    Some(chain)
 }
 
 /// What becomes of what is sent to each service, and the chains that choose among several.

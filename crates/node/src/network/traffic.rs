@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::firewall::{Packet, Protocol, Table};
 use super::names::Zone;
 use super::policy::{EGRESS, Labels, Resident, compile, selects};
-use super::rules::{Egress, table};
+use super::rules::{Egress, own_words, table};
 use super::services::{Forward, NodePort, behind, by_service, forwards, node_ports};
 use super::{Network, carrier};
 use crate::events::Events;
@@ -52,6 +52,8 @@ pub(crate) struct Traffic {
     in_force: watch::Sender<u64>,
     table: Mutex<Option<Arc<Table>>>,
     trouble: Mutex<Option<String>>,
+    /// Where this machine speaks to itself.
+    own_ports: Mutex<BTreeSet<u16>>,
     /// Node ports that could not be opened, which their services have been told.
     closed_ports: Mutex<BTreeSet<NodePort>>,
 }
@@ -82,6 +84,7 @@ impl Traffic {
             in_force: watch::Sender::new(0),
             table: Mutex::default(),
             trouble: Mutex::default(),
+            own_ports: Mutex::default(),
             closed_ports: Mutex::default(),
         });
         let news = [
@@ -101,6 +104,21 @@ impl Traffic {
     /// Every pod that ran before this node started has been named.
     pub(crate) fn all_seen(&self) {
         self.all_seen.send_replace(true);
+    }
+
+    /// This machine speaks to itself at these ports.
+    pub(crate) fn speaks_at(&self, ports: BTreeSet<u16>) {
+        // In a network apart the rules are about nothing that this machine says.
+        if !self.network.is_apart() {
+            *self.own_ports() = ports;
+            self.want_change();
+        }
+    }
+
+    fn own_ports(&self) -> MutexGuard<'_, BTreeSet<u16>> {
+        self.own_ports
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A pod has changed, or is one from before. Later ones are known when they move in.
@@ -313,7 +331,9 @@ impl Traffic {
             let residents: Vec<&Resident> = residents.values().collect();
             compile(&policies, &residents, &namespaces)
         };
-        let made = Arc::new(table(&self.network.place, &forwards, &policies));
+        let mut made = table(&self.network.place, &forwards, &policies);
+        made.chains.extend(own_words(&self.own_ports()));
+        let made = Arc::new(made);
         let held = self.held();
         if held.as_ref() != Some(&made) {
             firewall.replace(&made).await?;

@@ -211,3 +211,31 @@ async fn a_node_port_that_cannot_be_opened_is_an_event_of_its_service() {
     );
     cluster.stop().await;
 }
+
+/// It does keep track of everything else: the rules for pods live on that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_this_machine_says_to_itself_nobody_keeps_track_of() {
+    let cluster = Cluster::start().await;
+    let listen = async || tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (own, other) = (listen().await, listen().await);
+    let ports = [&own, &other].map(|listener| listener.local_addr().unwrap().port());
+    let tracked = async |port: u16| {
+        // Kept open, for the kernel to have something to know of.
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let from = stream.local_addr().unwrap().port();
+        let known = std::fs::read_to_string("/proc/net/nf_conntrack").unwrap_or_default();
+        known.contains(&format!("sport={from} dport={port} "))
+    };
+    if !tracked(ports[1]).await {
+        cluster.stop().await;
+        return println!("skipped: this machine does not show what it keeps track of");
+    }
+    cluster.node.speaks_to_itself_at([ports[0]]);
+    let begun = Instant::now();
+    while tracked(ports[0]).await {
+        assert!(begun.elapsed() < crate::harness::PATIENCE);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(tracked(ports[1]).await);
+    cluster.stop().await;
+}

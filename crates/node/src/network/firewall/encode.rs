@@ -212,6 +212,7 @@ impl Hook {
         match self {
             Hook::OffLink(_) => (0, 0, "filter"),
             Hook::Arriving => (0, -100, "nat"),
+            Hook::BeforeSending => (3, -300, "filter"),
             Hook::Sending => (3, -100, "nat"),
             Hook::Sent => (3, 0, "filter"),
             Hook::ToMachine => (1, 0, "filter"),

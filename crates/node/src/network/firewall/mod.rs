@@ -79,6 +79,8 @@ pub(crate) enum Hook {
     ToMachine,
     /// It only passes through.
     PassingOn,
+    /// This machine sends it, and it is not known yet of which conversation it is.
+    BeforeSending,
     /// This machine sends it: its destination may be changed.
     Sending,
     /// This machine sends it, to where it will go.
@@ -124,6 +126,8 @@ pub(crate) enum Test {
     Protocol(Protocol),
     /// Only after [`Test::Protocol`] of one that has ports.
     DestinationPort(RangeInclusive<u16>),
+    /// Likewise.
+    SourcePort(u16),
     /// It belongs to a conversation that was allowed to begin, or to an error of one.
     Known,
     /// One of so many, by chance.
@@ -153,6 +157,8 @@ pub(crate) enum Verdict {
     MoveTo(Net),
     /// It goes to this port of the machine itself.
     Redirect(u16),
+    /// Nobody keeps track of its conversation; only [`Hook::BeforeSending`].
+    Untracked,
 }
 
 /// The protocols that services and policies speak of.

@@ -134,6 +134,10 @@ impl Attributes<'_> {
                     self.compare(AT_MOST, &ports.end().to_be_bytes());
                 }
             }
+            Test::SourcePort(port) => {
+                self.payload(TRANSPORT, 0, 2);
+                self.compare(EQUAL, &port.to_be_bytes());
+            }
             Test::Known => {
                 const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
                 self.step("ct", |state| {
@@ -200,6 +204,7 @@ impl Attributes<'_> {
                 reject.bytes(2, &[1]); // port unreachable
             }),
             Verdict::Masquerade => self.step("masq", |_| ()),
+            Verdict::Untracked => self.step("notrack", |_| ()),
             Verdict::SendTo(to) => {
                 self.put(FIRST, &to.ip().octets());
                 self.put(SECOND, &to.port().to_be_bytes());

@@ -59,6 +59,8 @@ impl Table {
             Test::DestinationPort(ports) => ports.contains(&packet.port),
             // A packet that is walked here has come off its link long ago.
             Test::Frame(_) | Test::NotFromHardware(_) | Test::Tells { .. } => false,
+            // Nor does a conversation begin at a port that is waited at.
+            Test::SourcePort(_) => false,
             Test::Known | Test::OneOf(_) | Test::Share { .. } => false,
         })
     }

@@ -27,6 +27,9 @@ pub struct Config {
     /// A new record that somebody watches ahead of the disk may wait so long for what he writes
     /// upon it, for the same reason.
     pub company: Duration,
+    /// Who only passes on what happens is told so long before who works on it, unless further
+    /// writes wait: of threads that share the processors, one that works would keep them.
+    pub headway: Duration,
 }
 
 impl Config {
@@ -53,6 +56,7 @@ impl Config {
             writes_in_flight: 1024,
             leisure: Duration::from_millis(1),
             company: Duration::from_millis(2),
+            headway: Duration::from_micros(150),
         }
     }
 }

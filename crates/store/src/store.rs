@@ -1,6 +1,6 @@
 //! The store as its owners hold it.
 
-use std::{io, path::PathBuf, sync::Arc, thread};
+use std::{io, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -28,6 +28,8 @@ pub(crate) struct Shared<F> {
     pub(crate) intake: Mutex<Intake<F>>,
     /// Signalled when a write is queued or the store is being closed.
     pub(crate) arrived: Condvar,
+    /// How long who only passes on what happens is ahead of who works on it.
+    pub(crate) headway: Duration,
     /// Places in the queue.
     pub(crate) room: Arc<Semaphore>,
     /// How far the writer has come.
@@ -131,6 +133,7 @@ impl<F: Facts> Store<F> {
             state: RwLock::new(state),
             intake: Mutex::new(Intake::new(revision, config.leisure, config.company)),
             arrived: Condvar::new(),
+            headway: config.headway,
             room: Arc::new(Semaphore::new(config.writes_in_flight)),
             settled: watch::Sender::new(Settled {
                 through: revision,

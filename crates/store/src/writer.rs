@@ -1,6 +1,6 @@
 //! The one thread that writes.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use crate::{
     error::WriteError,
@@ -9,6 +9,7 @@ use crate::{
     storage::{Refusal, Storage},
     store::Shared,
     turns,
+    watch::Waiter,
 };
 
 /// Commits what is accepted until the store is closed and all of it is settled.
@@ -70,19 +71,36 @@ fn publish<F>(shared: &Shared<F>, batch: Vec<Accepted<F>>) {
         .settled
         .send_modify(|settled| settled.through = revision);
 
-    // Of those who only pass it on, and of those who work on it and whom the others need not wait
-    // for, first those who wait for this alone: they would wait for each of a hundred watchers.
+    // First those who only pass it on, then those who work on it and whom the others need not wait
+    // for.
     let (last, first): (Vec<_>, Vec<_>) = batch.into_iter().partition(|write| write.told_last);
     let (far, near): (Vec<_>, Vec<_>) = woken.into_iter().partition(|waiter| waiter.is_first());
-    for (writes, waiters) in [(first, far), (last, near)] {
-        for write in writes {
-            drop(write.room);
-            // Who no longer waits does not want to know.
-            let _ = write.answer.send(Ok(write.record));
-        }
-        for waiter in waiters {
-            waiter.wake();
-        }
+    let told = !first.is_empty() || !far.is_empty();
+    tell(first, far);
+    if told && !(last.is_empty() && near.is_empty()) {
+        give_headway(shared);
+    }
+    tell(last, near);
+}
+
+/// Tells that a batch is on disk: before those who watch those who wait for this alone, who would
+/// wait for each of a hundred watchers.
+fn tell<F>(writes: Vec<Accepted<F>>, waiters: Vec<Arc<Waiter>>) {
+    for write in writes {
+        drop(write.room);
+        // Who no longer waits does not want to know.
+        let _ = write.answer.send(Ok(write.record));
+    }
+    for waiter in waiters {
+        waiter.wake();
+    }
+}
+
+/// Waits a moment, unless there is something to write.
+fn give_headway<F>(shared: &Shared<F>) {
+    let mut intake = shared.intake.lock();
+    if intake.is_empty() && !intake.closed() {
+        shared.arrived.wait_for(&mut intake, shared.headway);
     }
 }
 

@@ -263,6 +263,35 @@ async fn who_only_passes_it_on_is_told_before_who_works_on_it() {
 }
 
 #[tokio::test]
+async fn who_works_on_it_is_told_a_moment_later_or_when_more_is_to_be_written() {
+    let (store, keeper) = gated(Config {
+        headway: Duration::from_secs(3600),
+        ..Config::in_memory()
+    });
+    let (rung, rings) = mpsc::channel();
+    let (_, mut near) = store.list_and_watch(Range::all("pods"));
+    let first = begin(&store, "a", Expect::Absent).await;
+    assert_eq!(keeper.batch(), [1]);
+    let mut works = Box::pin(near.next());
+    let bell = Arc::new(Bell("who works on events", rung)).into();
+    let mut context = std::task::Context::from_waker(&bell);
+    assert!(works.as_mut().poll(&mut context).is_pending());
+    keeper.pass();
+    first.await.unwrap();
+    assert!(rings.try_recv().is_err());
+    let second = begin(&store, "b", Expect::Absent).await;
+    assert_eq!(rings.recv().unwrap(), "who works on events");
+    assert_eq!(works.await.unwrap().unwrap().revision, 1);
+    assert_eq!(keeper.batch(), [2]);
+    keeper.pass();
+    second.await.unwrap();
+    // Nor does it keep a store from being closed.
+    tokio::time::timeout(Duration::from_secs(60), store.close())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn who_ran_ahead_is_turned_back_when_it_comes_to_nothing() {
     let (store, keeper) = gated(Config::in_memory());
     let (_, mut ahead) = store.list_and_watch_ahead(Range::all("pods"));

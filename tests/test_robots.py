@@ -1,10 +1,13 @@
 """Robots: what the K8S4R document describes, against the embedded broker and a real Mosquitto."""
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import socket
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -114,6 +117,8 @@ def test_rules_name_what_is_wrong(up):
 class Mosquitto:
     """A real Mosquitto under the configuration that `sandlot bridge` writes."""
 
+    stays_root = True
+
     def __init__(self, folder: Path, *options: str, scheme: str = "tcp"):
         self.folder, self.port = folder, free_port()
         self.url = f"{scheme}://127.0.0.1:{self.port}"
@@ -124,16 +129,14 @@ class Mosquitto:
         self.options = ["--broker-url", self.url, "--password", "bridge", "--token", TOKEN,
                         "--mosquitto", str(self.folder), *options]
         subprocess.run([SANDLOT, "bridge", *self.options, "--configure-only"], check=True, timeout=60)
-        for file in self.folder.iterdir():
-            file.chmod(0o755 if file.is_dir() else 0o644)
 
     def start(self):
         program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
         if not Path(program).exists():
             pytest.skip("mosquitto is not installed")
-        # As root it would change to a user that may not write here; each bridge writes the file anew.
+        # As root it would change to a user that may not come here; each bridge writes the file anew.
         conf = self.folder / "mosquitto.conf"
-        if "user root" not in conf.read_text():
+        if self.stays_root and "user root" not in conf.read_text():
             conf.write_text(conf.read_text() + "user root\n")
         self.command, self.process = [program, "-c", str(conf)], None
         eventually(self.comes)
@@ -236,6 +239,33 @@ def test_a_robot_registers_through_mosquitto_and_works(bridged):
         status = {"taskUid": uid, "robotName": "arm-1", "state": state, "exitCode": 0, "message": ""}
         mosquitto_pub(broker.port, f"robots/arm-1/tasks/{uid}/status", status)
     cluster.kubectl("wait", "-n", "fleet", "--for=condition=Complete", "rjob/hello", "--timeout=60s", timeout=90)
+
+
+class Unprivileged(Mosquitto):
+    """One that root starts, and that does not stay root."""
+
+    stays_root = False
+
+
+def test_a_mosquitto_that_root_starts_needs_nothing_by_hand(own_machine, tmp_path):
+    if os.geteuid() != 0 or "mosquitto:" not in Path("/etc/passwd").read_text():
+        pytest.skip("only root can start a Mosquitto that becomes another user, where there is that user")
+    cluster = own_machine("--ephemeral", "--missing-images", "host", "--mqtt-listen", "127.0.0.1:0")
+    # Not in the test's own folder, which is closed to others.
+    with tempfile.TemporaryDirectory(prefix="mosquitto-") as folder:
+        Path(folder).chmod(0o755)
+        broker = Unprivileged(Path(folder))
+        try:
+            assert Path(f"/proc/{broker.process.pid}").stat().st_uid != 0
+            with contextlib.contextmanager(bridge)(cluster, broker, "fleet"):
+                def comes_in():
+                    """It logs in with what it has chosen: the bridge has written that down, and Mosquitto has read it again."""
+                    mosquitto_pub(broker.port, "k8s4r/register", {"robotId": "arm-1", "token": TOKEN, "credential": "c" * 43})
+                    return broker.may(["-u", "arm-1", "-P", "c" * 43], "hear", "k8s4r/robots/arm-1/desired")
+
+                eventually(comes_in, timeout=120, every=0.5)
+        finally:
+            broker.stop()
 
 
 def test_mosquitto_keeps_robots_apart(mosquitto):

@@ -9,12 +9,13 @@ use std::{
     fmt::Write as _,
     fs, io,
     num::NonZeroU32,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt, chown, fchown},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use nix::unistd::{User, geteuid};
 use ring::pbkdf2;
 use sandlot_api::robot::is_robot_id;
 use tokio::sync::mpsc;
@@ -30,13 +31,16 @@ const RANDOM: NonZeroU32 = NonZeroU32::new(1).unwrap();
 const TOGETHER: Duration = Duration::from_millis(50);
 /// How long Mosquitto has its rest after it was told to read them: it looks at every client then.
 const REST: Duration = Duration::from_secs(1);
+/// Where it says which process it is: in the one folder that it may write to.
+const PID: &str = "data/mosquitto.pid";
 /// How many changes may wait to be written.
 const WAITING: usize = 20_000;
 
 /// What Mosquitto is to do.
 #[derive(Clone, Debug)]
 pub struct Mosquitto {
-    /// Where its files are: `mosquitto.conf`, `acl`, `passwords`, `mosquitto.pid`, `data`.
+    /// Where its files are: `mosquitto.conf`, `acl`, `passwords`, and what it writes itself in
+    /// `data`.
     pub folder: PathBuf,
     /// The address to listen on.
     pub address: String,
@@ -66,7 +70,11 @@ pub struct MosquittoTls {
 impl Mosquitto {
     /// Writes its files; passwords of robots that are there already are kept.
     pub fn write(&self) -> io::Result<()> {
-        fs::create_dir_all(self.folder.join("data"))?;
+        let data = self.folder.join("data");
+        fs::create_dir_all(&data)?;
+        if let Some(user) = whom_root_starts() {
+            chown(&data, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+        }
         fs::write(self.folder.join("mosquitto.conf"), self.conf())?;
         secret(&self.folder.join("acl"), &self.acl())?;
         let file = self.folder.join("passwords");
@@ -108,7 +116,7 @@ impl Mosquitto {
             self.anonymous,
             at("passwords"),
             at("acl"),
-            at("mosquitto.pid"),
+            at(PID),
             at("data"),
         );
         if let Some(tls) = &self.tls {
@@ -169,7 +177,7 @@ impl Passwords {
     /// Keeps the passwords of the Mosquitto in this folder, from now until all handles are gone.
     pub fn keep(folder: &Path) -> (Self, impl Future<Output = ()> + use<>) {
         let (changes, mut waiting) = mpsc::channel::<Change>(WAITING);
-        let (file, pid) = (folder.join("passwords"), folder.join("mosquitto.pid"));
+        let (file, pid) = (folder.join("passwords"), folder.join(PID));
         let keeping = async move {
             let mut batch = Vec::new();
             while waiting.recv_many(&mut batch, WAITING).await > 0 {
@@ -279,9 +287,19 @@ fn secret(file: &Path, text: &str) -> io::Result<()> {
     options.write(true).create(true).truncate(true).mode(0o640);
     let mut open = options.open(&fresh)?;
     open.set_permissions(fs::Permissions::from_mode(0o640))?;
+    if let Some(user) = whom_root_starts() {
+        fchown(&open, None, Some(user.gid.as_raw()))?;
+    }
     io::Write::write_all(&mut open, text.as_bytes())?;
     open.sync_all()?;
     fs::rename(&fresh, file)
+}
+
+/// Who a Mosquitto that root starts becomes, as it does not stay root; nobody where root does not
+/// write this.
+fn whom_root_starts() -> Option<User> {
+    let root = geteuid().is_root();
+    root.then(|| User::from_name("mosquitto").ok().flatten())?
 }
 
 /// A password as Mosquitto keeps it: salted, and stretched by PBKDF2 with SHA-512.

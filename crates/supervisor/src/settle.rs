@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::sheet::Sheet;
 
-/// How long outcomes are gathered.
-const GATHER: Duration = Duration::from_millis(200);
+/// How long outcomes are gathered. On one disk fifty supervisors turned its journal 250 times a
+/// second when it was a fifth of that.
+const GATHER: Duration = Duration::from_secs(1);
 /// How many are settled together, with a descriptor each.
 const TOGETHER: usize = 64;
 /// How many may wait. One that finds no room is left to the kernel, which comes round to it.

@@ -380,7 +380,7 @@ def engine(request, tmp_path):
         yield engine
 
 
-def test_a_task_runs_in_a_container(fleet, engine):
+def test_a_task_runs_in_a_container(engine, fleet):
     home = engine.folder / "robots"
     home.mkdir(mode=0o711)
     if engine.user:

@@ -7,6 +7,12 @@ use sandlot_api::agent::ResetRequest;
 
 use crate::{Agent, LONG, execute, keyed, lives, sh, until};
 
+/// Ends the agent and what it started, which would live on if it were killed.
+fn end(mut agent: Agent) {
+    agent.signal(Signal::SIGTERM);
+    agent.process.wait().unwrap();
+}
+
 fn running(script: &str) -> Agent {
     Agent::start(&["run", "--plain", "--", "/bin/sh", "-c", script], &[])
 }
@@ -65,6 +71,7 @@ async fn orphans_are_reaped() {
         !std::path::Path::new(&format!("/proc/{pid}")).exists()
     })
     .await;
+    end(agent);
 }
 
 #[tokio::test]
@@ -127,6 +134,7 @@ async fn a_reset_leaves_no_process_and_no_file_and_starts_the_command_anew() {
     );
     until("the command starts anew each time", || count() == 3).await;
     assert_eq!(execute(&agent, sh("echo works")).await.text(), "works\n");
+    end(agent);
 }
 
 #[test]

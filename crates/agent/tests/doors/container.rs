@@ -60,7 +60,7 @@ async fn being_told_to_go_is_handed_on_and_takes_what_runs_along() {
 
 #[tokio::test]
 async fn orphans_are_reaped() {
-    let agent = running("sleep 1000");
+    let agent = running("exec sleep 1000");
     let told = execute(
         &agent,
         sh("(sh -c 'echo $$; exec sleep 0.1' &) ; sleep 0.05"),

@@ -19,6 +19,7 @@ use nix::{
     },
     unistd::Pid,
 };
+use sandlot_supervisor::with_heap;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -81,8 +82,8 @@ impl MainCommand {
             .envs(self.env.iter().map(|(n, v)| (n, v)));
         // A group of its own: what is typed at the agent's terminal is not meant twice.
         command.process_group(0);
-        self.pid
-            .store(command.spawn()?.id().cast_signed(), Ordering::Release);
+        let child = with_heap(|| command.spawn())?;
+        self.pid.store(child.id().cast_signed(), Ordering::Release);
         Ok(())
     }
 

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
 
 /// One thread serves everything; what waits for disks waits on a few others that come and go.
 fn run(options: sandlot_agent::Options) -> Result<i32, AgentError> {
-    // Nothing is forked here but keepers.
+    // All but keepers is started with it: the container's own command.
     sandlot_supervisor::leave_heap_out();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -54,7 +54,7 @@ mod why;
 pub use launch::{BadKey, Input, Inside, Keep, Key, Launch, Memory, Size, User};
 pub use log::{Chunk, Reader};
 pub use outcome::{End, Outcome, Usage, signal_name};
-pub use pages::leave_heap_out;
+pub use pages::{leave_heap_out, with_heap};
 pub use program::{DEFAULT_PATH, Unrunnable};
 pub use run::{Run, Stream};
 pub use stock::Owner;

@@ -6,9 +6,12 @@
 //! rest out of keepers ([`leave_heap_out`]).
 
 use std::{
-    ffi::{CStr, c_char, c_long, c_void},
+    ffi::{CStr, c_char, c_int, c_long, c_void},
     fs, io, ptr,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// Fresh pages, filled from the beginning. They go with this value.
@@ -88,10 +91,14 @@ static HEAP: AtomicUsize = AtomicUsize::new(0);
 /// program that is linked with it.
 const FIRST_THREAD: usize = 16 << 10;
 
-/// From now on no process that is forked from this one is given its heap.
+/// Held while somebody forks, so that it is known who is given the heap.
+static FORKING: Mutex<()> = Mutex::new(());
+
+/// From now on no keeper that is forked from this process is given its heap.
 ///
-/// It is for a program that calls this first of all, has the C library's allocator, and forks
-/// nothing but keepers: any other child would find its memory missing.
+/// It is for a program that calls this first of all and has the C library's allocator. Whatever
+/// else it starts it starts [with its heap](with_heap): a child that is a copy of it would find its
+/// memory missing. The standard library makes such a copy wherever the program is a mere name.
 pub fn leave_heap_out() {
     #[cfg(target_env = "gnu")]
     // One heap, which grows where it is, instead of one for each thread.
@@ -111,6 +118,26 @@ fn heap(maps: &str) -> Option<usize> {
     usize::from_str_radix(line.split_once('-')?.0, 16).ok()
 }
 
+/// Does something that may fork, and whose child is to have all of this process's memory.
+pub fn with_heap<T>(start: impl FnOnce() -> T) -> T {
+    let _forking = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
+    advise(libc::MADV_DOFORK);
+    start()
+}
+
+/// Says of the heap, where it is left out at all, whether the next child is given it.
+fn advise(advice: c_int) {
+    let start = HEAP.load(Ordering::Relaxed);
+    // SAFETY: asks where the heap ends, and marks whole pages of it; what it grew by since the last
+    // time is marked now. Where that fails a child has more than it needs, or as much as before.
+    unsafe {
+        let end = libc::sbrk(0) as usize;
+        if start != 0 && end > start {
+            libc::madvise(start as *mut c_void, end - start, advice);
+        }
+    }
+}
+
 /// Forks without the heap, if it is to be left out. As `fork`, but for what the C library does for
 /// children that go on using it.
 ///
@@ -118,15 +145,8 @@ fn heap(maps: &str) -> Option<usize> {
 /// The child makes only async-signal-safe calls, uses no memory but its stack, statics and
 /// [`Pages`], and never returns.
 pub(crate) unsafe fn fork() -> libc::pid_t {
-    let start = HEAP.load(Ordering::Relaxed);
-    // SAFETY: asks where the heap ends, and marks whole pages of it; what it grew by since the last
-    // time is marked now. Failure gives the child more than it needs.
-    unsafe {
-        let end = libc::sbrk(0) as usize;
-        if start != 0 && end > start {
-            libc::madvise(start as *mut c_void, end - start, libc::MADV_DONTFORK);
-        }
-    }
+    let _forking = FORKING.lock().unwrap_or_else(PoisonError::into_inner);
+    advise(libc::MADV_DONTFORK);
     const NOTHING: c_long = 0;
     // SAFETY: no memory is shared, and the child goes on here on its copy of this stack; who calls
     // sees to the rest.

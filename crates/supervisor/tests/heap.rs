@@ -1,8 +1,10 @@
 //! What a keeper is given of its supervisor's memory, in a process where nobody else forks.
 
-use std::{fs, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
-use sandlot_supervisor::{Chunk, End, Key, Launch, Limits, Stream, Supervisor, leave_heap_out};
+use sandlot_supervisor::{
+    Chunk, End, Key, Launch, Limits, Stream, Supervisor, leave_heap_out, with_heap,
+};
 
 /// More than a heap has that was left out: what belongs to the first thread stays.
 const LITTLE: usize = 64 << 10;
@@ -17,6 +19,7 @@ fn main() {
         .build()
         .unwrap()
         .block_on(a_keeper_does_its_work_without_the_heap());
+    other_programs_start_with_it();
     drop(full);
     println!("a keeper does its work without the heap: ok");
 }
@@ -58,6 +61,14 @@ async fn a_keeper_does_its_work_without_the_heap() {
     let run = supervisor.start(key(), launch).await.unwrap();
     assert_eq!(run.ended().await.unwrap().end, End::Exited(3));
     assert_eq!(lines(&run, 4).await[3], "last");
+}
+
+/// The standard library copies this process for a program that it has to look for.
+fn other_programs_start_with_it() {
+    let mut other = Command::new("sh");
+    other.args(["-c", "exit 7"]).env_clear();
+    let ended = with_heap(|| other.env("PATH", "/usr/bin:/bin").status());
+    assert_eq!(ended.unwrap().code(), Some(7));
 }
 
 /// The first so many lines of its output.

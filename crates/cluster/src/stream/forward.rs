@@ -148,7 +148,8 @@ pub(super) async fn serve_tunnelled<T: AsyncRead + AsyncWrite + Unpin + Send>(io
     let reading = async {
         while let Some(Ok(message)) = source.next().await {
             match message {
-                Message::Binary(bytes) if to_inside.write_all(&bytes).await.is_err() => break,
+                // Nobody may be listening any more, and the client still reads.
+                Message::Binary(bytes) => drop(to_inside.write_all(&bytes).await),
                 Message::Close(_) => break,
                 _ => {}
             }
@@ -163,11 +164,9 @@ pub(super) async fn serve_tunnelled<T: AsyncRead + AsyncWrite + Unpin + Send>(io
         }
         websocket::goodbye(sink).await;
     };
-    tokio::select! {
-        () = reading => {}
-        // Ends once the SPDY connection inside has ended and all of it is sent.
-        ((), ()) = async { tokio::join!(serve_spdy(inside, pod), writing) } => {}
-    }
+    // All is said once the SPDY connection inside has ended and all of it is sent.
+    let talking = async { tokio::join!(serve_spdy(inside, pod), writing) };
+    websocket::until_left(talking, reading).await;
 }
 
 /// Serves channels: port `n` of the query has data on channel `2n` and errors on `2n + 1`,
@@ -217,8 +216,6 @@ pub(super) async fn serve_channels<T: AsyncRead + AsyncWrite + Unpin + Send>(
         }
     };
     let working = async { while running.next().await.is_some() {} };
-    tokio::select! {
-        () = reading => {}
-        ((), ()) = async { tokio::join!(working, websocket::write(sink, queue)) } => {}
-    }
+    let talking = async { tokio::join!(working, websocket::write(sink, queue)) };
+    websocket::until_left(talking, reading).await;
 }

@@ -29,8 +29,9 @@ const STDERR: u8 = 2;
 const ERROR: u8 = 3;
 const RESIZE: u8 = 4;
 const CLOSE: u8 = 255;
-/// How long a client may take to leave once all is said.
-pub(super) const LINGER: Duration = Duration::from_secs(2);
+/// How long a client may take to read the rest and leave, once all is said: some megabytes may
+/// still be on their way to it, over a slow line or to a busy machine.
+pub(super) const LINGER: Duration = Duration::from_secs(300);
 /// No message may be bigger.
 const LARGEST: usize = 1024 * 1024;
 /// Messages that wait to be written or read.
@@ -75,14 +76,23 @@ pub(super) async fn serve<T: AsyncRead + AsyncWrite + Unpin + Send>(
     };
     let writing = write(sink, queue);
     let reading = read(source, asked.stdin.then_some(stdin), resize);
-    tokio::pin!(reading);
+    // When the client leaves, dropping the work ends the command.
+    until_left(async { tokio::join!(working, writing) }, reading).await;
+}
+
+/// Talks and listens until the client leaves, or all is said and the client has had its time to
+/// read it.
+pub(super) async fn until_left<T>(
+    talking: impl Future<Output = T>,
+    listening: impl Future<Output = ()>,
+) {
+    tokio::pin!(listening);
     tokio::select! {
-        _ = async { tokio::join!(working, writing) } => {}
-        // The client left: dropping the work ends the command.
-        () = &mut reading => return,
+        _ = talking => {}
+        () = &mut listening => return,
     }
     // Closing a connection on which bytes still arrive would take back what was sent last.
-    let _ = timeout(LINGER, reading).await;
+    let _ = timeout(LINGER, listening).await;
 }
 
 /// A way to write to a channel.
@@ -168,4 +178,54 @@ pub(super) fn size(json: &[u8]) -> Option<TerminalSize> {
         width: size.width,
         height: size.height,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    /// Says a word, and is done.
+    struct Says;
+
+    impl Work for Says {
+        async fn run(self, mut streams: Streams) -> Value {
+            let mut stdout = streams.stdout.take().unwrap();
+            stdout.write_all(b"hello").await.unwrap();
+            json!({"status": "Success"})
+        }
+    }
+
+    async fn says(io: DuplexStream) {
+        let asked = Remote {
+            stdout: true,
+            ..Remote::default()
+        };
+        serve(io, &asked, Says).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_slow_to_read_is_waited_for() {
+        let (near, far) = duplex(1024);
+        let serving = tokio::spawn(says(far));
+        let mut client = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
+        sleep(LINGER - Duration::from_secs(1)).await;
+        let still = client.send(Message::Ping(Bytes::new())).await;
+        assert!(still.is_ok(), "the connection is closed already: {still:?}");
+        let said = client.next().await.unwrap().unwrap();
+        assert_eq!(said.into_data(), b"\x01hello".as_slice());
+        drop(client);
+        serving.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_never_leaves_is_left() {
+        let (_client, far) = duplex(1024);
+        let begun = Instant::now();
+        says(far).await;
+        assert_eq!(begun.elapsed(), LINGER);
+    }
 }

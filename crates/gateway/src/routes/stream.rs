@@ -15,7 +15,7 @@ use axum::{
     },
     routing::{get, post},
 };
-use futures::{SinkExt, Stream, StreamExt};
+use futures::{SinkExt, Stream, StreamExt, stream::SplitStream};
 use serde_json::json;
 
 use super::{State, executions};
@@ -106,4 +106,15 @@ async fn tell(socket: WebSocket, told: impl Stream<Item = Told>) {
     }
     // A client that is gone already needs no goodbye.
     let _ = tokio::time::timeout(SLOW, to.close()).await;
+    // What it sends to a closed connection would take back what it has not read yet.
+    let _ = tokio::time::timeout(SLOW, left(from)).await;
+}
+
+/// Waits until the client has left.
+async fn left(mut from: SplitStream<WebSocket>) {
+    while let Some(Ok(message)) = from.next().await {
+        if matches!(message, Message::Close(_)) {
+            return;
+        }
+    }
 }

@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use jiff::Timestamp;
 use object_store::{ObjectStoreExt, PutPayload, aws::AmazonS3Builder, path::Path};
 
-use super::{FileError, Workspaces, place::place};
+use super::{FileError, Workspaces, place::place, settling::Settling};
 use crate::settings::Bucket;
 
 /// How long a link to a file is good.
@@ -35,7 +35,7 @@ impl Workspaces {
             store: store.clone(),
             signer: Some(store),
             bucket: bucket.name.clone(),
-            settling: Arc::default(),
+            settling: Settling::default(),
         })
     }
 

@@ -4,6 +4,7 @@
 mod bucket;
 mod bundles;
 mod place;
+mod settling;
 
 use std::{future::ready, ops::Range, sync::Arc};
 
@@ -15,10 +16,9 @@ use object_store::{
     path::Path, signer::Signer,
 };
 
-use tokio::sync::Mutex;
-
 pub(crate) use place::is_path;
 use place::{entry, own, place};
+use settling::Settling;
 
 use crate::settings::Files;
 
@@ -36,8 +36,7 @@ pub(crate) struct Workspaces {
     store: Arc<dyn ObjectStore>,
     signer: Option<Arc<dyn Signer>>,
     bucket: String,
-    /// Held while it is seen whether a file can be where nothing but names says so, until it is.
-    settling: Arc<Mutex<()>>,
+    settling: Settling,
 }
 
 /// Why a file is not to be had.
@@ -100,7 +99,7 @@ impl Workspaces {
                     store: Arc::new(store),
                     signer: None,
                     bucket: "sandbox-workspace".to_owned(),
-                    settling: Arc::default(),
+                    settling: Settling::default(),
                 })
             }
             Files::Bucket(bucket) => Self::in_bucket(bucket),
@@ -141,7 +140,7 @@ impl Workspaces {
         }
         let place = place(session, path)?;
         let settled = async {
-            let held = self.settling.lock().await;
+            let held = self.settling.turn(session).await;
             match self.clashes(&place).await? {
                 true => Err(FileError::InTheWay(path.to_owned())),
                 false => Ok(held),
@@ -378,7 +377,7 @@ mod tests {
             store: Arc::new(object_store::memory::InMemory::new()),
             signer: Some(Arc::new(signer.build().unwrap())),
             bucket: "b".to_owned(),
-            settling: Arc::default(),
+            settling: Settling::default(),
         }
     }
 

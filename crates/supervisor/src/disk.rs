@@ -11,7 +11,10 @@ use std::{
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::sheet::{Name, Sheet};
+use crate::{
+    sheet::{Name, Sheet},
+    stock::Stock,
+};
 
 /// How long an earlier supervisor may take to leave the folder.
 const HANDOVER: Duration = Duration::from_secs(5);
@@ -74,10 +77,13 @@ impl Files {
 
     /// Removes them all, the sheet last: while it is there, the others are found again.
     pub(crate) fn remove(&self, sheet: &Sheet) -> io::Result<()> {
-        for name in &self.beside {
-            remove(&sheet.beside(name))?;
-        }
+        self.remove_beside(sheet)?;
         sheet.remove()
+    }
+
+    fn remove_beside(&self, sheet: &Sheet) -> io::Result<()> {
+        let mut beside = self.beside.iter();
+        beside.try_for_each(|name| remove(&sheet.beside(name)))
     }
 }
 
@@ -136,8 +142,14 @@ pub(crate) fn files_of(sheet: &Sheet) -> io::Result<Files> {
     Ok(contents.runs.remove(&sheet.name()).unwrap_or_default())
 }
 
-/// Removes the oldest runs beyond `limit`, except the live ones. Says how many are left.
-pub(crate) fn forget(runs: &Path, live: &[Sheet], limit: usize) -> io::Result<usize> {
+/// Forgets the oldest runs beyond `limit`, except the live ones: the next ones have their sheets.
+/// Says how many are left.
+pub(crate) fn forget(
+    runs: &Path,
+    live: &[Sheet],
+    limit: usize,
+    stock: &Stock,
+) -> io::Result<usize> {
     let contents = look_through(runs)?;
     let mut sheets: Vec<_> = contents
         .runs
@@ -147,12 +159,13 @@ pub(crate) fn forget(runs: &Path, live: &[Sheet], limit: usize) -> io::Result<us
     sheets.sort_by_key(|(written, ..)| *written);
     let many = sheets.len();
     let old = sheets.iter().filter(|(_, sheet, _)| !live.contains(sheet));
-    let mut removed = 0;
+    let mut forgotten = 0;
     for (_, sheet, files) in old.take(many.saturating_sub(limit)) {
-        files.remove(sheet)?;
-        removed += 1;
+        files.remove_beside(sheet)?;
+        stock.give_back(&sheet.path())?;
+        forgotten += 1;
     }
-    Ok(many - removed)
+    Ok(many - forgotten)
 }
 
 #[cfg(test)]

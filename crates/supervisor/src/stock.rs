@@ -17,8 +17,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::remove;
 
-/// How many blank files are kept, and how many sets of pipes where runs may hand them on.
+/// How many sets of pipes are kept where runs may hand them on.
 const MOST: usize = 16;
+
+/// How many blank files are kept: about as many as the runs that are forgotten at once leave.
+const BLANKS: usize = 1024;
 
 /// What a blank file's name begins with.
 const BLANK: &str = "blank.";
@@ -93,7 +96,8 @@ pub(crate) struct Stock {
 
 #[derive(Default)]
 struct Shelf {
-    blanks: Vec<PathBuf>,
+    /// By their numbers.
+    blanks: Vec<u64>,
     blanks_made: u64,
     idle: Vec<Pipes>,
     sets_made: u32,
@@ -122,18 +126,18 @@ impl Stock {
             .custom_flags(libc::O_NOFOLLOW);
         let blank = self.shelf().blanks.pop();
         match blank {
-            Some(blank) if std::fs::rename(&blank, path).is_ok() => options.open(path),
+            Some(blank) if std::fs::rename(self.blank(blank), path).is_ok() => options.open(path),
             _ => options.create_new(true).open(path),
         }
     }
 
-    /// Takes a file that nobody needs any more.
+    /// Takes a file that nobody needs any more; one that is already gone is as good.
     pub(crate) fn give_back(&self, path: &Path) -> io::Result<()> {
         let blank = {
             let mut shelf = self.shelf();
             shelf.blanks_made += 1;
-            let has_room = shelf.blanks.len() < MOST;
-            has_room.then(|| self.runs.join(format!("{BLANK}{}", shelf.blanks_made)))
+            let has_room = shelf.blanks.len() < BLANKS;
+            has_room.then_some(shelf.blanks_made)
         };
         let Some(blank) = blank else {
             return remove(path);
@@ -141,11 +145,19 @@ impl Stock {
         let file = OpenOptions::new()
             .write(true)
             .custom_flags(libc::O_NOFOLLOW)
-            .open(path)?;
+            .open(path);
+        let file = match file {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            file => file?,
+        };
         file.set_len(0)?;
-        std::fs::rename(path, &blank)?;
+        std::fs::rename(path, self.blank(blank))?;
         self.shelf().blanks.push(blank);
         Ok(())
+    }
+
+    fn blank(&self, number: u64) -> PathBuf {
+        self.runs.join(format!("{BLANK}{number}"))
     }
 
     /// A set of pipes that nobody else has.
@@ -206,7 +218,9 @@ impl Stock {
                 std::mem::take(&mut shelf.idle),
             )
         };
-        blanks.iter().try_for_each(|blank| remove(blank))?;
+        blanks
+            .iter()
+            .try_for_each(|blank| remove(&self.blank(*blank)))?;
         idle.iter().try_for_each(|set| set.remove(&self.runs))
     }
 
@@ -279,14 +293,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let stock = Stock::new(dir.path(), Owner::One);
         let sets: Vec<_> = (0..MOST + 5).map(|_| stock.pipes().unwrap()).collect();
-        for (number, set) in sets.into_iter().enumerate() {
-            let path = dir.path().join(format!("file {number}"));
-            stock.file(&path).unwrap();
-            stock.give_back(&path).unwrap();
+        for set in sets {
             stock.take_back(set).unwrap();
         }
+        let file = |number| dir.path().join(format!("file {number}"));
+        (0..BLANKS + 5).for_each(|number| drop(stock.file(&file(number)).unwrap()));
+        (0..BLANKS + 5).for_each(|number| stock.give_back(&file(number)).unwrap());
         let left = || std::fs::read_dir(dir.path()).unwrap().count();
-        assert!(left() <= MOST + PIPES.len() * MOST, "{}", left());
+        assert_eq!(left(), BLANKS + PIPES.len() * MOST);
         stock.clear().unwrap();
         assert_eq!(left(), 0);
     }

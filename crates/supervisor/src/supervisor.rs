@@ -203,8 +203,9 @@ impl Supervisor {
         self.kill_all().await;
         let (runs, live, stock) = (self.0.runs.clone(), self.live(), self.0.stock.clone());
         let left = blocking(move || {
+            let left = forget(&runs, &live, 0, &stock)?;
             stock.clear()?;
-            forget(&runs, &live, 0)
+            Ok::<_, io::Error>(left)
         });
         let left = left.await?;
         let mut known = self.known();
@@ -341,8 +342,8 @@ impl Supervisor {
         if self.known().sheets <= limit + limit / 8 + self.0.limits.running {
             return Ok(());
         }
-        let (runs, live) = (self.0.runs.clone(), self.live());
-        let left = blocking(move || forget(&runs, &live, limit)).await?;
+        let (runs, live, stock) = (self.0.runs.clone(), self.live(), self.0.stock.clone());
+        let left = blocking(move || forget(&runs, &live, limit, &stock)).await?;
         self.known().sheets = left;
         Ok(())
     }

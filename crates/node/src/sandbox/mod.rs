@@ -4,6 +4,7 @@
 //! [`pool`]), becomes a certain pod's when `sandbox.json` is written with the pod's uid,
 //! and survives the node.
 
+mod apart;
 mod channel;
 mod holder;
 pub(crate) mod pool;

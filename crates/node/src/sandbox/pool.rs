@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::record::{Record, born};
-use super::{Sandbox, Zygote};
+use super::{Sandbox, Zygote, apart};
 use crate::keeper::message::{Birth, IdRange};
 use crate::network::Network;
 use crate::removal;
@@ -62,6 +62,9 @@ impl Pool {
         keep_ready: usize,
     ) -> io::Result<Arc<Pool>> {
         std::fs::create_dir_all(folder)?;
+        if let Err(error) = apart::lay_apart(folder) {
+            tracing::debug!(%error, "the file system chooses where pods' files lie");
+        }
         Ok(Arc::new(Pool {
             folder: folder.to_owned(),
             zygote,

@@ -216,7 +216,7 @@ impl Bridge {
             // It may have forgotten all it was told.
             self.people.of(name).told = None;
             self.index.stale.insert(name.to_owned());
-            self.say_registered(name, &robot, now);
+            self.say_registered(name, &robot);
         }
     }
 

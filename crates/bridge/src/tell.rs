@@ -188,7 +188,7 @@ impl Bridge {
     }
 
     /// Tells a robot that it is registered.
-    pub(crate) fn say_registered(&self, name: &str, robot: &Robot, _now: Timestamp) {
+    pub(crate) fn say_registered(&self, name: &str, robot: &Robot) {
         let status = robot.status.as_ref();
         let phase = status.and_then(|status| status.phase).unwrap_or_default();
         let pending = phase == RobotPhase::Pending;

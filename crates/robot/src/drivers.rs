@@ -35,6 +35,9 @@ pub(crate) enum Unfit {
     /// The driver's part of the configuration is missing.
     #[error("the task's config has no {0}, which its driver needs")]
     NoConfig(&'static str),
+    /// The engine would take the name for an option of its own.
+    #[error("{0:?} is no image: an image's name begins with a letter or a digit")]
+    NoImage(String),
     /// There is no such user.
     #[error("there is no user {0:?} on this robot")]
     NoUser(String),
@@ -227,7 +230,7 @@ fn found(program: impl AsRef<Path>) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use sandlot_api::robot::{ExecConfig, TaskConfig};
+    use sandlot_api::robot::{DockerConfig, ExecConfig, TaskConfig};
 
     use super::*;
 
@@ -256,7 +259,7 @@ mod tests {
                 site: Path::new("/cell"),
                 facts: &facts,
                 name: "a",
-                engine: None,
+                engine: Some(Path::new("/bin/sh")),
             },
         )
     }
@@ -292,5 +295,21 @@ mod tests {
         let mut nobody = task();
         nobody.user = Some("nobody-of-that-name".to_owned());
         assert!(matches!(launched(&nobody).unwrap_err(), Unfit::NoUser(_)));
+    }
+
+    #[test]
+    fn an_image_is_no_option_of_the_engines() {
+        let mut task = task();
+        task.driver = Driver::Docker;
+        task.config.docker_config = Some(DockerConfig {
+            image: "busybox".to_owned(),
+            args: Some(vec!["--privileged".to_owned()]),
+            ..DockerConfig::default()
+        });
+        let argv = launched(&task).unwrap().argv;
+        assert!(argv.ends_with(&["busybox".into(), "--privileged".into()]));
+        let image = "--privileged".to_owned();
+        task.config.docker_config.as_mut().unwrap().image = image.clone();
+        assert_eq!(launched(&task).unwrap_err(), Unfit::NoImage(image));
     }
 }

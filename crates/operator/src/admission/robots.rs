@@ -185,6 +185,15 @@ fn definition(task: &Value, at: &str, findings: &mut Findings) {
             format!("driver {driver} needs it"),
         );
     }
+    let image = task["config"]["dockerConfig"]["image"].as_str();
+    if let Some(image) = image
+        && !image.starts_with(|first: char| first.is_ascii_alphanumeric())
+    {
+        findings.fault(
+            format!("{at}.config.dockerConfig.image"),
+            format!("{image:?} is no image: an image's name begins with a letter or a digit"),
+        );
+    }
     for (index, artifact) in list(&task["artifacts"]).iter().enumerate() {
         check_artifact(artifact, &format!("{at}.artifacts[{index}]"), findings);
     }
@@ -338,6 +347,20 @@ mod tests {
                 found.iter().any(|found| found == field),
                 "{field}: {found:?}"
             );
+        }
+    }
+
+    #[test]
+    fn an_image_is_no_option_of_the_engine_that_runs_it() {
+        for (image, good) in [("busybox:1", true), ("--privileged", false), ("", false)] {
+            let task = json!({ "name": "run", "driver": "docker",
+                "config": { "dockerConfig": { "image": image } } });
+            let job = of(
+                "Job",
+                "j",
+                json!({ "taskGroups": [{ "name": "g", "tasks": [task] }] }),
+            );
+            assert_eq!(faults("Job", &job, None).is_empty(), good, "{image}");
         }
     }
 

@@ -87,7 +87,7 @@ impl Bridge {
         }
         if before == Some(&settled) {
             self.news_written.insert(name.to_owned(), news);
-            self.robot_written(name, true, now);
+            self.robot_written(name, true);
             return;
         }
         let patch = status_patch(&robot, before, &next);
@@ -186,7 +186,7 @@ impl Bridge {
     }
 
     /// What was said of a robot is written down, or could not be.
-    pub(crate) fn robot_written(&mut self, name: &str, ok: bool, now: Timestamp) {
+    pub(crate) fn robot_written(&mut self, name: &str, ok: bool) {
         let Some(news) = self.news_written.remove(name) else {
             return;
         };
@@ -232,7 +232,7 @@ impl Bridge {
     }
 
     /// A robot was deleted: if it lives, it must register again.
-    pub(crate) fn lose_robot(&mut self, name: &str, _now: Timestamp) {
+    pub(crate) fn lose_robot(&mut self, name: &str) {
         self.people.forget(name);
         self.desk.forget(name);
         self.news.remove(name);

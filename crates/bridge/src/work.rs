@@ -161,22 +161,22 @@ impl Bridge {
         self.wakes.insert((when, kind, name.to_owned()));
     }
 
-    fn see(&mut self, sight: Sight, now: Timestamp, unlisted: &mut HashSet<Kind>) {
+    fn see(&mut self, sight: Sight, unlisted: &mut HashSet<Kind>) {
         match sight {
             Sight::There(object) => {
                 let (kind, name) = object.place();
                 // Another object of the same name: that the old one went was not seen.
                 if self.index.is_another(&object) {
-                    self.lose(kind, &name, now);
+                    self.lose(kind, &name);
                 }
                 self.failures.remove(&(kind, name));
                 self.index.see(object);
             }
-            Sight::Gone(kind, name) => self.lose(kind, &name, now),
+            Sight::Gone(kind, name) => self.lose(kind, &name),
             Sight::Complete(kind, listed) => {
                 for name in self.index.known(kind) {
                     if !listed.contains(&name) {
-                        self.lose(kind, &name, now);
+                        self.lose(kind, &name);
                     }
                 }
                 let overtaken = self.busy.iter().filter(|(busy, _)| *busy == kind);
@@ -187,14 +187,14 @@ impl Bridge {
         }
     }
 
-    fn lose(&mut self, kind: Kind, name: &str, now: Timestamp) {
+    fn lose(&mut self, kind: Kind, name: &str) {
         let object = (kind, name.to_owned());
         self.failures.remove(&object);
         if self.busy.contains(&object) {
             self.overtaken.insert(object);
         }
         match self.index.lose(kind, name) {
-            Some(Object::Robot(_)) => self.lose_robot(name, now),
+            Some(Object::Robot(_)) => self.lose_robot(name),
             Some(Object::Task(task)) => self.lose_task(&task),
             Some(Object::Command(command)) => self.lose_command(&command),
             _ => {}
@@ -227,7 +227,7 @@ impl Bridge {
             }
         }
         match kind {
-            Kind::Robot => self.robot_written(&wake.1, ok, now),
+            Kind::Robot => self.robot_written(&wake.1, ok),
             Kind::Task => self.task_written(&wake.1, ok),
             Kind::Command => self.command_written(&wake.1, ok),
             Kind::Deployment => {}
@@ -365,7 +365,7 @@ pub(crate) async fn work(
             bridge.check(now);
         }
         for sight in sights.drain(..) {
-            bridge.see(sight, now, &mut unlisted);
+            bridge.see(sight, &mut unlisted);
         }
         for message in said.drain(..) {
             match message {

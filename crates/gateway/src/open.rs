@@ -13,11 +13,14 @@ use crate::{
     ledger::{InstallStatus, LedgerError, Session, Template},
     moment::now,
     pools::{Shape, object_name, own_pool_name, pool_name},
-    workspaces::{Content, Entry, FileError},
+    workspaces::{Content, FileError},
 };
 
 /// So many files are brought into a new pod.
 const MOST_FILES: usize = 20_000;
+/// How often it is seen whether more were uploaded meanwhile; what comes after the last time comes
+/// to the pod a moment after its session runs.
+const ROUNDS: usize = 5;
 /// A pod that is warm is there within this time.
 const WARM: Duration = Duration::from_millis(500);
 
@@ -119,7 +122,7 @@ impl Gateway {
         if !is_noted {
             return self.give_back(&session).await;
         }
-        let (executor, brought) = match given {
+        let (executor, mut brought) = match given {
             Ok(given) => given,
             Err(error) => return self.fail(&session, &error.to_string()).await,
         };
@@ -127,7 +130,7 @@ impl Gateway {
         match self.note_running(&session, &executor).await {
             Ok(Some(session)) => {
                 // What was uploaded since the files were listed saw no running session yet.
-                if let Err(error) = self.bring_rest(&id, &executor, &brought).await {
+                if let Err(error) = self.bring_new(&id, &executor, &mut brought).await {
                     tracing::warn!(%error, session = id, "a file that was just uploaded is missing in its pod");
                 }
                 let is_furnished = session.facts.install != InstallStatus::Installing;
@@ -149,17 +152,6 @@ impl Gateway {
     async fn template_of(&self, session: &Session) -> Result<Template, OpenError> {
         let template = self.ledger.template(&session.template).await?;
         template.ok_or_else(|| OpenError::NoTemplate(session.template.clone()))
-    }
-
-    /// Brings the files that came since a session's files were listed.
-    async fn bring_rest(
-        &self,
-        id: &str,
-        executor: &Executor,
-        brought: &Brought,
-    ) -> Result<(), OpenError> {
-        let files = self.files.list(id, "", MOST_FILES).await?;
-        self.bring(id, executor, &files, brought).await.map(drop)
     }
 
     /// Installs the packages that a session was asked for with, once it runs; the session as
@@ -206,15 +198,17 @@ impl Gateway {
     ) -> Result<(Executor, Brought), OpenError> {
         let wanted = Shape::of_session(&session.facts);
         let own = wanted.filter(|wanted| *wanted != Shape::of_template(template));
-        // Nothing of this needs anything else of it: a claim waits for its pool, too.
-        let listed = self.files.list(&session.id, "", MOST_FILES);
-        let (executor, files) = match own {
-            None => tokio::join!(self.pod_of_pool(session, template), listed),
-            Some(shape) => tokio::join!(self.pod_of_its_own(session, template, shape), listed),
+        let executor = match own {
+            None => self.pod_of_pool(session, template).await?,
+            Some(shape) => self.pod_of_its_own(session, template, shape).await?,
         };
-        let executor = executor?;
-        let none = Brought::default();
-        let brought = self.bring(&session.id, &executor, &files?, &none).await?;
+        // Only now: what is uploaded while a session waits for its pod is there when it runs.
+        let mut brought = Brought::default();
+        for _ in 0..ROUNDS {
+            if !self.bring_new(&session.id, &executor, &mut brought).await? {
+                break;
+            }
+        }
         self.make_ready(session, executor.clone());
         Ok((executor, brought))
     }
@@ -276,24 +270,26 @@ impl Gateway {
         }
     }
 
-    /// Brings files of a session into its new pod, but those that are there as they are; all
-    /// that are there then.
-    async fn bring(
+    /// Brings the files of a session into its new pod that were not brought there as they are now;
+    /// whether there were any.
+    async fn bring_new(
         &self,
         session: &str,
         executor: &Executor,
-        files: &[Entry],
-        there: &Brought,
-    ) -> Result<Brought, OpenError> {
-        let state = |file: &Entry| (file.path.clone(), file.size, file.modified);
-        for file in files.iter().filter(|file| !there.contains(&state(file))) {
+        brought: &mut Brought,
+    ) -> Result<bool, OpenError> {
+        let before = brought.len();
+        for file in self.files.list(session, "", MOST_FILES).await? {
+            if !brought.insert((file.path.clone(), file.size, file.modified)) {
+                continue;
+            }
             let content: Content = self.files.get(session, &file.path).await?;
             let written = executor.write(&file.path, content).await;
             written.map_err(|status| {
                 OpenError::Restore(format!("{}: {}", file.path, status.message()))
             })?;
         }
-        Ok(files.iter().map(state).collect())
+        Ok(brought.len() > before)
     }
 
     /// The session as it is once it runs; nothing if it was not waited for any more.

@@ -1,6 +1,7 @@
 //! The executor: runs a session's code over the one supervisor, says what it returned and
 //! which files it left, and takes and gives files of the workspace.
 
+mod called_off;
 mod changes;
 mod files;
 mod given;
@@ -25,6 +26,7 @@ use crate::agent::Agent;
 
 pub(crate) use results::Results;
 
+use called_off::CalledOff;
 use headcount::Headcount;
 use spare::Spares;
 
@@ -35,6 +37,7 @@ pub(crate) struct ExecutorDoor {
     results: Arc<Results>,
     spares: Arc<Spares>,
     headcount: Arc<Headcount>,
+    called_off: Arc<CalledOff>,
 }
 
 impl ExecutorDoor {
@@ -53,6 +56,7 @@ impl ExecutorDoor {
             results,
             spares,
             headcount: Arc::default(),
+            called_off: Arc::default(),
         }
     }
 }
@@ -69,7 +73,7 @@ impl Executor for ExecutorDoor {
     }
 
     async fn stop(&self, request: Request<StopRequest>) -> Result<Response<Stopped>, Status> {
-        run::stop(&self.agent, &self.spares, request.into_inner())
+        run::stop(self, request.into_inner())
             .await
             .map(Response::new)
     }

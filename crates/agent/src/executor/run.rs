@@ -44,7 +44,9 @@ pub(super) async fn run(
         (Some(found), _) => found,
         (None, Some(before)) => {
             let before = before.await.map_err(broken)?;
-            start(door, key.clone(), request, before).await?
+            // Whoever asked may leave in the middle of it, and what has begun is still looked at.
+            let beginning = begin(door.clone(), key.clone(), request, before);
+            tokio::spawn(beginning).await.map_err(broken)??
         }
         (None, None) => {
             return Err(Status::not_found(format!("no run has the key {key}")));
@@ -68,14 +70,12 @@ pub(super) async fn run(
     .boxed())
 }
 
-/// Ends a run with everything it started.
-pub(super) async fn stop(
-    agent: &Arc<Agent>,
-    spares: &Arc<Spares>,
-    request: StopRequest,
-) -> Result<Stopped, Status> {
+/// Ends a run with everything it started; one that has yet to begin ends when it does.
+pub(super) async fn stop(door: &ExecutorDoor, request: StopRequest) -> Result<Stopped, Status> {
     let key = key(&request.key)?;
-    match find(agent, spares, &key).await? {
+    // Noted first: one that begins at this moment is found here, or finds this.
+    door.called_off.note(&key);
+    match find(&door.agent, &door.spares, &key).await? {
         Some((run, _)) => {
             run.stop();
             Ok(Stopped {})
@@ -105,6 +105,20 @@ fn key(text: &str) -> Result<Key, Status> {
         ));
     }
     Key::new(text).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+/// Starts a run, and ends it again if it was called off on its way here.
+async fn begin(
+    door: ExecutorDoor,
+    key: Key,
+    request: RunRequest,
+    before: Snapshot,
+) -> Result<Found, Status> {
+    let found = start(&door, key.clone(), request, before).await?;
+    if door.called_off.has(&key) {
+        found.0.stop();
+    }
+    Ok(found)
 }
 
 async fn start(

@@ -6,7 +6,7 @@ use std::{
 };
 
 use sandlot_api::executor::{
-    Ended, FilePart, PrepareRequest, ReadRequest, RunEvent, RunRequest,
+    Ended, FilePart, PrepareRequest, ReadRequest, RunEvent, RunRequest, StopRequest,
     executor_client::ExecutorClient,
 };
 use tonic::{Code, Streaming, transport::Channel};
@@ -76,6 +76,23 @@ async fn a_handler_gets_its_event_and_its_value_is_not_among_what_it_prints() {
     assert_eq!(told.stdout, "{\"forged\": 1}\n", "{told:?}");
     assert_eq!(told.result(), r#"{"sum": 2, "\u00e4": [null, false, 0]}"#);
     assert_eq!((told.ended.exit_code, told.ended.timed_out), (0, false));
+}
+
+#[tokio::test]
+async fn a_run_that_was_called_off_on_its_way_ends_when_it_begins() {
+    let agent = Agent::sidecar();
+    for (key, language, endless) in [
+        ("shell", "shell", "sleep 1000"),
+        ("python", "python", "import time; time.sleep(1000)"),
+    ] {
+        let stop = StopRequest {
+            key: key.to_owned(),
+        };
+        let stopped = executor(&agent).await.stop(stop).await;
+        assert_eq!(stopped.unwrap_err().code(), Code::NotFound, "{language}");
+        let told = run(&agent, code(key, language, endless)).await;
+        assert!(told.ended.stopped, "{language}: {told:?}");
+    }
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use std::{
     net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
@@ -34,13 +35,16 @@ struct Agent {
     dir: tempfile::TempDir,
 }
 
-/// A free port. Somebody else may take it before it is used, which the test would show.
+/// A free port, which is given to no other test, and to no connection that goes out: those have
+/// higher ones.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    loop {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Agent {

@@ -150,8 +150,9 @@ impl Stock {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             file => file?,
         };
-        file.set_len(0)?;
+        // In this order a crash leaves no blank sheet of a run that is known.
         std::fs::rename(path, self.blank(blank))?;
+        file.set_len(0)?;
         self.shelf().blanks.push(blank);
         Ok(())
     }

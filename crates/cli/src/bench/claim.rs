@@ -70,11 +70,7 @@ async fn after_a_rest(machine: &Machine, report: &mut Report) -> Result<()> {
         // waits until the pod that the one before it took is replaced, and all are kept to the end.
         until_full(&pools, "real").await?;
         tokio::time::sleep(REST).await;
-        let name = format!("one-{n}");
-        let claim = serde_json::to_vec(&sandbox(&name, "real"))?;
-        let started = Instant::now();
-        wire.create(&place_of::<Sandbox>(), &claim).await?;
-        let took = sight.of(&name, PATIENCE).await? - started;
+        let took = claim(&mut wire, &sight, &format!("one-{n}"), "real").await?;
         if n >= WARM_UP {
             samples.add(took);
         }
@@ -82,10 +78,18 @@ async fn after_a_rest(machine: &Machine, report: &mut Report) -> Result<()> {
     report.latency(
         "claim from real pods after a rest, create → Ready seen by another watcher",
         &samples,
-        None,
+        Some(2.0),
         Some(10.0),
     );
     give_back(&sandboxes, &pools, Api::namespaced(client, "default")).await
+}
+
+/// Claims a sandbox, and says how long it took until it was seen to be ready.
+async fn claim(wire: &mut Wire, sight: &Sight, name: &str, pool: &str) -> Result<Duration> {
+    let claim = serde_json::to_vec(&sandbox(name, pool))?;
+    let started = Instant::now();
+    wire.create(&place_of::<Sandbox>(), &claim).await?;
+    Ok(sight.of(name, PATIENCE).await? - started)
 }
 
 /// Deletes the sandboxes and their pool, and waits until their pods are gone.
@@ -173,11 +177,7 @@ async fn in_a_row(machine: &Machine, sight: &Sight, report: &mut Report) -> Resu
     let mut wire = Wire::open(&machine.config().await?).await?;
     let mut samples = Samples::default();
     for n in 0..WARM_UP + ROW {
-        let name = format!("row-{n}");
-        let claim = serde_json::to_vec(&sandbox(&name, "many"))?;
-        let started = Instant::now();
-        wire.create(&place_of::<Sandbox>(), &claim).await?;
-        let took = sight.of(&name, PATIENCE).await? - started;
+        let took = claim(&mut wire, sight, &format!("row-{n}"), "many").await?;
         if n >= WARM_UP {
             samples.add(took);
         }

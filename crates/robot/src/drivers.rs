@@ -36,7 +36,7 @@ pub(crate) enum Unfit {
     #[error("the task's config has no {0}, which its driver needs")]
     NoConfig(&'static str),
     /// The engine would take the name for an option of its own.
-    #[error("{0:?} is no image: an image's name begins with a letter or a digit")]
+    #[error("{0:?} is no image: its engine would take it for an option, or for nothing")]
     NoImage(String),
     /// There is no such user.
     #[error("there is no user {0:?} on this robot")]

@@ -126,6 +126,14 @@ pub struct DockerConfig {
     pub network_mode: Option<String>,
 }
 
+impl DockerConfig {
+    /// Whether an engine takes this for an image's name: it comes after the engine's own options,
+    /// and must not be one more.
+    pub fn may_be_image(name: &str) -> bool {
+        !name.is_empty() && !name.starts_with('-')
+    }
+}
+
 /// A port of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

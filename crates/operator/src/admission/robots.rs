@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use sandlot_api::robot::{
-    is_robot_id, names,
+    DockerConfig, is_robot_id, names,
     wire::{ROOM_FOR_COMMANDS, ROOM_FOR_DEPLOYMENTS, ROOM_FOR_TASKS},
 };
 use serde_json::{Value, json};
@@ -187,11 +187,13 @@ fn definition(task: &Value, at: &str, findings: &mut Findings) {
     }
     let image = task["config"]["dockerConfig"]["image"].as_str();
     if let Some(image) = image
-        && !image.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && !DockerConfig::may_be_image(image)
     {
         findings.fault(
             format!("{at}.config.dockerConfig.image"),
-            format!("{image:?} is no image: an image's name begins with a letter or a digit"),
+            format!(
+                "{image:?} is no image: its engine would take it for an option, or for nothing"
+            ),
         );
     }
     for (index, artifact) in list(&task["artifacts"]).iter().enumerate() {

@@ -75,10 +75,7 @@ impl Engine {
     ) -> Result<Vec<OsString>, Unfit> {
         let config = task.config.docker_config.as_ref();
         let config = config.ok_or(Unfit::NoConfig("dockerConfig"))?;
-        if !config
-            .image
-            .starts_with(|first: char| first.is_ascii_alphanumeric())
-        {
+        if !DockerConfig::may_be_image(&config.image) {
             return Err(Unfit::NoImage(config.image.clone()));
         }
         let mut argv = self.command(&["run", "--rm", "--name", place.name]);

@@ -283,7 +283,11 @@ impl Gateway {
             if !brought.insert((file.path.clone(), file.size, file.modified)) {
                 continue;
             }
-            let content: Content = self.files.get(session, &file.path).await?;
+            let content: Content = match self.files.get(session, &file.path).await {
+                // One that was in the way is taken back at this moment.
+                Err(FileError::Missing(_)) => continue,
+                content => content?,
+            };
             let written = executor.write(&file.path, content).await;
             written.map_err(|status| {
                 OpenError::Restore(format!("{}: {}", file.path, status.message()))

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
-use sandlot_store::{Expect, Key, Range, Store, WriteError};
+use sandlot_store::{Change, Expect, Key, Range, Store, WriteError};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -104,6 +104,17 @@ impl Api {
             return Ok(record::encode(object, revision));
         }
         let change = record::put(&key.kind, object);
+        self.write(key, expect, change, manner).await
+    }
+
+    /// Carries a change out at a key.
+    pub(crate) async fn write(
+        &self,
+        key: Key,
+        expect: Expect,
+        change: Change<Facts>,
+        manner: Manner,
+    ) -> Result<bytes::Bytes, WriteFailure> {
         let written = match manner {
             Manner::Ahead => self.store.write_ahead(key, expect, change).await,
             Manner::Near => self.store.write(key, expect, change.told_last()).await,

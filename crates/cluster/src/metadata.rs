@@ -133,9 +133,12 @@ pub(crate) fn carry_over(object: &mut Value, old: &Value) {
     let metadata = metadata_mut(object);
     metadata.remove("selfLink");
     for key in KEPT_WHEN_ABSENT.into_iter().chain(["generateName"]) {
-        let said = metadata.get(key);
+        let (said, kept) = (metadata.get(key), old.and_then(|old| old.get(key)));
+        if said == kept {
+            continue;
+        }
         let absent = said.is_none_or(|value| value.is_null() || value == "");
-        match old.and_then(|old| old.get(key)) {
+        match kept {
             Some(value) if absent || same_moment(said, value) => {
                 metadata.insert(key.into(), value.clone())
             }
@@ -145,6 +148,7 @@ pub(crate) fn carry_over(object: &mut Value, old: &Value) {
     }
     // The generation is the server's to count.
     match old.and_then(|old| old.get("generation")) {
+        kept if kept == metadata.get("generation") => None,
         Some(value) => metadata.insert("generation".into(), value.clone()),
         None => metadata.remove("generation"),
     };

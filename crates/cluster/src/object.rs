@@ -137,12 +137,26 @@ impl Aside {
     }
 }
 
-/// Copies a field from one object to another, absence too.
+/// Copies a field from one object to another, absence too. Most are the same already, and to see
+/// that takes a fraction of what a copy does.
 pub(crate) fn copy_field(from: &Value, to: &mut Value, key: &str) {
     match from.get(key) {
+        same if same == to.get(key) => None,
         Some(value) => as_map(to).insert(key.to_owned(), value.clone()),
         None => as_map(to).remove(key),
     };
+}
+
+/// Makes an object what another is, but for some of its fields.
+pub(crate) fn copy_all_but(from: &Value, to: &mut Value, fields: &[&str]) {
+    let Value::Object(all) = from else {
+        *to = from.clone();
+        return;
+    };
+    as_map(to).retain(|key, _| fields.contains(&key.as_str()) || all.contains_key(key));
+    for key in all.keys().filter(|key| !fields.contains(&key.as_str())) {
+        copy_field(from, to, key);
+    }
 }
 
 /// A time as Kubernetes writes it: whole seconds, UTC.

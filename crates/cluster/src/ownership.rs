@@ -47,6 +47,20 @@ pub(crate) fn changed(call: &Call, part: Part, object: Value, old: &Value) -> Va
     }
 }
 
+/// The same of an object that comes without its managers, which are the text that they were stored
+/// as: what they are now. Nothing where that takes the whole object.
+pub(crate) fn changed_in_text(
+    call: &Call,
+    part: Part,
+    object: &Value,
+    old: &Value,
+    managers: &str,
+) -> Option<String> {
+    with_writer(call, part, |writer| {
+        apply::track_in_text(merging(&call.kind), old, object, managers, writer)
+    })
+}
+
 fn track(call: &Call, part: Part, old: Option<&Value>, object: Value) -> Value {
     with_writer(call, part, |writer| {
         apply::track(merging(&call.kind), old, object, writer)

@@ -4,10 +4,13 @@
 //! The bytes are what a client gets. Lists and watches hand them out as they are, so
 //! reading ten thousand objects parses none of them.
 
+use std::collections::BTreeMap;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use sandlot_objects::selector::text_at;
 use sandlot_store::{Change, Key, Record as StoreRecord};
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
 
 use crate::kinds::builtin;
 use crate::lookup::Leaving;
@@ -115,6 +118,38 @@ pub(crate) fn put(kind: &str, object: Value) -> Change<Facts> {
     Change::put(facts, move |revision| joined(&head, revision, &tail))
 }
 
+/// What a change leaves of an object as it is, in the text that it was stored as.
+pub(crate) struct Rest<'a> {
+    /// Who owns which of its fields.
+    pub(crate) managers: &'a str,
+    /// All beside its version, kind and metadata.
+    pub(crate) fields: BTreeMap<String, &'a RawValue>,
+}
+
+impl<'a> Rest<'a> {
+    /// The same under other managers.
+    pub(crate) fn under(self, managers: &'a str) -> Rest<'a> {
+        Rest { managers, ..self }
+    }
+}
+
+/// Stores an object of which only the metadata was changed, without the managers of its fields, in
+/// the place of one with these facts.
+pub(crate) fn put_around(
+    kind: &str,
+    object: Value,
+    rest: &Rest<'_>,
+    facts: &Facts,
+) -> Change<Facts> {
+    let facts = Facts {
+        // Nothing of the metadata that can be selected by can be changed.
+        fields: facts.fields.clone(),
+        ..Facts::of_object(kind, &object)
+    };
+    let (head, tail) = halves_around(object, rest);
+    Change::put(facts, move |revision| joined(&head, revision, &tail))
+}
+
 /// Removes an object of a kind, of which this is the last state.
 pub(crate) fn delete(kind: &str, last: Value) -> Change<Facts> {
     let facts = Facts::of_object(kind, &last);
@@ -138,6 +173,15 @@ fn joined(head: &[u8], revision: u64, tail: &[u8]) -> Bytes {
 
 /// What comes before and after the revision.
 fn halves(object: Value) -> (Vec<u8>, Vec<u8>) {
+    let none = Rest {
+        managers: "",
+        fields: BTreeMap::new(),
+    };
+    halves_around(object, &none)
+}
+
+/// The same of an object that has a rest.
+fn halves_around(object: Value, rest: &Rest<'_>) -> (Vec<u8>, Vec<u8>) {
     let Value::Object(mut map) = object else {
         return (
             b"{\"metadata\":{\"resourceVersion\":\"".to_vec(),
@@ -153,13 +197,21 @@ fn halves(object: Value) -> (Vec<u8>, Vec<u8>) {
         metadata.remove("resourceVersion");
         push_fields(&mut tail, metadata);
     }
+    if !rest.managers.is_empty() {
+        tail.extend_from_slice(b",\"managedFields\":");
+        tail.extend_from_slice(rest.managers.as_bytes());
+    }
     tail.push(b'}');
     push_fields(&mut tail, map);
+    push_fields(&mut tail, &rest.fields);
     tail.push(b'}');
     (head.into_bytes(), tail)
 }
 
-fn push_fields(out: &mut Vec<u8>, fields: serde_json::Map<String, Value>) {
+fn push_fields(
+    out: &mut Vec<u8>,
+    fields: impl IntoIterator<Item = (impl Serialize, impl Serialize)>,
+) {
     for (key, value) in fields {
         out.push(b',');
         push(out, &key);
@@ -168,7 +220,7 @@ fn push_fields(out: &mut Vec<u8>, fields: serde_json::Map<String, Value>) {
     }
 }
 
-fn push(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
+fn push(out: &mut Vec<u8>, value: &impl Serialize) {
     // A vector takes everything, and neither texts nor JSON values can fail to be written.
     let _ = serde_json::to_writer(out, value);
 }

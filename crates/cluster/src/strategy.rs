@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::kinds::{Kind, definitions};
-use crate::object::{as_map, at, child_mut, copy_field, metadata_mut};
+use crate::object::{as_map, at, child_mut, copy_all_but, copy_field, metadata_mut};
 use crate::services::Promise;
 use crate::status::Cause;
 use crate::subresources::pods;
@@ -111,25 +111,14 @@ pub(crate) fn isolate(kind: &Kind, part: Part, new: &mut Value, old: &Value) {
 }
 
 fn only_status(kind: &Kind, new: &mut Value, old: &Value) {
-    let mut result = old.clone();
-    copy_field(new, &mut result, "status");
-    let metadata = new.get("metadata").cloned().unwrap_or_default();
-    if kind.builtin().is_some() {
+    copy_all_but(old, new, &["metadata", "status"]);
+    let before = old.get("metadata").unwrap_or(&Value::Null);
+    let metadata = as_map(new).entry("metadata").or_insert_with(|| json!({}));
+    match kind.builtin() {
         // The status of a built-in kind may bring labels and annotations, but no owners.
-        let owners = at(old, &["metadata", "ownerReferences"]).cloned();
-        as_map(&mut result).insert("metadata".into(), metadata);
-        match owners {
-            Some(owners) => metadata_mut(&mut result).insert("ownerReferences".into(), owners),
-            None => metadata_mut(&mut result).remove("ownerReferences"),
-        };
-    } else {
-        copy_field(
-            &metadata,
-            result.get_mut("metadata").unwrap_or(&mut Value::Null),
-            "managedFields",
-        );
+        Some(_) => copy_field(before, metadata, "ownerReferences"),
+        None => copy_all_but(before, metadata, &["managedFields"]),
     }
-    *new = result;
 }
 
 /// What follows from a write of a kind: what is served may have changed.

@@ -4,6 +4,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{
@@ -251,5 +254,135 @@ async fn who_runs_ahead_of_the_disk_sees_and_says_the_same_as_others() {
         cluster.settled().await;
         assert_eq!(others.get(&name).await.expect("read"), patched);
     }
+    cluster.stop().await;
+}
+
+fn pod(name: &str) -> Pod {
+    object(json!({
+        "metadata": {"name": name, "labels": {"state": "idle"}},
+        "spec": {"automountServiceAccountToken": false, "containers": [{"name": "a", "image": "i", "env": [{"name": "X", "value": "\"1\""}]}]},
+    }))
+}
+
+/// All of an object but what no two objects and no two moments have in common.
+fn in_common(pod: &Pod) -> Value {
+    let mut pod = serde_json::to_value(pod).expect("JSON");
+    for of_its_own in ["name", "uid", "resourceVersion", "creationTimestamp"] {
+        pod["metadata"][of_its_own].take();
+    }
+    if let Some(entries) = pod["metadata"]["managedFields"].as_array_mut() {
+        for entry in entries.iter_mut() {
+            entry["time"].take();
+        }
+        // They are listed by their times.
+        entries.sort_by_key(Value::to_string);
+    }
+    pod
+}
+
+/// The one is patched in a way in which all but its metadata may stay unread, the other is not.
+#[tokio::test]
+async fn what_is_written_in_a_pods_margin_is_what_any_other_patch_makes_of_it() {
+    let cluster = cluster().await;
+    let pods: Api<Pod> = Api::default_namespaced(cluster.client());
+    for name in ["one", "two"] {
+        let by = PostParams {
+            field_manager: Some("maker".into()),
+            ..PostParams::default()
+        };
+        pods.create(&by, &pod(name)).await.expect("created");
+        let status = Patch::Merge(json!({"status": {"phase": "Running", "podIP": "10.0.0.1"}}));
+        let by = PatchParams::apply("node");
+        pods.patch_status(name, &by, &status).await.expect("told");
+    }
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client());
+    let owner: ConfigMap = object(json!({"metadata": {"name": "owner"}}));
+    let owner = maps.create(&PostParams::default(), &owner).await;
+    let owner = owner.expect("created").metadata.uid;
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner});
+    let changes = [
+        ("giver", json!({"labels": {"state": "given", "to": "ann"}})),
+        (
+            "maker",
+            json!({"labels": {"state": "idle"}, "annotations": {"note": "\u{e9}\"\\"}}),
+        ),
+        (
+            "giver",
+            json!({"labels": {"to": null}, "annotations": {"note": "b"}}),
+        ),
+        ("giver", json!({"annotations": {"note": "b"}})),
+        ("eve", json!({"labels": null, "annotations": {"a/b": "1"}})),
+        ("eve", json!({"ownerReferences": [owner]})),
+        ("eve", json!({"name": "not-mine"})),
+        ("eve", json!({"labels": {"no spaces": "x"}})),
+        ("eve", json!({"labels": {"a": 1}})),
+        ("eve", json!({"uid": "another"})),
+        ("eve", json!({"resourceVersion": "1"})),
+    ];
+    for (manager, change) in changes {
+        let by = PatchParams {
+            field_manager: Some(manager.into()),
+            ..PatchParams::default()
+        };
+        let patch = json!({"metadata": change});
+        let one = pods.patch("one", &by, &Patch::Merge(&patch)).await;
+        let other = pods.patch("two", &by, &Patch::Strategic(&patch)).await;
+        match (one, other) {
+            (Ok(one), Ok(other)) => assert_eq!(in_common(&one), in_common(&other), "{change}"),
+            (Err(kube::Error::Api(one)), Err(kube::Error::Api(other))) => {
+                let [one, other] = [one, other].map(|status| {
+                    let message = status.message.replace("\"two\"", "\"one\"");
+                    let (words, _) = message.split_once("object meta").unwrap_or((&message, ""));
+                    (status.code, words.replace("pods/two", "pods/one"))
+                });
+                assert_eq!(one, other, "{change}");
+            }
+            differ => panic!("{change}: {differ:?}"),
+        }
+        let (one, other) = (pods.get("one").await, pods.get("two").await);
+        assert_eq!(
+            in_common(&one.expect("is there")),
+            in_common(&other.expect("is there"))
+        );
+    }
+    let running = ListParams::default().fields("status.phase=Running");
+    assert_eq!(pods.list(&running).await.expect("lists").items.len(), 2);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_policy_sees_the_whole_of_a_pod_in_whose_margin_is_written() {
+    let cluster = cluster().await;
+    let pods: Api<Pod> = Api::default_namespaced(cluster.client());
+    pods.create(&PostParams::default(), &pod("one"))
+        .await
+        .expect("created");
+    let policies: Api<ValidatingAdmissionPolicy> = Api::all(cluster.client());
+    let policy = object(json!({
+        "metadata": {"name": "images"},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"],
+                "operations": ["UPDATE"], "resources": ["pods"]}]},
+            "validations": [{"expression": "object.spec.containers[0].image != 'i'", "message": "not this image"}],
+        },
+    }));
+    policies
+        .create(&PostParams::default(), &policy)
+        .await
+        .expect("created");
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(cluster.client());
+    let binding = object(json!({
+        "metadata": {"name": "images"},
+        "spec": {"policyName": "images", "validationActions": ["Deny"]},
+    }));
+    bindings
+        .create(&PostParams::default(), &binding)
+        .await
+        .expect("created");
+
+    let patch = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
+    let refused = pods.patch("one", &PatchParams::default(), &patch).await;
+    let refused = refused.expect_err("refused").to_string();
+    assert!(refused.contains("not this image"), "{refused}");
     cluster.stop().await;
 }

@@ -15,8 +15,8 @@ use crate::{
     error::OpenError,
     intake::Accepted,
     lock::Lock,
-    record::Key,
-    storage::{Refusal, Storage},
+    record::{Key, Record},
+    storage::{Begun, Refusal, Storage},
 };
 
 /// Marks the file as ours; the letters are "Sdlt".
@@ -57,6 +57,8 @@ pub(crate) struct Disk {
     // Dropped in this order: the last connection to go folds in all that is left of the log.
     folding: Folding,
     connection: Connection,
+    /// How many writes of the next batch are in the transaction that is open; none is without any.
+    begun: usize,
     _lock: Lock,
 }
 
@@ -84,6 +86,7 @@ impl Disk {
         Ok(Disk {
             folding,
             connection,
+            begun: 0,
             _lock: lock,
         })
     }
@@ -120,46 +123,79 @@ impl Disk {
         Ok(())
     }
 
+    fn try_begin<F>(&mut self, writes: &[Begun<F>]) -> Result<(), rusqlite::Error> {
+        for Begun { record, deleted } in writes {
+            self.write(record, *deleted)?;
+        }
+        Ok(())
+    }
+
     fn try_commit<F>(&mut self, batch: &[Accepted<F>]) -> Result<(), rusqlite::Error> {
         let Some(newest) = batch.last() else {
             return Ok(());
         };
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)?;
-        {
-            let mut put = transaction.prepare_cached(PUT)?;
-            let mut delete = transaction.prepare_cached(DELETE)?;
-            for Accepted {
-                record, deleted, ..
-            } in batch
-            {
-                let Key {
-                    kind,
-                    namespace,
-                    name,
-                } = &record.key;
-                if *deleted {
-                    delete.execute(params![kind, namespace, name])?;
-                } else {
-                    let revision = record.revision.cast_signed();
-                    put.execute(params![kind, namespace, name, revision, &record.value[..]])?;
-                }
-            }
-            let revision = newest.record.revision.cast_signed();
-            transaction.prepare_cached(ADVANCE)?.execute([revision])?;
+        for write in &batch[self.begun..] {
+            self.write(&write.record, write.deleted)?;
         }
-        transaction.commit()?;
+        let revision = newest.record.revision.cast_signed();
+        self.connection
+            .prepare_cached(ADVANCE)?
+            .execute([revision])?;
+        self.connection.execute_batch("COMMIT")?;
+        self.begun = 0;
         let bytes = batch.iter().map(|write| write.record.value.len()).sum();
         self.folding.committed(&self.connection, batch.len(), bytes);
         Ok(())
     }
+
+    /// Writes the next record of a transaction, or the first.
+    fn write<F>(&mut self, record: &Record<F>, deleted: bool) -> Result<(), rusqlite::Error> {
+        if self.begun == 0 {
+            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        }
+        self.begun += 1;
+        let Key {
+            kind,
+            namespace,
+            name,
+        } = &record.key;
+        if deleted {
+            let mut delete = self.connection.prepare_cached(DELETE)?;
+            delete.execute(params![kind, namespace, name])?;
+        } else {
+            let mut put = self.connection.prepare_cached(PUT)?;
+            let revision = record.revision.cast_signed();
+            put.execute(params![kind, namespace, name, revision, &record.value[..]])?;
+        }
+        Ok(())
+    }
+
+    /// Nothing of the transaction has happened.
+    fn turn_back(&mut self) {
+        if std::mem::take(&mut self.begun) > 0
+            && !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "a transaction could not be turned back");
+        }
+    }
 }
 
 impl<F: Send + Sync> Storage<F> for Disk {
+    fn begin(&mut self, writes: &[Begun<F>]) -> bool {
+        let begun = self.try_begin(writes);
+        if let Err(error) = &begun {
+            tracing::debug!(%error, "writes that have time could not be begun on");
+            self.turn_back();
+        }
+        begun.is_ok()
+    }
+
     fn commit(&mut self, batch: &[Accepted<F>]) -> Result<(), Refusal> {
-        self.try_commit(batch)
-            .map_err(|error| error.to_string().into())
+        self.try_commit(batch).map_err(|error| {
+            self.turn_back();
+            error.to_string().into()
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::{
     error::WriteError,
     record::{Event, Expect, Key, Range, Record},
+    storage::Begun,
     watch::{ABANDONED, Waiter},
 };
 
@@ -186,6 +187,16 @@ impl<F> Intake<F> {
     /// Somebody waits for what is queued after all; says whether that is news.
     pub(crate) fn hurry(&mut self) -> bool {
         self.at_leisure.take().is_some()
+    }
+
+    /// What is queued behind the first so many.
+    pub(crate) fn queued_after(&self, count: usize) -> Vec<Begun<F>> {
+        let later = self.queue.iter().skip(count);
+        let begun = |write: &Accepted<F>| Begun {
+            record: write.record.clone(),
+            deleted: write.deleted,
+        };
+        later.map(begun).collect()
     }
 
     /// Everything queued.

@@ -2,13 +2,26 @@
 
 use std::sync::Arc;
 
-use crate::intake::Accepted;
+use crate::{intake::Accepted, record::Record};
 
 /// Why a commit failed, in words.
 pub(crate) type Refusal = Arc<str>;
 
+/// A write that is yet to be committed.
+pub(crate) struct Begun<F> {
+    pub(crate) record: Arc<Record<F>>,
+    pub(crate) deleted: bool,
+}
+
 /// Something that keeps writes. Only the writer thread calls it, and drops it when all is done.
 pub(crate) trait Storage<F>: Send {
+    /// Begins on writes that are not durable before the next commit, which begins with all those
+    /// that were begun on, in their order. Says whether it could: where not, it has begun on none
+    /// and is asked no more before that commit, which finds out what is wrong.
+    fn begin(&mut self, _writes: &[Begun<F>]) -> bool {
+        false
+    }
+
     /// Makes all of these writes durable, or none of them.
     fn commit(&mut self, batch: &[Accepted<F>]) -> Result<(), Refusal>;
 }

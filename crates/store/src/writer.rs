@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Instant};
 
+use parking_lot::MutexGuard;
+
 use crate::{
     error::WriteError,
     intake::Accepted,
@@ -22,7 +24,7 @@ pub(crate) fn run<F: Clone>(
     if let Err(error) = turns::soon() {
         tracing::debug!(%error, "the writer waits for its turn like everybody else");
     }
-    while let Some(batch) = next_batch(shared) {
+    while let Some(batch) = next_batch(shared, &mut *storage) {
         let begun = Instant::now();
         let outcome = storage.commit(&batch);
         shared.tally.commit(begun.elapsed(), outcome.is_ok());
@@ -36,13 +38,21 @@ pub(crate) fn run<F: Clone>(
     }
 }
 
-/// Waits for writes; `None` once the store is closed and none are left.
-fn next_batch<F>(shared: &Shared<F>) -> Option<Vec<Accepted<F>>> {
+/// Waits for writes; `None` once the store is closed and none are left. Those that have time are
+/// begun on, so that little is left to do when they have none.
+fn next_batch<F>(shared: &Shared<F>, storage: &mut dyn Storage<F>) -> Option<Vec<Accepted<F>>> {
     let mut intake = shared.intake.lock();
+    let mut begun = Some(0);
     loop {
         match intake.at_leisure_until() {
             Some(until) if until > Instant::now() => {
-                shared.arrived.wait_until(&mut intake, until);
+                let writes = begun.map_or_else(Vec::new, |begun| intake.queued_after(begun));
+                if writes.is_empty() {
+                    shared.arrived.wait_until(&mut intake, until);
+                    continue;
+                }
+                let could = MutexGuard::unlocked(&mut intake, || storage.begin(&writes));
+                begun = begun.filter(|_| could).map(|begun| begun + writes.len());
             }
             _ if !intake.is_empty() => return Some(intake.take()),
             _ if intake.closed() => return None,

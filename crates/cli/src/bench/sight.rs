@@ -37,10 +37,9 @@ struct Seen {
 }
 
 impl Seen {
-    fn note(&self, name: String) {
-        let now = Instant::now();
+    fn note(&self, name: String, at: Instant) {
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
-        times.entry(name).or_insert(now);
+        times.entry(name).or_insert(at);
         drop(times);
         self.more.notify_waiters();
     }
@@ -65,7 +64,7 @@ impl Sight {
                     continue;
                 };
                 if wanted(&object) {
-                    noted.note(object.name_any());
+                    noted.note(object.name_any(), Instant::now());
                 }
             }
             bail!("the watch ended")
@@ -73,7 +72,8 @@ impl Sight {
         Ok(Sight { seen, watching })
     }
 
-    /// The same over a bare connection, on which no client library takes its time.
+    /// The same over a bare connection, on which no client library takes its time: an object is
+    /// seen when the line that tells of it is there, however long it then takes to be read.
     pub(super) async fn bare<K>(
         config: &Config,
         wanted: impl Fn(&K) -> bool + Send + 'static,
@@ -88,6 +88,7 @@ impl Sight {
         let watching = tokio::spawn(async move {
             loop {
                 let line = wire.line().await?;
+                let now = Instant::now();
                 // Between events stands how long they are.
                 if !line.starts_with('{') {
                     continue;
@@ -98,7 +99,7 @@ impl Sight {
                     continue;
                 };
                 if wanted(&object) {
-                    noted.note(object.name_any());
+                    noted.note(object.name_any(), now);
                 }
             }
         });

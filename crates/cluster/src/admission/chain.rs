@@ -10,6 +10,12 @@ pub trait Admission: Send + Sync + 'static {
     /// Whether it wants to see this write at all.
     fn concerns(&self, request: &AdmissionRequest) -> bool;
 
+    /// Whether it wants to see or change more of this write's object than its metadata without the
+    /// managers of its fields. Where nobody does, the rest is not even read.
+    fn reads(&self, request: &AdmissionRequest) -> bool {
+        self.concerns(request)
+    }
+
     /// Changes the object before it is validated. May be called again when a later step
     /// changed the object, so it must come to the same result on its own work.
     fn mutate<'a>(
@@ -51,6 +57,11 @@ impl Chain {
 impl Admission for Chain {
     fn concerns(&self, request: &AdmissionRequest) -> bool {
         self.steps.iter().any(|step| step.concerns(request))
+    }
+
+    fn reads(&self, request: &AdmissionRequest) -> bool {
+        let mut concerned = self.steps.iter().filter(|step| step.concerns(request));
+        concerned.any(|step| step.reads(request))
     }
 
     fn mutate<'a>(

@@ -52,6 +52,11 @@ impl Admission for Namespaces {
         request.resource.namespaced || request.is_about("", "namespaces")
     }
 
+    /// It is about where an object is.
+    fn reads(&self, _: &AdmissionRequest) -> bool {
+        false
+    }
+
     fn mutate<'a>(
         &'a self,
         request: &'a mut AdmissionRequest,

@@ -5,6 +5,7 @@ mod delete;
 mod deletion;
 mod get;
 mod list;
+mod margin;
 mod patch;
 mod update;
 mod watch;

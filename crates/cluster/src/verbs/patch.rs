@@ -4,6 +4,7 @@ use http::StatusCode;
 use sandlot_objects::patch::{self, PatchError};
 use serde_json::Value;
 
+use super::margin;
 use super::write::{Part, change, insert};
 use crate::answer::Answer;
 use crate::call::Call;
@@ -30,6 +31,11 @@ pub(crate) async fn patch(call: &mut Call, part: Part) -> Result<Answer, ApiErro
         }
         format => {
             let (body, _) = schemas::from_json(&call.body)?;
+            if format == PatchFormat::Merge
+                && let Some(bytes) = margin::patch(call, part, &body).await?
+            {
+                return Ok(Answer::ok(bytes));
+            }
             let written = change(call, part, |call, old| {
                 let mut new = patched(call, format, old, &body)?;
                 call.check_kind(&mut new)?;

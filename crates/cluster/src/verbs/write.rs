@@ -265,13 +265,18 @@ fn arrange(kind: &Kind, part: Part, new: &mut Value, old: &Value) {
 }
 
 /// Whether an update changes nothing; then it is not written, and the revision stays.
-fn same(new: &Value, old: &Value) -> bool {
+pub(super) fn same(new: &Value, old: &Value) -> bool {
     object::equal_but(new, old, &["metadata"])
         && object::equal_but(&new["metadata"], &old["metadata"], &["resourceVersion"])
 }
 
 /// The client may insist on a version or a uid.
-fn check_preconditions(call: &Call, name: &str, new: &Value, old: &Value) -> Result<(), ApiError> {
+pub(super) fn check_preconditions(
+    call: &Call,
+    name: &str,
+    new: &Value,
+    old: &Value,
+) -> Result<(), ApiError> {
     let (uid, own) = (object::uid(new), object::uid(old));
     if !uid.is_empty() && uid != own {
         let why =
@@ -358,13 +363,19 @@ fn other_versions(call: &Call) -> Vec<String> {
     others.cloned().collect()
 }
 
-async fn mutated(call: &mut Call, request: &mut AdmissionRequest) -> Result<Value, ApiError> {
+pub(super) async fn mutated(
+    call: &mut Call,
+    request: &mut AdmissionRequest,
+) -> Result<Value, ApiError> {
     let warnings = call.api.admission.mutate(request).await?;
     call.warnings.extend(warnings);
     Ok(request.object.take().unwrap_or_default())
 }
 
-async fn validated(call: &mut Call, mut request: AdmissionRequest) -> Result<Value, ApiError> {
+pub(super) async fn validated(
+    call: &mut Call,
+    mut request: AdmissionRequest,
+) -> Result<Value, ApiError> {
     let warnings = call.api.admission.validate(&request).await?;
     call.warnings.extend(warnings);
     Ok(request.object.take().unwrap_or_default())

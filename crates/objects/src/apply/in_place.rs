@@ -31,10 +31,27 @@ pub(super) fn track(shape: Shape<'_>, old: &Value, new: &mut Value, writer: &Wri
     if updaters.count() >= MAX_UPDATERS {
         return false;
     }
-    let mut entries = stored.clone();
     let changes = Changes::between(shape, Some(old), Some(new));
+    let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return false;
+    };
+    // Nearly always they came along, and need not be copied once more.
+    let mut entries = match metadata.remove("managedFields") {
+        Some(Value::Array(sent)) if as_stored && !sent.is_empty() => sent,
+        _ => stored.clone(),
+    };
+    settle(&mut entries, &changes, writer);
+    entries.sort_by(in_order);
+    if !entries.is_empty() {
+        metadata.insert("managedFields".into(), Value::Array(entries));
+    }
+    true
+}
+
+/// What becomes of entries by these changes of a writer.
+pub(super) fn settle(entries: &mut Vec<Value>, changes: &Changes, writer: &Writer<'_>) {
     let mut written = changes.written();
-    for entry in &mut entries {
+    for entry in entries.iter_mut() {
         if let Some(fields) = fields_of(entry) {
             subtract(fields, &written);
             subtract(fields, &changes.removed);
@@ -42,18 +59,9 @@ pub(super) fn track(shape: Shape<'_>, old: &Value, new: &mut Value, writer: &Wri
     }
     writer.limit(&mut written);
     if !written.is_empty() {
-        own(&mut entries, &written, writer);
+        own(entries, &written, writer);
     }
     entries.retain(|entry| !entry["fieldsV1"].as_object().is_none_or(Map::is_empty));
-    entries.sort_by(in_order);
-    let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut) else {
-        return false;
-    };
-    match entries.is_empty() {
-        true => metadata.remove("managedFields"),
-        false => metadata.insert("managedFields".into(), Value::Array(entries)),
-    };
-    true
 }
 
 fn managers_in(object: &Value) -> Option<&Vec<Value>> {
@@ -68,7 +76,7 @@ fn is_entry(entry: &Value) -> bool {
         && entry.get("fieldsV1").is_some_and(Value::is_object)
 }
 
-fn text<'a>(entry: &'a Value, name: &str) -> &'a str {
+pub(super) fn text<'a>(entry: &'a Value, name: &str) -> &'a str {
     entry.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
@@ -76,9 +84,11 @@ fn fields_of(entry: &mut Value) -> Option<&mut Map<String, Value>> {
     entry.get_mut("fieldsV1")?.as_object_mut()
 }
 
-/// The order in which managers are listed.
+/// By what managers are listed.
+pub(super) const ORDER: [&str; 5] = ["operation", "time", "manager", "apiVersion", "subresource"];
+
 fn in_order(one: &Value, other: &Value) -> Ordering {
-    ["operation", "time", "manager", "apiVersion", "subresource"]
+    ORDER
         .iter()
         .map(|name| text(one, name).cmp(text(other, name)))
         .find(|order| order.is_ne())

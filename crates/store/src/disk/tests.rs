@@ -1,5 +1,7 @@
 //! A disk that is really full, as SQLite sees it, and one that is written to without pause.
 
+use std::{sync::mpsc, time::Duration};
+
 use super::*;
 use crate::{Change, Config, Expect, Range, Store, WriteError, state::State};
 
@@ -92,4 +94,98 @@ async fn the_log_stays_short_while_writes_never_pause() {
     assert!(log.len() < 100 << 20, "{} bytes", log.len());
     store.close().await;
     assert!(!folder.path().join("data.db-wal").exists());
+}
+
+/// A disk that tells whether it could begin on writes that have time.
+struct Told(Disk, mpsc::Sender<bool>);
+
+impl Storage<()> for Told {
+    fn begin(&mut self, writes: &[Begun<()>]) -> bool {
+        let could = self.0.begin(writes);
+        let _ = self.1.send(could);
+        could
+    }
+
+    fn commit(&mut self, batch: &[Accepted<()>]) -> Result<(), Refusal> {
+        self.0.commit(batch)
+    }
+}
+
+/// A store whose disk has room for so many pages, and in which nothing that nobody waits for is
+/// written by itself.
+fn at_leisure(path: &Path, pages: u32) -> (Store<()>, mpsc::Receiver<bool>) {
+    let config = Config {
+        leisure: Duration::from_secs(600),
+        ..Config::at(path)
+    };
+    let disk = Disk::open(path).unwrap();
+    disk.connection
+        .pragma_update(None, "max_page_count", pages)
+        .unwrap();
+    let (tell, told) = mpsc::channel();
+    let storage = Box::new(Told(disk, tell));
+    let store = Store::start(&config, State::new(&config, 0), storage).unwrap();
+    (store, told)
+}
+
+async fn put_ahead(store: &Store<()>, name: &str, expect: Expect, bytes: usize) -> u64 {
+    let put = Change::put((), move |_| Bytes::from(vec![b'y'; bytes]));
+    let written = store.write_ahead(Key::new("blobs", "", name), expect, put);
+    written.await.unwrap().revision
+}
+
+#[tokio::test]
+async fn what_is_begun_on_is_stored_with_what_it_waits_for_and_not_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.db");
+    let (store, told) = at_leisure(&path, 1_000);
+    let first = put_ahead(&store, "a", Expect::Absent, 10).await;
+    assert!(told.recv().unwrap());
+    assert!(store.list(&Range::all("blobs")).records.is_empty());
+    let second = put_ahead(&store, "a", Expect::Revision(first), 20).await;
+    put_ahead(&store, "b", Expect::Absent, 30).await;
+    let newest = put(&store, "c").await.unwrap();
+    store.close().await;
+
+    let store = Store::<()>::open(Config::at(&path)).unwrap();
+    assert_eq!(store.revision(), newest);
+    let listing = store.list(&Range::all("blobs"));
+    let found = listing
+        .records
+        .iter()
+        .map(|record| (&*record.key.name, record.value.len()));
+    assert_eq!(
+        found.collect::<Vec<_>>(),
+        [("a", 20), ("b", 30), ("c", 10_000)]
+    );
+    assert_eq!(
+        store.get(&Key::new("blobs", "", "a")).unwrap().revision,
+        second
+    );
+}
+
+#[tokio::test]
+async fn where_one_cannot_be_begun_on_nothing_of_its_batch_happens() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.db");
+    let (store, told) = at_leisure(&path, 40);
+    let kept = put(&store, "kept").await.unwrap();
+    put_ahead(&store, "large", Expect::Absent, 1 << 20).await;
+    assert!(!told.recv().unwrap());
+    put_ahead(&store, "small", Expect::Absent, 10).await;
+    let refused = put(&store, "late").await.unwrap_err();
+    assert!(
+        matches!(&refused, WriteError::Storage(why) if why.contains("full")),
+        "{refused}"
+    );
+    // As many as it was asked to begin on, and no more.
+    assert!(told.try_recv().is_err());
+    let newest = put(&store, "later").await.unwrap();
+    assert!(newest > kept);
+    store.close().await;
+
+    let store = Store::<()>::open(Config::at(&path)).unwrap();
+    let listing = store.list(&Range::all("blobs"));
+    let found = listing.records.iter().map(|record| &*record.key.name);
+    assert_eq!(found.collect::<Vec<_>>(), ["kept", "later"]);
 }

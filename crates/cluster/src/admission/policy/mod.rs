@@ -38,15 +38,16 @@ impl Policies {
         Policies { lookup, index }
     }
 
-    async fn check(&self, request: &AdmissionRequest) -> Result<Warnings, Denied> {
+    /// The policies that are bound to anything.
+    fn bound(&self) -> Arc<[Bound]> {
         // A panic cannot leave the index half changed in a way that matters: it is built anew.
-        let bound = self
-            .index
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .bound();
+        let index = self.index.lock();
+        index.unwrap_or_else(PoisonError::into_inner).bound()
+    }
+
+    async fn check(&self, request: &AdmissionRequest) -> Result<Warnings, Denied> {
         let mut warnings = Warnings::new();
-        for bound in bound.iter() {
+        for bound in self.bound().iter() {
             let Bound {
                 policy, bindings, ..
             } = bound;
@@ -191,6 +192,11 @@ impl Admission for Policies {
     /// Policies never judge policies: a broken one could not be repaired.
     fn concerns(&self, request: &AdmissionRequest) -> bool {
         request.resource.group != super::GROUP
+    }
+
+    /// Whichever policies there are may look at the whole object.
+    fn reads(&self, _: &AdmissionRequest) -> bool {
+        !self.bound().is_empty()
     }
 
     fn validate<'a>(

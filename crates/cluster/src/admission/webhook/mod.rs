@@ -193,6 +193,12 @@ impl Admission for Webhooks {
         request.resource.group != super::GROUP
     }
 
+    /// Whichever webhooks there are may be shown the whole object.
+    fn reads(&self, _: &AdmissionRequest) -> bool {
+        let any = |sort| !self.hooks(sort).is_empty();
+        any(Sort::Mutating) || any(Sort::Validating)
+    }
+
     fn mutate<'a>(
         &'a self,
         request: &'a mut AdmissionRequest,

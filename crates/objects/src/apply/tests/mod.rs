@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{ApplyError, Part, Writer, apply, track};
+use super::{ApplyError, Part, Writer, apply, track, track_in_text};
 use crate::{
     schema::{Additional, ListType, Schema, Type, Types},
     shape::Shape,
@@ -117,6 +117,35 @@ fn pod(parts: Value) -> Value {
     whole
 }
 
+fn managers_of(object: &Value) -> Value {
+    let managers = object.pointer("/metadata/managedFields").cloned();
+    managers.unwrap_or_else(|| json!([]))
+}
+
+/// What becomes of the managers when they, and all that a write leaves alone, are not read.
+fn in_text(
+    shape: Shape<'_>,
+    old: Option<&Value>,
+    new: &Value,
+    writer: &Writer<'_>,
+) -> Option<Value> {
+    let (mut old, mut new) = (old?.clone(), new.clone());
+    let stored = managers_of(&old);
+    if managers_of(&new) != stored {
+        return None;
+    }
+    for object in [&mut old, &mut new] {
+        object["metadata"].as_object_mut()?.remove("managedFields");
+    }
+    if old["spec"] == new["spec"] {
+        for object in [&mut old, &mut new] {
+            object.as_object_mut()?.remove("spec");
+        }
+    }
+    let managers = track_in_text(shape, &old, &new, &stored.to_string(), writer)?;
+    Some(serde_json::from_str(&managers).unwrap())
+}
+
 /// An object and the people who write to it.
 struct Story {
     schema: Schema,
@@ -188,7 +217,10 @@ impl Story {
         let shape = Shape::object(&self.schema, &types);
         let old = self.object.as_ref();
         let tracked = track(shape, old, new.clone(), writer);
-        // What is done in place, where that can be, is what is done anew.
+        // What is done in text or in place, where that can be, is what is done anew.
+        if let Some(managers) = in_text(shape, old, &new, writer) {
+            assert_eq!(managers, managers_of(&tracked));
+        }
         assert_eq!(tracked, super::track_anew(shape, old, new, writer));
         self.object = Some(tracked);
         self

@@ -179,6 +179,7 @@ async fn a_container_runs_as_the_user_it_asks_for() {
             "terminationGracePeriodSeconds": 0, "volumes": [{"name": "v", "emptyDir": {}}],
             "containers": [{"name": "c", "image": "host",
                 "command": ["sh", "-c", "id -u; touch /v/its; exec sleep 1000"],
+                "readinessProbe": {"exec": {"command": ["test", "-e", "/v/its"]}, "periodSeconds": 1},
                 "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]})
     };
     let create = |name: &'static str, share| {

@@ -12,7 +12,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::wait::await_condition,
 };
-use sandlot_api::arl::{Sandbox, SandboxSpec, WarmPool};
+use sandlot_api::arl::{Sandbox, SandboxSpec, WarmPool, WarmPoolStatus};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -123,11 +123,30 @@ fn running() -> Value {
 /// Waits until a pool has as many idle pods as it should, all of them ready, and none beside them
 /// but those that sandboxes have.
 pub(super) async fn until_full(pools: &Api<WarmPool>, name: &str) -> Result<()> {
+    until(pools, name, |_| true).await
+}
+
+/// The same once so many of its pods have been taken: what it says may be older than the last claim.
+pub(super) async fn until_full_again(
+    pools: &Api<WarmPool>,
+    name: &str,
+    taken: usize,
+) -> Result<()> {
+    until(pools, name, |status| status.allocated as usize == taken).await
+}
+
+async fn until(
+    pools: &Api<WarmPool>,
+    name: &str,
+    wanted: impl Fn(&WarmPoolStatus) -> bool,
+) -> Result<()> {
     let full = |pool: Option<&WarmPool>| {
         pool.is_some_and(|pool| {
-            let wanted = pool.spec.replicas;
+            let replicas = pool.spec.replicas;
+            let is_full =
+                |s: &WarmPoolStatus| (s.ready, s.total - s.allocated) == (replicas, replicas);
             let status = pool.status.as_ref();
-            status.is_some_and(|s| (s.ready, s.total - s.allocated) == (wanted, wanted))
+            status.is_some_and(|status| is_full(status) && wanted(status))
         })
     };
     let waiting = await_condition(pools.clone(), name, full);

@@ -13,10 +13,10 @@ use folding::Folding;
 
 use crate::{
     error::OpenError,
-    intake::Accepted,
+    intake::{Accepted, Unsettled},
     lock::Lock,
     record::{Key, Record},
-    storage::{Begun, Refusal, Storage},
+    storage::{Refusal, Storage},
 };
 
 /// Marks the file as ours; the letters are "Sdlt".
@@ -123,8 +123,8 @@ impl Disk {
         Ok(())
     }
 
-    fn try_begin<F>(&mut self, writes: &[Begun<F>]) -> Result<(), rusqlite::Error> {
-        for Begun { record, deleted } in writes {
+    fn try_begin<F>(&mut self, writes: &[Unsettled<F>]) -> Result<(), rusqlite::Error> {
+        for Unsettled { record, deleted } in writes {
             self.write(record, *deleted)?;
         }
         Ok(())
@@ -182,7 +182,7 @@ impl Disk {
 }
 
 impl<F: Send + Sync> Storage<F> for Disk {
-    fn begin(&mut self, writes: &[Begun<F>]) -> bool {
+    fn begin(&mut self, writes: &[Unsettled<F>]) -> bool {
         let begun = self.try_begin(writes);
         if let Err(error) = &begun {
             tracing::debug!(%error, "writes that have time could not be begun on");

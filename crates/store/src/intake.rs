@@ -11,7 +11,6 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::{
     error::WriteError,
     record::{Event, Expect, Key, Range, Record},
-    storage::Begun,
     watch::{ABANDONED, Waiter},
 };
 
@@ -29,10 +28,19 @@ pub(crate) struct Accepted<F> {
     pub(crate) room: OwnedSemaphorePermit,
 }
 
-/// The newest accepted version of a key, until it is on disk.
-struct Unsettled<F> {
-    record: Arc<Record<F>>,
-    deleted: bool,
+/// What a write that is not on disk yet makes of its key.
+pub(crate) struct Unsettled<F> {
+    pub(crate) record: Arc<Record<F>>,
+    pub(crate) deleted: bool,
+}
+
+impl<F> Unsettled<F> {
+    fn of(write: &Accepted<F>) -> Self {
+        Unsettled {
+            record: write.record.clone(),
+            deleted: write.deleted,
+        }
+    }
 }
 
 /// Accepted writes: what they make of the records, and their queue in revision order.
@@ -40,6 +48,7 @@ pub(crate) struct Intake<F> {
     /// The newest revision given out. It is never given out twice, not even after a failure,
     /// so that whoever saw a version that came to nothing cannot mistake another for it.
     revision: u64,
+    /// The newest of each key.
     unsettled: HashMap<Key, Unsettled<F>>,
     queue: VecDeque<Accepted<F>>,
     /// What watchers will see once it is on disk, and those who run ahead see now.
@@ -135,11 +144,8 @@ impl<F> Intake<F> {
             previous,
             deleted: write.deleted,
         });
-        let unsettled = Unsettled {
-            record: write.record.clone(),
-            deleted: write.deleted,
-        };
-        self.unsettled.insert(write.record.key.clone(), unsettled);
+        let key = write.record.key.clone();
+        self.unsettled.insert(key, Unsettled::of(&write));
         self.queue.push_back(write);
         Heard { woken, writer }
     }
@@ -190,13 +196,9 @@ impl<F> Intake<F> {
     }
 
     /// What is queued behind the first so many.
-    pub(crate) fn queued_after(&self, count: usize) -> Vec<Begun<F>> {
+    pub(crate) fn queued_after(&self, count: usize) -> Vec<Unsettled<F>> {
         let later = self.queue.iter().skip(count);
-        let begun = |write: &Accepted<F>| Begun {
-            record: write.record.clone(),
-            deleted: write.deleted,
-        };
-        later.map(begun).collect()
+        later.map(Unsettled::of).collect()
     }
 
     /// Everything queued.

@@ -2,23 +2,17 @@
 
 use std::sync::Arc;
 
-use crate::{intake::Accepted, record::Record};
+use crate::intake::{Accepted, Unsettled};
 
 /// Why a commit failed, in words.
 pub(crate) type Refusal = Arc<str>;
-
-/// A write that is yet to be committed.
-pub(crate) struct Begun<F> {
-    pub(crate) record: Arc<Record<F>>,
-    pub(crate) deleted: bool,
-}
 
 /// Something that keeps writes. Only the writer thread calls it, and drops it when all is done.
 pub(crate) trait Storage<F>: Send {
     /// Begins on writes that are not durable before the next commit, which begins with all those
     /// that were begun on, in their order. Says whether it could: where not, it has begun on none
     /// and is asked no more before that commit, which finds out what is wrong.
-    fn begin(&mut self, _writes: &[Begun<F>]) -> bool {
+    fn begin(&mut self, _writes: &[Unsettled<F>]) -> bool {
         false
     }
 

@@ -1,6 +1,8 @@
 //! The tracking of a write that leaves most of its object as it is, whose managers are still the
 //! text that they were stored as: only those entries are read that the write concerns.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
@@ -32,7 +34,7 @@ struct Entry<'a> {
 }
 
 /// An entry in its place, as text.
-type Placed<'a> = ([String; ORDER.len()], std::borrow::Cow<'a, str>);
+type Placed<'a> = ([String; ORDER.len()], Cow<'a, str>);
 
 impl Entry<'_> {
     fn is_ours(&self) -> bool {
@@ -57,10 +59,10 @@ impl Entry<'_> {
     }
 }
 
-/// What [`super::track`] would make of `stored`, the text of the managers of `old`: `old` and `new`
-/// come without them, and without what is the same in both. None where the whole objects must be
+/// What [`super::track`] would make of `stored`, the text of the managers of `old`: both objects come
+/// without them, and without whatever else is the same in both. None where the whole objects must be
 /// looked at.
-pub(super) fn track(
+pub fn track(
     shape: Shape<'_>,
     old: &Value,
     new: &Value,

@@ -21,6 +21,7 @@ use serde_json::Value;
 pub use self::{
     conflict::{ApplyError, Conflict, Conflicts},
     fields_v1::{decode as decode_fields, encode as encode_fields},
+    in_text::track as track_in_text,
     managers::Operation,
     set::{FieldSet, PathElement},
 };
@@ -287,19 +288,6 @@ pub fn track(shape: Shape<'_>, old: Option<&Value>, mut new: Value, writer: &Wri
         return new;
     }
     track_anew(shape, old, new, writer)
-}
-
-/// What [`track`] would make of the managers of a stored object, which are given as text. Both
-/// objects come without them, and without whatever else is the same in both. None where that takes
-/// the whole objects.
-pub fn track_in_text(
-    shape: Shape<'_>,
-    old: &Value,
-    new: &Value,
-    stored: &str,
-    writer: &Writer<'_>,
-) -> Option<String> {
-    in_text::track(shape, old, new, stored, writer)
 }
 
 /// The same whatever managers the object brings along.

@@ -5,13 +5,30 @@ use std::{sync::mpsc, time::Duration};
 use super::*;
 use crate::{Change, Config, Expect, Range, Store, WriteError, state::State};
 
-fn open(path: &Path, pages: u32) -> Store<()> {
-    let config = Config::at(path);
+/// A disk with room for so many pages.
+fn disk(path: &Path, pages: u32) -> Disk {
     let disk = Disk::open(path).unwrap();
     disk.connection
         .pragma_update(None, "max_page_count", pages)
         .unwrap();
-    Store::start(&config, State::new(&config, 0), Box::new(disk)).unwrap()
+    disk
+}
+
+fn open(path: &Path, pages: u32) -> Store<()> {
+    let config = Config::at(path);
+    let disk = Box::new(disk(path, pages));
+    Store::start(&config, State::new(&config, 0), disk).unwrap()
+}
+
+/// What a store that is opened again has: the newest revision, and each record with its own.
+fn opened_again(path: &Path) -> (u64, Vec<(String, u64)>) {
+    let store = Store::<()>::open(Config::at(path)).unwrap();
+    let listing = store.list(&Range::all("blobs"));
+    let found = listing
+        .records
+        .iter()
+        .map(|record| (record.key.name.to_string(), record.revision));
+    (store.revision(), found.collect())
 }
 
 async fn put(store: &Store<()>, name: &str) -> Result<u64, WriteError<()>> {
@@ -56,15 +73,8 @@ async fn a_full_disk_fails_writes_keeps_what_there_is_and_recovers_when_there_is
     stored.push(("late".into(), newest));
     store.close().await;
 
-    let store = Store::<()>::open(Config::at(&path)).unwrap();
-    assert_eq!(store.revision(), newest);
-    let listing = store.list(&Range::all("blobs"));
-    let found = listing
-        .records
-        .iter()
-        .map(|record| (record.key.name.to_string(), record.revision));
     stored.sort();
-    assert_eq!(found.collect::<Vec<_>>(), stored);
+    assert_eq!(opened_again(&path), (newest, stored));
 }
 
 /// More than twice as much is written as the log may hold.
@@ -100,7 +110,7 @@ async fn the_log_stays_short_while_writes_never_pause() {
 struct Told(Disk, mpsc::Sender<bool>);
 
 impl Storage<()> for Told {
-    fn begin(&mut self, writes: &[Begun<()>]) -> bool {
+    fn begin(&mut self, writes: &[Unsettled<()>]) -> bool {
         let could = self.0.begin(writes);
         let _ = self.1.send(could);
         could
@@ -118,12 +128,8 @@ fn at_leisure(path: &Path, pages: u32) -> (Store<()>, mpsc::Receiver<bool>) {
         leisure: Duration::from_secs(600),
         ..Config::at(path)
     };
-    let disk = Disk::open(path).unwrap();
-    disk.connection
-        .pragma_update(None, "max_page_count", pages)
-        .unwrap();
     let (tell, told) = mpsc::channel();
-    let storage = Box::new(Told(disk, tell));
+    let storage = Box::new(Told(disk(path, pages), tell));
     let store = Store::start(&config, State::new(&config, 0), storage).unwrap();
     (store, told)
 }
@@ -143,25 +149,16 @@ async fn what_is_begun_on_is_stored_with_what_it_waits_for_and_not_before() {
     assert!(told.recv().unwrap());
     assert!(store.list(&Range::all("blobs")).records.is_empty());
     let second = put_ahead(&store, "a", Expect::Revision(first), 20).await;
-    put_ahead(&store, "b", Expect::Absent, 30).await;
+    let third = put_ahead(&store, "b", Expect::Absent, 30).await;
     let newest = put(&store, "c").await.unwrap();
     store.close().await;
 
+    let stored = [("a", second), ("b", third), ("c", newest)];
+    let stored = stored.map(|(name, revision)| (name.to_owned(), revision));
+    assert_eq!(opened_again(&path), (newest, stored.to_vec()));
     let store = Store::<()>::open(Config::at(&path)).unwrap();
-    assert_eq!(store.revision(), newest);
-    let listing = store.list(&Range::all("blobs"));
-    let found = listing
-        .records
-        .iter()
-        .map(|record| (&*record.key.name, record.value.len()));
-    assert_eq!(
-        found.collect::<Vec<_>>(),
-        [("a", 20), ("b", 30), ("c", 10_000)]
-    );
-    assert_eq!(
-        store.get(&Key::new("blobs", "", "a")).unwrap().revision,
-        second
-    );
+    let latest = store.get(&Key::new("blobs", "", "a")).unwrap();
+    assert_eq!(latest.value.len(), 20);
 }
 
 #[tokio::test]
@@ -184,8 +181,6 @@ async fn where_one_cannot_be_begun_on_nothing_of_its_batch_happens() {
     assert!(newest > kept);
     store.close().await;
 
-    let store = Store::<()>::open(Config::at(&path)).unwrap();
-    let listing = store.list(&Range::all("blobs"));
-    let found = listing.records.iter().map(|record| &*record.key.name);
-    assert_eq!(found.collect::<Vec<_>>(), ["kept", "later"]);
+    let stored = [("kept".to_owned(), kept), ("later".to_owned(), newest)];
+    assert_eq!(opened_again(&path), (newest, stored.to_vec()));
 }

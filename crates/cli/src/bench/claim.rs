@@ -12,6 +12,7 @@ use sandlot_api::arl::{Sandbox, SandboxPhase, WarmPool};
 use serde_json::json;
 
 use super::{
+    crowd::{CLIENTS, Crowd},
     operator_alone,
     report::{Bar, Report, Samples},
     sight::{Sight, place_of},
@@ -36,8 +37,6 @@ const WARM_UP: usize = 10;
 const STAND_INS: usize = 1_000;
 /// How many one client claims from it one after the other.
 const ROW: usize = 300;
-/// Who claims at once from the big pool.
-const CLIENTS: usize = 64;
 
 /// Claims from real pods, then from stand-ins one after the other and a thousand at once; then the
 /// operator alone, with many objects.
@@ -185,7 +184,7 @@ async fn a_thousand(machine: &Machine, report: &mut Report) -> Result<()> {
     fill(&pools, &pods).await?;
     in_a_row(machine, &sight, report).await?;
     fill(&pools, &pods).await?;
-    let clients = clients(machine).await?;
+    let clients = Crowd::open(&machine.config().await?).await?;
     let before = writes::count(&client).await?;
     let (started, samples, last) = claim_all(clients, &sight).await?;
     let rate = STAND_INS as f64 / (last - started).as_secs_f64();
@@ -250,37 +249,15 @@ async fn in_a_row(machine: &Machine, sight: &Sight, report: &mut Report) -> Resu
     Ok(())
 }
 
-/// As many clients, each with a connection of its own.
-async fn clients(machine: &Machine) -> Result<Vec<Wire>> {
-    let config = machine.config().await?;
-    let mut clients = Vec::with_capacity(CLIENTS);
-    for _ in 0..CLIENTS {
-        clients.push(Wire::open(&config).await?);
-    }
-    Ok(clients)
-}
-
-/// Claims from the big pool, each client one after the other. Says when the first began, how long
-/// each took until it was seen, and when the last one was.
-async fn claim_all(clients: Vec<Wire>, sight: &Sight) -> Result<(Instant, Samples, Instant)> {
+/// Claims all of the big pool. Says when the first claim began, how long each took until it was
+/// seen, and when the last one was.
+async fn claim_all(clients: Crowd, sight: &Sight) -> Result<(Instant, Samples, Instant)> {
     let started = Instant::now();
-    let claiming = clients
-        .into_iter()
-        .enumerate()
-        .map(|(client, mut wire)| async move {
-            let mut claims = Vec::new();
-            for n in (client..STAND_INS).step_by(CLIENTS) {
-                let name = format!("many-{n}");
-                let claim = serde_json::to_vec(&sandbox(&name, "many"))?;
-                let begun = Instant::now();
-                wire.create(&place_of::<Sandbox>(), &claim).await?;
-                claims.push((name, begun));
-            }
-            anyhow::Ok(claims)
-        });
-    let claims = futures::future::try_join_all(claiming).await?;
+    let claims = clients
+        .make(STAND_INS, |n| sandbox(&format!("many-{n}"), "many"))
+        .await?;
     let (mut samples, mut last) = (Samples::default(), started);
-    for (name, begun) in claims.into_iter().flatten() {
+    for (name, begun) in claims {
         let seen = sight.of(&name, PATIENCE).await?;
         samples.add(seen - begun);
         last = last.max(seen);

@@ -3,6 +3,7 @@
 mod api;
 mod batch;
 mod claim;
+mod crowd;
 mod exec;
 mod floor;
 mod node;

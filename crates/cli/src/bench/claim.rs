@@ -22,12 +22,13 @@ use super::{
     writes,
 };
 
-/// Idle pods of the pool from which one sandbox at a time is claimed, and how many are.
+/// Idle pods of the pool in whose pods something runs.
 const REAL: usize = 8;
-const CLAIMS: usize = 100;
-/// How often all of its pods are claimed, one after the other.
+/// How often all idle pods are claimed, one after the other.
 const ROUNDS: usize = 13;
-/// How long the machine rests before each: what a pod's start leaves to do is not what is measured.
+/// How many claims from it are each measured after a rest.
+const CLAIMS: usize = 100;
+/// How long that is: what a pod's start leaves to do is not what is measured.
 const REST: Duration = Duration::from_millis(5);
 /// The same, so long that the processors sleep and have lost what they had at hand.
 const LONG_REST: Duration = Duration::from_millis(100);
@@ -210,14 +211,14 @@ async fn a_thousand(machine: &Machine, report: &mut Report) -> Result<()> {
         Some(Bar::AtMost(3.0)),
     );
     report.note("claims are made and watched over bare HTTPS connections of another process");
+    report.note(format!(
+        "{STAND_INS} of the pods are stand-ins, which the {CLIENTS} clients claim too: nothing runs in them, the benchmark writes their status"
+    ));
+    report.note(format!(
+        "real pods are claimed one after the other, all {REAL} of a pool, each time that it is full"
+    ));
     report.note(
-        "stand-ins, also those that 64 clients claim, are a thousand: nothing runs in them, the benchmark writes their status",
-    );
-    report.note(
-        "from real pods, all eight of a pool are claimed one after the other each time that it is full",
-    );
-    report.note(
-        "after a rest means: the pod that was taken before is replaced, and then nothing happens for so long",
+        "after a rest: the pod that was taken before is replaced, and then nothing happens for so long",
     );
     Ok(())
 }
